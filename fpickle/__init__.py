@@ -1,0 +1,3 @@
+"""fpickle: pickle any function."""
+
+from fpickle import _core

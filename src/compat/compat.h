@@ -1,0 +1,173 @@
+/* compat.h -- the only place that asks which Python this is.
+
+   Does:      gives the names of newer C-API functions to older Pythons, and
+              reads small ints without a call.
+   Owns:      nothing; every function is static inline.
+   Rule:      nothing else in the project tests PY_VERSION_HEX or
+              Py_GIL_DISABLED (kept by tests/test_laws.py).
+   Used by:   every room that includes Python.h, through this header. */
+#ifndef FPK_COMPAT_H
+#define FPK_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if PY_VERSION_HEX < 0x030B0000
+#error "fpickle needs CPython 3.11 or later"
+#endif
+
+#if PY_VERSION_HEX < 0x030D0000
+
+/* 1 found (*[result] is a new reference), 0 missing (*[result] is NULL, no
+   exception), -1 error. */
+static inline int
+PyObject_GetOptionalAttr(PyObject *obj, PyObject *name, PyObject **result)
+{
+    *result = PyObject_GetAttr(obj, name);
+    if (*result != NULL) {
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
+
+/* As PyDict_GetItemWithError, but *[result] is a new reference. */
+static inline int
+PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
+{
+    *result = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    if (*result != NULL) {
+        return 1;
+    }
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+#endif
+
+#if PY_VERSION_HEX < 0x030C0000
+
+static inline PyObject *
+fpk_get_raised_exception(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (type == NULL) {
+        return NULL;
+    }
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) {
+        (void)PyException_SetTraceback(value, traceback);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+/* Steals [value]. */
+static inline void
+fpk_set_raised_exception(PyObject *value)
+{
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(value)), value,
+                  PyException_GetTraceback(value));
+}
+
+static inline PyObject *
+fpk_type_dict(PyTypeObject *type)
+{
+    return Py_XNewRef(type->tp_dict);
+}
+
+/* True, and *[value] set, if [obj] is an int of one digit. */
+static inline bool
+fpk_int_is_compact(PyObject *obj, int64_t *value)
+{
+    Py_ssize_t size = Py_SIZE(obj);
+    if (size < -1 || size > 1) {
+        return false;
+    }
+    *value = size == 0
+                 ? 0
+                 : (int64_t)size * (int64_t)((PyLongObject *)obj)->ob_digit[0];
+    return true;
+}
+
+#else
+
+static inline PyObject *
+fpk_get_raised_exception(void)
+{
+    return PyErr_GetRaisedException();
+}
+
+/* Steals [value]. */
+static inline void
+fpk_set_raised_exception(PyObject *value)
+{
+    PyErr_SetRaisedException(value);
+}
+
+static inline PyObject *
+fpk_type_dict(PyTypeObject *type)
+{
+    return PyType_GetDict(type);
+}
+
+/* True, and *[value] set, if [obj] is an int of one digit. */
+static inline bool
+fpk_int_is_compact(PyObject *obj, int64_t *value)
+{
+    if (!PyUnstable_Long_IsCompact((PyLongObject *)obj)) {
+        return false;
+    }
+    *value = (int64_t)PyUnstable_Long_CompactValue((PyLongObject *)obj);
+    return true;
+}
+
+#endif
+
+/* Module slots that this Python knows: an interpreter of its own with its own
+   GIL is fine, running without any GIL is not claimed. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define FPK_MODULE_SLOTS                                                      \
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#else
+#define FPK_MODULE_SLOTS
+#endif
+
+#if PY_VERSION_HEX >= 0x030E0000
+#define FPK_DEFAULT_PROTOCOL 5
+#else
+#define FPK_DEFAULT_PROTOCOL 4
+#endif
+
+/* True if the reference the caller walked along is the only one to [obj], so
+   that no second edge of the object graph can lead to it. */
+static inline bool
+fpk_is_unshared(PyObject *obj)
+{
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+    return PyUnstable_Object_IsUniquelyReferenced(obj) != 0;
+#elif defined(Py_GIL_DISABLED)
+    (void)obj;
+    return false;
+#else
+    return Py_REFCNT(obj) == 1;
+#endif
+}
+
+#if defined(__GNUC__) || defined(__clang__)
+#define FPK_LIKELY(x) __builtin_expect(!!(x), 1)
+#define FPK_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#else
+#define FPK_LIKELY(x) (x)
+#define FPK_UNLIKELY(x) (x)
+#endif
+
+#endif

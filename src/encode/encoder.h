@@ -1,0 +1,286 @@
+/* encoder.h -- the encoder: object graph in, opcodes out, on its own stack.
+
+   The driver (driver.c) never recurses in C over user data.  Each object that
+   has parts is a frame on a heap stack; a frame's advance function writes the
+   next piece and hands parts to fpk_save.  The stack of open frames is at any
+   moment the path from the root to the object being written, which is how an
+   error can name it at no cost on success.
+
+   Result of everything that saves:
+     FPK_ERROR  an exception is set;
+     FPK_DONE   the object is written;
+     FPK_MORE   a frame was pushed (or the advance function wants to be called
+                again): return to the driver at once.  Any fpk_frame pointer
+                held across the call is stale, because the stack may have
+                moved.
+
+   References: [obj] arguments are borrowed from whoever the edge starts at,
+   and that owner must live until the frame pushed for obj has taken its own
+   reference, that is, until fpk_save returns.
+
+   Used by: encode, byvalue, explain. */
+#ifndef FPK_ENCODE_ENCODER_H
+#define FPK_ENCODE_ENCODER_H
+
+#include "base/buffer.h"
+#include "base/memo.h"
+#include "state.h"
+#include "wire/opcodes.h"
+
+typedef struct fpk_encoder fpk_encoder;
+typedef struct fpk_frame fpk_frame;
+
+enum { FPK_ERROR = -1, FPK_DONE = 0, FPK_MORE = 1 };
+
+/* Works on the top frame.  FPK_DONE: the driver pops it and releases what it
+   owns. */
+typedef int (*fpk_advance)(fpk_encoder *e);
+
+/* What a frame is, for the room that explains errors. */
+enum fpk_frame_kind {
+    FPK_FRAME_LIST,    /* object: list; position: items begun */
+    FPK_FRAME_TUPLE,   /* object: tuple; position: items begun */
+    FPK_FRAME_DICT,    /* object: dict; aux: the key being written */
+    FPK_FRAME_SET,     /* object: set or frozenset */
+    FPK_FRAME_ITEMS,   /* object: iterator of list items; position: items */
+    FPK_FRAME_PAIRS,   /* object: iterator of (key, value); aux: the pair */
+    FPK_FRAME_REDUCE,  /* object: what is reduced; aux: the reduce tuple */
+    FPK_FRAME_PERSID,  /* object: what persistent_id answered for */
+    FPK_FRAME_BYVALUE, /* object: what travels by value; owned by byvalue */
+};
+
+struct fpk_frame {
+    fpk_advance advance;
+    PyObject *object;    /* owned, never NULL */
+    PyObject *aux;       /* owned or NULL; meaning depends on the kind */
+    Py_ssize_t position; /* progress inside the object */
+    Py_ssize_t size;     /* items, where the kind has a fixed number */
+    uint64_t slot;       /* private to the kind */
+    uint8_t kind;        /* enum fpk_frame_kind */
+    uint8_t step;        /* private to the kind */
+    bool shared;         /* the object needs its memo entry */
+    bool late;           /* counted in late_open */
+};
+
+/* When an object needs no memo entry.  An object with one counted reference
+   can be reached by one edge only, so nothing would ever fetch the entry.
+   The one trap: below a tuple, frozenset or reduction that is still open and
+   is memoised only when complete, a cycle back to it must meet an entry of
+   something in between. */
+enum fpk_memo_policy {
+    FPK_MEMO_ALL,     /* Pickler objects: their memo is public */
+    FPK_MEMO_CAREFUL, /* leave out the unshared, except below an open late
+                         object */
+    FPK_MEMO_MARKED,  /* leave out the unshared; late objects are marked open
+                         in the memo, and meeting such a mark restarts the
+                         dump with FPK_MEMO_ALL (in-memory dumps only) */
+};
+
+/* Index of an entry whose object is open and will be memoised when
+   complete. */
+#define FPK_MEMO_OPEN UINT64_MAX
+
+#define FPK_INLINE_FRAMES 8
+#define FPK_INLINE_BYTES 512
+
+struct fpk_encoder {
+    fpk_state *state;
+    fpk_buffer out;
+    size_t frame_start; /* offset of the open frame's header in out, or
+                           FPK_NO_FRAME */
+    fpk_memo memo;      /* owns one reference to each key */
+    uint64_t next_index; /* the index that MEMOIZE would use now */
+    fpk_frame *frames;   /* the stack; the top is frames[depth - 1] */
+    size_t depth;
+    size_t frame_capacity;
+    size_t reductions; /* REDUCE frames on the stack */
+    size_t late_open;  /* open late objects (FPK_MEMO_CAREFUL) */
+
+    int protocol; /* 0..5 */
+    bool fix_imports;
+    bool by_value; /* functions and classes that the receiver cannot import
+                      travel inside the stream */
+    bool fast;     /* no memo at all */
+    bool restart;  /* a cycle through an open late object was met */
+    uint8_t policy; /* enum fpk_memo_policy */
+
+    /* All owned or NULL. */
+    PyObject *write;            /* file.write; NULL: in memory */
+    PyObject *buffer_callback;
+    PyObject *persistent_id;    /* bound method, when overridden */
+    PyObject *reducer_override; /* bound method, when defined */
+    PyObject *dispatch_table;   /* the Pickler's private table */
+    PyObject *main_names;       /* names of __main__ that the receiver can
+                                   import: a set or frozenset, or NULL */
+
+    PyObject *cycle_probe;    /* borrowed from a frame; fast mode only */
+    size_t cycle_probe_depth; /* depth of its frame */
+
+    void *byvalue; /* context of the byvalue room, NULL until it needs one */
+
+    fpk_frame inline_frames[FPK_INLINE_FRAMES];
+    uint8_t inline_bytes[FPK_INLINE_BYTES];
+};
+
+#define FPK_NO_FRAME SIZE_MAX
+
+/* How the driver reaches the byvalue room. */
+struct fpk_byvalue_table {
+    /* A function or a class (instance of type) was met and nothing else
+       claimed it: write it, by value or with fpk_save_global. */
+    int (*save_function)(fpk_encoder *e, PyObject *obj);
+    int (*save_class)(fpk_encoder *e, PyObject *obj);
+    /* Index of the handler for exactly [type], or -1: a probe of a pointer
+       table, no Python call. */
+    int (*find_handler)(fpk_encoder *e, PyTypeObject *type);
+    int (*save_handled)(fpk_encoder *e, PyObject *obj, int handler);
+    /* A dump begins, as opposed to a Pickler object: what must stand once in
+       each stream is due again. */
+    void (*begin_stream)(fpk_encoder *e);
+    /* Forgets the context: the memo was cleared or the encoder ends. */
+    void (*clear)(fpk_encoder *e);
+};
+
+/* ---- encoder.c: life cycle --------------------------------------------- */
+
+/* [e] may be uninitialised memory; it holds inline storage and must not be
+   copied or moved afterwards. */
+void fpk_encoder_init(fpk_encoder *e, fpk_state *state);
+void fpk_encoder_fini(fpk_encoder *e);
+
+/* Forgets which objects were written. */
+void fpk_encoder_clear_memo(fpk_encoder *e);
+
+/* Writes one complete pickle of [root]: PROTO .. STOP.  On error the output is
+   dropped and the memo keeps only what earlier dumps wrote. */
+int fpk_encoder_dump(fpk_encoder *e, PyObject *root);
+
+/* ---- driver.c: the stack and the dispatch ------------------------------- */
+
+/* Writes [obj], reached by the one reference that its container holds. */
+int fpk_save(fpk_encoder *e, PyObject *obj);
+
+/* Writes [obj] as if others referred to it too. */
+int fpk_save_shared(fpk_encoder *e, PyObject *obj);
+
+/* Pushes a frame that owns [object] (taken as a new reference) and [aux]
+   (stolen, also on error; may be NULL).  The frame starts zeroed; NULL with an
+   exception when out of memory. */
+fpk_frame *fpk_push_frame(fpk_encoder *e, uint8_t kind, fpk_advance advance,
+                          PyObject *object, PyObject *aux);
+
+static inline fpk_frame *
+fpk_top_frame(fpk_encoder *e)
+{
+    return &e->frames[e->depth - 1];
+}
+
+/* ---- emit.c: opcodes and the memo --------------------------------------- */
+
+/* Room for [n] more bytes; false with MemoryError. */
+bool fpk_reserve_slow(fpk_encoder *e, size_t n);
+
+static inline bool
+fpk_reserve(fpk_encoder *e, size_t n)
+{
+    return FPK_LIKELY(e->out.capacity - e->out.length >= n) ||
+           fpk_reserve_slow(e, n);
+}
+
+/* The put_ functions need reserved room; the emit_ functions reserve it. */
+static inline void
+fpk_put_byte(fpk_encoder *e, uint8_t byte)
+{
+    e->out.data[e->out.length++] = byte;
+}
+
+static inline void
+fpk_put_bytes(fpk_encoder *e, const void *bytes, size_t n)
+{
+    memcpy(e->out.data + e->out.length, bytes, n);
+    e->out.length += n;
+}
+
+static inline int
+fpk_emit_op(fpk_encoder *e, enum fpk_opcode op)
+{
+    if (!fpk_reserve(e, 1)) {
+        return FPK_ERROR;
+    }
+    fpk_put_byte(e, (uint8_t)op);
+    return FPK_DONE;
+}
+
+/* [n] raw bytes of opcodes. */
+int fpk_emit_raw(fpk_encoder *e, const void *bytes, size_t n);
+
+/* A str that is written where it stands and gets no memo entry: a C literal
+   in ASCII, shorter than 256 bytes. */
+int fpk_emit_str(fpk_encoder *e, const char *ascii);
+
+/* Bytes without a memo entry, at any protocol and size. */
+int fpk_emit_bytes(fpk_encoder *e, const char *data, Py_ssize_t size);
+
+/* A non-negative int. */
+int fpk_emit_uint(fpk_encoder *e, uint32_t value);
+
+/* TUPLE1..TUPLE3 for [n] items on the stack.  n is 1, 2 or 3.  Below protocol
+   2 a MARK must stand under them: see fpk_emit_tuple_mark. */
+int fpk_emit_tuple(fpk_encoder *e, int n);
+
+/* Writes MARK where fpk_emit_tuple of 1..3 items will need it. */
+int fpk_emit_tuple_mark(fpk_encoder *e);
+
+/* The stack top becomes the memo entry of [obj]; the memo takes a reference.
+   In fast mode nothing happens. */
+int fpk_memoize(fpk_encoder *e, PyObject *obj);
+
+/* The stack top gets a memo entry that no object is looked up by; returns its
+   index through [index]. */
+int fpk_memoize_anonymous(fpk_encoder *e, uint64_t *index);
+
+/* 1 if [obj] was written before and a GET for it now stands in the stream, 0
+   if not, -1 on error. */
+int fpk_emit_get_if_saved(fpk_encoder *e, PyObject *obj);
+
+/* GET for an index of this stream. */
+int fpk_emit_get(fpk_encoder *e, uint64_t index);
+
+/* True if a memo entry for [obj] could be fetched later: the policy and the
+   reference count decide. */
+static inline bool
+fpk_needs_memo(const fpk_encoder *e, PyObject *obj)
+{
+    return e->policy == FPK_MEMO_ALL || e->late_open > 0 ||
+           !fpk_is_unshared(obj);
+}
+
+/* ---- globals.c ----------------------------------------------------------- */
+
+/* Writes a reference by name, as the standard module does: by [name] if it is
+   not NULL, else by the object's own __qualname__; PicklingError if the name
+   does not lead to the object. */
+int fpk_save_global(fpk_encoder *e, PyObject *obj, PyObject *name);
+
+/* Writes module.qualname for [obj] without checking, memoised; for objects of
+   the standard library that cannot be found under their own name.  [qualname]
+   may be dotted at any protocol. */
+int fpk_save_global_as(fpk_encoder *e, PyObject *obj, const char *module,
+                       const char *qualname);
+
+/* The module that [obj] says or is found to live in: a new reference to a str,
+   NULL on error. */
+PyObject *fpk_whichmodule(fpk_encoder *e, PyObject *obj, PyObject *qualname);
+
+/* 1 if module.qualname can be imported here and is [obj], 0 if not (no
+   exception is left), -1 on an error that is not a failed look-up. */
+int fpk_resolves_to(fpk_encoder *e, PyObject *obj, PyObject *module_name,
+                    PyObject *qualname);
+
+/* ---- reduce.c -------------------------------------------------------------- */
+
+/* Writes what a reduction describes: [value] is the str or tuple that
+   __reduce__ or a reducer returned for [obj] (stolen, also on error). */
+int fpk_save_reduce(fpk_encoder *e, PyObject *obj, PyObject *value);
+
+#endif

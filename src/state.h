@@ -1,0 +1,121 @@
+/* state.h -- the state of one module object, and nothing else.
+
+   Does:      names every Python object that the extension keeps.
+   Owns:      one strong reference for each FPK_STATE_OBJECTS, FPK_STATE_TYPES
+              and FPK_INTERNED entry; module.c visits and clears them.
+   Invariant: after fpk_module_exec every entry is set and stays set until
+              the module is cleared.
+   Used by:   every room with a Python face.  There are no C globals. */
+#ifndef FPK_STATE_H
+#define FPK_STATE_H
+
+#include "compat/compat.h"
+
+struct fpk_encoder;
+struct fpk_byvalue_table;
+
+/* Objects of the standard library, fetched once by the room named beside
+   them. */
+#define FPK_STATE_OBJECTS(X)                                                  \
+    /* module.c: the standard module's own exceptions */                      \
+    X(PickleError)                                                            \
+    X(PicklingError)                                                          \
+    X(UnpicklingError)                                                        \
+    /* module.c: the registries of copyreg; always read, never replaced */    \
+    X(dispatch_table)                                                         \
+    X(extension_registry)                                                     \
+    X(inverted_registry)                                                      \
+    X(extension_cache)                                                        \
+    /* module.c: _compat_pickle's maps between Python 2 and 3 names */        \
+    X(name_mapping_2to3)                                                      \
+    X(import_mapping_2to3)                                                    \
+    X(name_mapping_3to2)                                                      \
+    X(import_mapping_3to2)                                                    \
+    /* encode */                                                              \
+    X(codecs_encode)                                                          \
+    X(functools_partial)                                                      \
+    X(builtins_getattr)                                                       \
+    /* byvalue */
+
+#define FPK_STATE_TYPES(X)                                                    \
+    X(pickler_type)                                                           \
+    X(pickler_memo_proxy_type)                                                \
+    X(unpickler_type)                                                         \
+    X(unpickler_memo_proxy_type)
+
+/* Interned strings, as state->str.NAME. */
+#define FPK_INTERNED(X)                                                       \
+    X(__class__)                                                              \
+    X(__dict__)                                                               \
+    X(__getinitargs__)                                                        \
+    X(__getstate__)                                                           \
+    X(__main__)                                                               \
+    X(__module__)                                                             \
+    X(__mp_main__)                                                            \
+    X(__name__)                                                               \
+    X(__new__)                                                                \
+    X(__newobj__)                                                             \
+    X(__newobj_ex__)                                                          \
+    X(__qualname__)                                                           \
+    X(__reduce__)                                                             \
+    X(__reduce_ex__)                                                          \
+    X(__setstate__)                                                           \
+    X(_compat_pickle)                                                         \
+    X(append)                                                                 \
+    X(add)                                                                    \
+    X(builtins)                                                               \
+    X(dispatch_table)                                                         \
+    X(dump)                                                                   \
+    X(extend)                                                                 \
+    X(find_class)                                                             \
+    X(getattr)                                                                \
+    X(load)                                                                   \
+    X(modules)                                                                \
+    X(peek)                                                                   \
+    X(persistent_id)                                                          \
+    X(persistent_load)                                                        \
+    X(read)                                                                   \
+    X(readinto)                                                               \
+    X(readline)                                                               \
+    X(reducer_override)                                                       \
+    X(write)
+
+typedef struct fpk_state {
+#define FPK_MEMBER(name) PyObject *name;
+    FPK_STATE_OBJECTS(FPK_MEMBER)
+    struct {
+        FPK_INTERNED(FPK_MEMBER)
+    } str;
+#undef FPK_MEMBER
+#define FPK_MEMBER(name) PyTypeObject *name;
+    FPK_STATE_TYPES(FPK_MEMBER)
+#undef FPK_MEMBER
+    /* What the encoder calls in rooms that it must not include. */
+    const struct fpk_byvalue_table *byvalue; /* static storage */
+    void (*add_error_path)(struct fpk_encoder *e);
+} fpk_state;
+
+extern struct PyModuleDef fpk_module_def;
+
+static inline fpk_state *
+fpk_state_of_module(PyObject *module)
+{
+    return (fpk_state *)PyModule_GetState(module);
+}
+
+/* The state behind [type] or the fpickle type that it derives from; NULL with
+   TypeError if there is none. */
+static inline fpk_state *
+fpk_state_of_type(PyTypeObject *type)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &fpk_module_def);
+    return module == NULL ? NULL : fpk_state_of_module(module);
+}
+
+/* One per room: adds its types and functions to [module]; 0 or -1. */
+int fpk_encode_init(PyObject *module, fpk_state *state);
+int fpk_decode_init(PyObject *module, fpk_state *state);
+int fpk_byvalue_init(PyObject *module, fpk_state *state);
+int fpk_explain_init(PyObject *module, fpk_state *state);
+
+#endif
