@@ -53,6 +53,10 @@ PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
 
 #if PY_VERSION_HEX < 0x030C0000
 
+#include <structmember.h>
+#define Py_T_INT T_INT
+#define Py_T_OBJECT_EX T_OBJECT_EX
+
 static inline PyObject *
 fpk_get_raised_exception(void)
 {

@@ -88,6 +88,7 @@ struct fpk_encoder {
     fpk_buffer out;
     size_t frame_start; /* offset of the open frame's header in out, or
                            FPK_NO_FRAME */
+    size_t frame_limit; /* length of out at which the frame is closed */
     fpk_memo memo;      /* owns one reference to each key */
     uint64_t next_index; /* the index that MEMOIZE would use now */
     fpk_frame *frames;   /* the stack; the top is frames[depth - 1] */
@@ -141,6 +142,10 @@ struct fpk_byvalue_table {
     void (*clear)(fpk_encoder *e);
 };
 
+/* An endless chain of reductions ends here.  It leaves room for a million
+   objects that are linked one by one. */
+#define FPK_MAX_REDUCTIONS 1500000
+
 /* ---- encoder.c: life cycle --------------------------------------------- */
 
 /* [e] may be uninitialised memory; it holds inline storage and must not be
@@ -151,14 +156,24 @@ void fpk_encoder_fini(fpk_encoder *e);
 /* Forgets which objects were written. */
 void fpk_encoder_clear_memo(fpk_encoder *e);
 
-/* Writes one complete pickle of [root]: PROTO .. STOP.  On error the output is
-   dropped and the memo keeps only what earlier dumps wrote. */
+/* Checks [protocol] as the standard module does: None is the default, negative
+   the highest.  ValueError if it is unknown, or too old for out-of-band
+   [buffer_callback]. */
+int fpk_encoder_set_protocol(fpk_encoder *e, PyObject *protocol,
+                             int fix_imports, PyObject *buffer_callback);
+
+/* Writes one complete pickle of [root], PROTO .. STOP: to [write] if it is
+   set, else into [out].  On error the output is dropped and the memo keeps
+   only what earlier dumps wrote. */
 int fpk_encoder_dump(fpk_encoder *e, PyObject *root);
 
 /* ---- driver.c: the stack and the dispatch ------------------------------- */
 
 /* Writes [obj], reached by the one reference that its container holds. */
 int fpk_save(fpk_encoder *e, PyObject *obj);
+
+/* The same without asking persistent_id; for the persistent id itself. */
+int fpk_save_without_persid(fpk_encoder *e, PyObject *obj);
 
 /* Writes [obj] as if others referred to it too. */
 int fpk_save_shared(fpk_encoder *e, PyObject *obj);
@@ -174,6 +189,16 @@ fpk_top_frame(fpk_encoder *e)
 {
     return &e->frames[e->depth - 1];
 }
+
+/* Raises RecursionError when objects nest deeper than anything that ends. */
+int fpk_count_reduction(fpk_encoder *e);
+
+/* Bookkeeping for an object that is memoised only when its parts are written
+   (tuple, frozenset, reduction).  open: call when its frame is on top; close:
+   call when the parts are written, before the opcode that builds it.  close
+   returns 1 if a cycle has stored the object meanwhile. */
+int fpk_open_late(fpk_encoder *e);
+int fpk_close_late(fpk_encoder *e);
 
 /* ---- emit.c: opcodes and the memo --------------------------------------- */
 
@@ -210,6 +235,27 @@ fpk_emit_op(fpk_encoder *e, enum fpk_opcode op)
     fpk_put_byte(e, (uint8_t)op);
     return FPK_DONE;
 }
+
+/* Called between two elements: closes a frame that is full. */
+int fpk_end_frame(fpk_encoder *e);
+
+static inline int
+fpk_element_boundary(fpk_encoder *e)
+{
+    return FPK_LIKELY(e->out.length < e->frame_limit) ? FPK_DONE
+                                                      : fpk_end_frame(e);
+}
+
+/* A stream begins (PROTO and the first frame) and ends (STOP). */
+int fpk_begin_output(fpk_encoder *e);
+int fpk_end_output(fpk_encoder *e);
+
+/* [header_size] bytes of opcode and length, then the payload.  A large payload
+   travels outside frames, and straight to the file: as [owner], the bytes or
+   buffer object that holds [data], or as a copy if [owner] is NULL. */
+int fpk_emit_payload(fpk_encoder *e, const uint8_t *header,
+                     size_t header_size, const char *data, Py_ssize_t size,
+                     PyObject *owner);
 
 /* [n] raw bytes of opcodes. */
 int fpk_emit_raw(fpk_encoder *e, const void *bytes, size_t n);
@@ -255,6 +301,42 @@ fpk_needs_memo(const fpk_encoder *e, PyObject *obj)
            !fpk_is_unshared(obj);
 }
 
+/* ---- atoms.c: what has no parts --------------------------------------- */
+
+/* 1 if [obj] was an atom and is written, 0 if it is none, -1 on error: None,
+   bool, int, float, str, bytes of exactly these types. */
+int fpk_save_atom(fpk_encoder *e, PyObject *obj, bool shared);
+
+/* Python 2 has no bytes: protocols 0 to 2 call a function that makes them.
+   Returns the reduction of [obj], a new reference. */
+PyObject *fpk_reduce_bytes(fpk_encoder *e, PyObject *obj);
+
+/* A str without memo entry, at any protocol. */
+int fpk_emit_unicode(fpk_encoder *e, PyObject *str);
+
+/* ---- containers.c ------------------------------------------------------- */
+
+/* [shared] says whether the object needs its memo entry. */
+int fpk_save_list(fpk_encoder *e, PyObject *obj, bool shared);
+int fpk_save_dict(fpk_encoder *e, PyObject *obj, bool shared);
+int fpk_save_tuple(fpk_encoder *e, PyObject *obj, bool shared);
+int fpk_save_set(fpk_encoder *e, PyObject *obj, bool shared);
+int fpk_save_frozenset(fpk_encoder *e, PyObject *obj, bool shared);
+
+/* The items of [tuple] from [first] on as a tuple of its own, which gets no
+   memo entry. */
+int fpk_save_tuple_tail(fpk_encoder *e, PyObject *tuple, Py_ssize_t first);
+
+/* What an iterator yields, appended to the list, or stored in the dict, that
+   is on top of the stack.  [iterator] is borrowed. */
+int fpk_save_items(fpk_encoder *e, PyObject *iterator);
+int fpk_save_pairs(fpk_encoder *e, PyObject *iterator);
+
+/* ---- buffers.c ------------------------------------------------------------ */
+
+int fpk_save_bytearray(fpk_encoder *e, PyObject *obj, bool shared);
+int fpk_save_buffer(fpk_encoder *e, PyObject *obj, bool shared);
+
 /* ---- globals.c ----------------------------------------------------------- */
 
 /* Writes a reference by name, as the standard module does: by [name] if it is
@@ -267,6 +349,10 @@ int fpk_save_global(fpk_encoder *e, PyObject *obj, PyObject *name);
    may be dotted at any protocol. */
 int fpk_save_global_as(fpk_encoder *e, PyObject *obj, const char *module,
                        const char *qualname);
+
+/* A class: the types of the three singletons by their singleton, all others by
+   the rules of the byvalue room. */
+int fpk_save_type(fpk_encoder *e, PyObject *obj);
 
 /* The module that [obj] says or is found to live in: a new reference to a str,
    NULL on error. */
@@ -282,5 +368,19 @@ int fpk_resolves_to(fpk_encoder *e, PyObject *obj, PyObject *module_name,
 /* Writes what a reduction describes: [value] is the str or tuple that
    __reduce__ or a reducer returned for [obj] (stolen, also on error). */
 int fpk_save_reduce(fpk_encoder *e, PyObject *obj, PyObject *value);
+
+/* The same where the caller knows whether [obj], which may be NULL, needs its
+   memo entry. */
+int fpk_save_reduced(fpk_encoder *e, PyObject *obj, PyObject *value,
+                     bool shared);
+
+/* Writes [obj], which is none of the built-in kinds, by the first of the
+   private dispatch table, copyreg, the byvalue room and __reduce_ex__ that
+   knows it. */
+int fpk_save_object(fpk_encoder *e, PyObject *obj, bool shared);
+
+/* ---- pickler.c, dump.c: the Python face --------------------------------- */
+
+int fpk_pickler_init_types(PyObject *module, fpk_state *state);
 
 #endif

@@ -1,0 +1,98 @@
+/* buffers.c -- bytearray and PickleBuffer, in the stream or beside it.
+
+   Does:      writes buffers in-band, or hands them to buffer_callback (PEP
+              574).
+   Owns:      nothing.
+   Invariant: no raw pointer into a buffer is held while Python code runs.
+   Called by: driver.c. */
+#include "base/bytes.h"
+#include "encode/encoder.h"
+
+static int
+emit_bytearray(fpk_encoder *e, const char *data, Py_ssize_t size,
+               PyObject *owner)
+{
+    uint8_t header[9] = {FPK_OP_BYTEARRAY8};
+    fpk_store_le64(header + 1, (uint64_t)size);
+    return fpk_emit_payload(e, header, sizeof header, data, size, owner);
+}
+
+int
+fpk_save_bytearray(fpk_encoder *e, PyObject *obj, bool shared)
+{
+    if (e->protocol < 5) {
+        PyObject *value;
+        if (PyByteArray_GET_SIZE(obj) == 0) {
+            value = Py_BuildValue("(O())", &PyByteArray_Type);
+        }
+        else {
+            PyObject *bytes = PyBytes_FromObject(obj);
+            if (bytes == NULL) {
+                return FPK_ERROR;
+            }
+            value = Py_BuildValue("(O(N))", &PyByteArray_Type, bytes);
+        }
+        return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, shared);
+    }
+    if (emit_bytearray(e, PyByteArray_AS_STRING(obj),
+                       PyByteArray_GET_SIZE(obj), obj) < 0) {
+        return FPK_ERROR;
+    }
+    return shared ? fpk_memoize(e, obj) : FPK_DONE;
+}
+
+/* Whether the callback leaves the buffer in the stream: 1, 0, or -1. */
+static int
+ask_in_band(fpk_encoder *e, PyObject *obj)
+{
+    if (e->buffer_callback == NULL) {
+        return 1;
+    }
+    PyObject *answer = PyObject_CallOneArg(e->buffer_callback, obj);
+    if (answer == NULL) {
+        return -1;
+    }
+    int in_band = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+    return in_band;
+}
+
+int
+fpk_save_buffer(fpk_encoder *e, PyObject *obj, bool shared)
+{
+    if (e->protocol < 5) {
+        PyErr_SetString(e->state->PicklingError,
+                        "PickleBuffer can only be pickled with protocol >= 5");
+        return FPK_ERROR;
+    }
+    const Py_buffer *view = PyPickleBuffer_GetBuffer(obj);
+    if (view == NULL) {
+        return FPK_ERROR;
+    }
+    if (view->suboffsets != NULL || !PyBuffer_IsContiguous(view, 'A')) {
+        PyErr_SetString(e->state->PicklingError,
+                        "PickleBuffer can not be pickled when pointing to a "
+                        "non-contiguous buffer");
+        return FPK_ERROR;
+    }
+    int in_band = ask_in_band(e, obj);
+    if (in_band < 0) {
+        return FPK_ERROR;
+    }
+    /* The callback may have released it. */
+    view = PyPickleBuffer_GetBuffer(obj);
+    if (view == NULL) {
+        return FPK_ERROR;
+    }
+    if (!in_band) {
+        if (fpk_emit_op(e, FPK_OP_NEXT_BUFFER) < 0) {
+            return FPK_ERROR;
+        }
+        return view->readonly ? fpk_emit_op(e, FPK_OP_READONLY_BUFFER)
+                              : FPK_DONE;
+    }
+    int status = view->readonly
+                     ? fpk_emit_bytes(e, view->buf, view->len)
+                     : emit_bytearray(e, view->buf, view->len, obj);
+    return status == FPK_DONE && shared ? fpk_memoize(e, obj) : status;
+}

@@ -1,0 +1,267 @@
+/* dump.c -- the module functions dump and dumps, and their arguments.
+
+   Does:      parses the call, runs an encoder that lives on the C stack, and
+              returns its bytes or has written them to the file.
+   Owns:      that encoder, for the time of the call.
+   Invariant: nothing is kept between calls.
+   Called by: Python code; pickler.c for the arguments. */
+#include "encode/options.h"
+
+/* ---- arguments ------------------------------------------------------------- */
+
+static const char *const function_names[] = {"dump", "dumps", "Pickler"};
+static const int positional_counts[] = {3, 2, 2};
+static const int required_counts[] = {2, 1, 1};
+
+/* Where the parameter called [name] goes, or NULL. */
+static PyObject **
+find_parameter(enum fpk_dump_function function, fpk_dump_options *o,
+               PyObject *name)
+{
+    static const struct {
+        const char *name;
+        size_t offset;
+    } parameters[] = {
+        {"protocol", offsetof(fpk_dump_options, protocol)},
+        {"fix_imports", offsetof(fpk_dump_options, fix_imports)},
+        {"buffer_callback", offsetof(fpk_dump_options, buffer_callback)},
+        {"by_value", offsetof(fpk_dump_options, by_value)},
+        {"main_names", offsetof(fpk_dump_options, main_names)},
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(parameters); i++) {
+        if (PyUnicode_CompareWithASCIIString(name, parameters[i].name) == 0) {
+            return (PyObject **)((char *)o + parameters[i].offset);
+        }
+    }
+    if (PyUnicode_CompareWithASCIIString(
+            name, function == FPK_PICKLER ? "file" : "obj") == 0) {
+        return &o->first;
+    }
+    if (function == FPK_DUMP &&
+        PyUnicode_CompareWithASCIIString(name, "file") == 0) {
+        return &o->file;
+    }
+    return NULL;
+}
+
+int
+fpk_parse_dump_options(enum fpk_dump_function function, PyObject *const *args,
+                       Py_ssize_t nargs, PyObject *kwnames,
+                       fpk_dump_options *o)
+{
+    const char *name = function_names[function];
+    memset(o, 0, sizeof *o);
+    if (nargs > positional_counts[function]) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() takes at most %d positional arguments (%zd given)",
+                     name, positional_counts[function], nargs);
+        return -1;
+    }
+    PyObject **places[] = {&o->first, &o->file, &o->protocol};
+    if (function != FPK_DUMP) {
+        places[1] = &o->protocol;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        *places[i] = args[i];
+    }
+    Py_ssize_t keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t i = 0; i < keywords; i++) {
+        PyObject *key = PyTuple_GET_ITEM(kwnames, i);
+        PyObject **place = find_parameter(function, o, key);
+        if (place == NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         "%s() got an unexpected keyword argument '%U'", name,
+                         key);
+            return -1;
+        }
+        if (*place != NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         "argument for %s() given by name ('%U') and "
+                         "position",
+                         name, key);
+            return -1;
+        }
+        *place = args[nargs + i];
+    }
+    if (o->first == NULL || (function == FPK_DUMP && o->file == NULL)) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() missing required argument '%s' (pos %d)", name,
+                     o->first != NULL || function == FPK_PICKLER ? "file"
+                                                                 : "obj",
+                     o->first != NULL ? required_counts[function] : 1);
+        return -1;
+    }
+    return 0;
+}
+
+static int
+as_flag(PyObject *value, bool *flag)
+{
+    if (value != NULL) {
+        int truth = PyObject_IsTrue(value);
+        if (truth < 0) {
+            return -1;
+        }
+        *flag = truth != 0;
+    }
+    return 0;
+}
+
+int
+fpk_apply_dump_options(fpk_encoder *e, const fpk_dump_options *o)
+{
+    bool fix_imports = true;
+    bool by_value = true;
+    if (as_flag(o->fix_imports, &fix_imports) < 0 ||
+        as_flag(o->by_value, &by_value) < 0 ||
+        fpk_encoder_set_protocol(e, o->protocol, fix_imports,
+                                 o->buffer_callback) < 0) {
+        return -1;
+    }
+    e->by_value = by_value;
+    if (o->main_names != NULL && o->main_names != Py_None) {
+        if (!PyAnySet_Check(o->main_names)) {
+            PyErr_Format(PyExc_TypeError,
+                         "main_names must be a set or frozenset, not %.200s",
+                         Py_TYPE(o->main_names)->tp_name);
+            return -1;
+        }
+        Py_XSETREF(e->main_names, Py_NewRef(o->main_names));
+    }
+    return 0;
+}
+
+/* ---- dump, dumps --------------------------------------------------------------- */
+
+PyDoc_STRVAR(
+    dumps_doc,
+    "dumps($module, /, obj, protocol=None, *, fix_imports=True,\n"
+    "      buffer_callback=None, by_value=True, main_names=None)\n"
+    "--\n\n"
+    "Return the pickle of obj as a bytes object.\n\n"
+    "As pickle.dumps; functions and classes that the receiver cannot import\n"
+    "travel by value, in a stream that a stock pickle.loads reads.\n\n"
+    "Args:\n"
+    "  obj: any object.\n"
+    "  protocol: 0 to 5; None is the default of the running Python, a negative\n"
+    "    number the highest.\n"
+    "  fix_imports: below protocol 3, write the module names of Python 2.\n"
+    "  buffer_callback: called with each PickleBuffer; a false answer leaves\n"
+    "    the buffer out of the stream (PEP 574, protocol 5).\n"
+    "  by_value: False writes functions and classes by name only, as the\n"
+    "    standard module does.\n"
+    "  main_names: a set of top-level names of __main__ that the receiver can\n"
+    "    import; these go by name.\n\n"
+    "Raises PicklingError, or what the object's own methods raise, with a note\n"
+    "that gives the path to the culprit.\n"
+    "Thread-safe; the object must not be changed meanwhile.\n\n"
+    ">>> import pickle, fpickle\n"
+    ">>> pickle.loads(fpickle.dumps(lambda x: x + 1))(1)\n"
+    "2\n");
+
+static PyObject *
+core_dumps(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+           PyObject *kwnames)
+{
+    fpk_dump_options options;
+    if (fpk_parse_dump_options(FPK_DUMPS, args, nargs, kwnames, &options) <
+        0) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    fpk_encoder e;
+    fpk_encoder_init(&e, fpk_state_of_module(module));
+    if (fpk_apply_dump_options(&e, &options) < 0) {
+        goto done;
+    }
+    /* A second run would call buffer_callback twice. */
+    e.policy =
+        e.buffer_callback == NULL ? FPK_MEMO_MARKED : FPK_MEMO_CAREFUL;
+    if (fpk_encoder_dump(&e, options.first) == 0) {
+        result = PyBytes_FromStringAndSize((const char *)e.out.data,
+                                           (Py_ssize_t)e.out.length);
+    }
+done:
+    fpk_encoder_fini(&e);
+    return result;
+}
+
+PyDoc_STRVAR(
+    dump_doc,
+    "dump($module, /, obj, file, protocol=None, *, fix_imports=True,\n"
+    "     buffer_callback=None, by_value=True, main_names=None)\n"
+    "--\n\n"
+    "Write the pickle of obj to the open file object file.\n\n"
+    "As pickle.dump; see dumps for the arguments.  The file's write method is\n"
+    "called with chunks of about 64 KiB and with large bytes objects as they\n"
+    "are.  If the dump fails, chunks may already have been written.\n\n"
+    ">>> import fpickle, io\n"
+    ">>> file = io.BytesIO()\n"
+    ">>> fpickle.dump([1, 2], file)\n"
+    ">>> fpickle.loads(file.getvalue())\n"
+    "[1, 2]\n");
+
+static PyObject *
+core_dump(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+          PyObject *kwnames)
+{
+    fpk_dump_options options;
+    if (fpk_parse_dump_options(FPK_DUMP, args, nargs, kwnames, &options) < 0) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    fpk_encoder e;
+    fpk_state *state = fpk_state_of_module(module);
+    fpk_encoder_init(&e, state);
+    if (fpk_apply_dump_options(&e, &options) < 0) {
+        goto done;
+    }
+    e.policy = FPK_MEMO_CAREFUL;
+    e.write = PyObject_GetAttr(options.file, state->str.write);
+    if (e.write == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            PyErr_SetString(PyExc_TypeError,
+                            "file must have a 'write' attribute");
+        }
+        goto done;
+    }
+    if (fpk_encoder_dump(&e, options.first) == 0) {
+        result = Py_NewRef(Py_None);
+    }
+done:
+    fpk_encoder_fini(&e);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"dump", (PyCFunction)(void (*)(void))core_dump, METH_FASTCALL | METH_KEYWORDS,
+     dump_doc},
+    {"dumps", (PyCFunction)(void (*)(void))core_dumps, METH_FASTCALL | METH_KEYWORDS,
+     dumps_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static int
+fetch(PyObject **slot, const char *module_name, const char *name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    if (module == NULL) {
+        return -1;
+    }
+    *slot = PyObject_GetAttrString(module, name);
+    Py_DECREF(module);
+    return *slot == NULL ? -1 : 0;
+}
+
+int
+fpk_encode_init(PyObject *module, fpk_state *state)
+{
+    if (fetch(&state->codecs_encode, "_codecs", "encode") < 0 ||
+        fetch(&state->functools_partial, "functools", "partial") < 0 ||
+        fetch(&state->builtins_getattr, "builtins", "getattr") < 0) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, methods) < 0
+               ? -1
+               : fpk_pickler_init_types(module, state);
+}

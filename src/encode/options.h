@@ -1,0 +1,35 @@
+/* options.h -- the arguments that dump, dumps and Pickler share.
+
+   Does:      declares the parser of (obj, [file,] protocol=None, *,
+              fix_imports=True, buffer_callback=None, by_value=True,
+              main_names=None).
+   Owns:      nothing.
+   Used by:   dump.c, pickler.c. */
+#ifndef FPK_ENCODE_OPTIONS_H
+#define FPK_ENCODE_OPTIONS_H
+
+#include "encode/encoder.h"
+
+/* All borrowed from the call; NULL where not given. */
+typedef struct {
+    PyObject *first;  /* the object, or for a Pickler the file */
+    PyObject *file;   /* dump only */
+    PyObject *protocol;
+    PyObject *fix_imports;
+    PyObject *buffer_callback;
+    PyObject *by_value;
+    PyObject *main_names;
+} fpk_dump_options;
+
+enum fpk_dump_function { FPK_DUMP, FPK_DUMPS, FPK_PICKLER };
+
+/* Vector-call arguments into [options]; TypeError as a Python function with
+   this signature would raise. */
+int fpk_parse_dump_options(enum fpk_dump_function function,
+                           PyObject *const *args, Py_ssize_t nargs,
+                           PyObject *kwnames, fpk_dump_options *options);
+
+/* Puts them into [e], apart from first and file. */
+int fpk_apply_dump_options(fpk_encoder *e, const fpk_dump_options *options);
+
+#endif
