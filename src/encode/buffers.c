@@ -41,6 +41,19 @@ fpk_save_bytearray(fpk_encoder *e, PyObject *obj, bool shared)
     return shared ? fpk_memoize(e, obj) : FPK_DONE;
 }
 
+/* What the callback said to the buffer with this number when the dump ran
+   before it was started again: 1, 0, or -1 if it was not asked yet.  Both runs
+   meet the buffers in the same order. */
+static int
+earlier_answer(fpk_encoder *e)
+{
+    if (e->buffer_answers == NULL ||
+        e->buffers_met > PyList_GET_SIZE(e->buffer_answers)) {
+        return -1;
+    }
+    return PyList_GET_ITEM(e->buffer_answers, e->buffers_met - 1) == Py_True;
+}
+
 /* Whether the callback leaves the buffer in the stream: 1, 0, or -1. */
 static int
 ask_in_band(fpk_encoder *e, PyObject *obj)
@@ -48,12 +61,27 @@ ask_in_band(fpk_encoder *e, PyObject *obj)
     if (e->buffer_callback == NULL) {
         return 1;
     }
+    e->buffers_met++;
+    int in_band = earlier_answer(e);
+    if (in_band >= 0) {
+        return in_band;
+    }
     PyObject *answer = PyObject_CallOneArg(e->buffer_callback, obj);
     if (answer == NULL) {
         return -1;
     }
-    int in_band = PyObject_IsTrue(answer);
+    in_band = PyObject_IsTrue(answer);
     Py_DECREF(answer);
+    if (in_band >= 0 && e->policy == FPK_MEMO_MARKED) {
+        if (e->buffer_answers == NULL) {
+            e->buffer_answers = PyList_New(0);
+        }
+        if (e->buffer_answers == NULL ||
+            PyList_Append(e->buffer_answers, in_band ? Py_True : Py_False) <
+                0) {
+            return -1;
+        }
+    }
     return in_band;
 }
 

@@ -174,9 +174,7 @@ core_dumps(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     if (fpk_apply_dump_options(&e, &options) < 0) {
         goto done;
     }
-    /* A second run would call buffer_callback twice. */
-    e.policy =
-        e.buffer_callback == NULL ? FPK_MEMO_MARKED : FPK_MEMO_CAREFUL;
+    e.policy = FPK_MEMO_MARKED;
     if (fpk_encoder_dump(&e, options.first) == 0) {
         result = PyBytes_FromStringAndSize((const char *)e.out.data,
                                            (Py_ssize_t)e.out.length);

@@ -85,6 +85,7 @@ fpk_encoder_fini(fpk_encoder *e)
     }
     Py_CLEAR(e->write);
     Py_CLEAR(e->buffer_callback);
+    Py_CLEAR(e->buffer_answers);
     Py_CLEAR(e->persistent_id);
     Py_CLEAR(e->reducer_override);
     Py_CLEAR(e->dispatch_table);
@@ -127,6 +128,7 @@ fpk_encoder_set_protocol(fpk_encoder *e, PyObject *protocol, int fix_imports,
 static int
 write_pickle(fpk_encoder *e, PyObject *root)
 {
+    e->buffers_met = 0;
     e->state->byvalue->begin_stream(e);
     if (fpk_begin_output(e) < 0) {
         return -1;

@@ -111,9 +111,12 @@ struct fpk_encoder {
     PyObject *persistent_id;    /* bound method, when overridden */
     PyObject *reducer_override; /* bound method, when defined */
     PyObject *dispatch_table;   /* the Pickler's private table */
+    PyObject *buffer_answers;   /* what buffer_callback said so far: a list
+                                   of bools, kept for a restart */
     PyObject *main_names;       /* names of __main__ that the receiver can
                                    import: a set or frozenset, or NULL */
 
+    Py_ssize_t buffers_met;   /* buffers that buffer_callback decides on */
     PyObject *cycle_probe;    /* borrowed from a frame; fast mode only */
     size_t cycle_probe_depth; /* depth of its frame */
 

@@ -11,16 +11,14 @@
 
 /* ---- finding ---------------------------------------------------------------- */
 
-/* Walks [path], a dotted name, from [root].  New reference; *[parent] is the
-   object before the last step (new reference).  NULL: with AttributeError if a
-   step is missing. */
+/* Walks [path], a dotted name, from [root].  New reference; NULL with
+   AttributeError if a step is missing. */
 static PyObject *
-follow_path(PyObject *root, PyObject *path, PyObject **parent)
+follow_path(PyObject *root, PyObject *path)
 {
     Py_ssize_t length = PyUnicode_GET_LENGTH(path);
     Py_ssize_t start = 0;
     PyObject *current = Py_NewRef(root);
-    *parent = NULL;
     while (start <= length) {
         Py_ssize_t dot = PyUnicode_FindChar(path, '.', start, length, 1);
         if (dot == -2) {
@@ -37,17 +35,15 @@ follow_path(PyObject *root, PyObject *path, PyObject **parent)
         }
         PyObject *next = PyObject_GetAttr(current, name);
         Py_DECREF(name);
-        Py_XSETREF(*parent, current);
-        current = next;
+        Py_SETREF(current, next);
         if (current == NULL) {
-            goto error;
+            return NULL;
         }
         start = dot + 1;
     }
     return current;
 error:
-    Py_XDECREF(current);
-    Py_CLEAR(*parent);
+    Py_DECREF(current);
     return NULL;
 }
 
@@ -55,8 +51,7 @@ error:
 static int
 module_has(PyObject *module, PyObject *path, PyObject *obj)
 {
-    PyObject *parent;
-    PyObject *found = follow_path(module, path, &parent);
+    PyObject *found = follow_path(module, path);
     if (found == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
             return -1;
@@ -66,7 +61,6 @@ module_has(PyObject *module, PyObject *path, PyObject *obj)
     }
     int same = found == obj;
     Py_DECREF(found);
-    Py_DECREF(parent);
     return same;
 }
 
@@ -326,26 +320,46 @@ done:
     return status;
 }
 
-/* Below protocol 4 a dotted name is getattr(parent, last). */
+/* Below protocol 4 the name a.b.c is getattr(getattr(a, 'b'), 'c'). */
 static int
-save_by_getattr(fpk_encoder *e, PyObject *obj, PyObject *parent,
-                PyObject *path)
+emit_old_global(fpk_encoder *e, PyObject *module_name, PyObject *path)
 {
-    Py_ssize_t length = PyUnicode_GET_LENGTH(path);
-    Py_ssize_t dot = PyUnicode_FindChar(path, '.', 0, length, -1);
-    PyObject *last = PyUnicode_Substring(path, dot + 1, length);
-    if (last == NULL) {
-        return FPK_ERROR;
+    int status = FPK_ERROR;
+    Py_ssize_t count = 0;
+    PyObject *separator = PyUnicode_FromString(".");
+    PyObject *names =
+        separator == NULL ? NULL : PyUnicode_Split(path, separator, -1);
+    if (names == NULL) {
+        goto done;
     }
-    PyObject *value =
-        Py_BuildValue("(O(ON))", e->state->builtins_getattr, parent, last);
-    return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, true);
+    count = PyList_GET_SIZE(names);
+    for (Py_ssize_t i = 1; i < count; i++) {
+        if (fpk_save_global_as(e, e->state->builtins_getattr, "builtins",
+                               "getattr") < 0 ||
+            fpk_emit_tuple_mark(e) < 0) {
+            goto done;
+        }
+    }
+    if (emit_global_lines(e, module_name, PyList_GET_ITEM(names, 0)) < 0) {
+        goto done;
+    }
+    for (Py_ssize_t i = 1; i < count; i++) {
+        if (fpk_emit_unicode(e, PyList_GET_ITEM(names, i)) < 0 ||
+            fpk_emit_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+            goto done;
+        }
+    }
+    status = FPK_DONE;
+done:
+    Py_XDECREF(separator);
+    Py_XDECREF(names);
+    return status;
 }
 
 /* [module], [name] are known to lead to [obj]. */
 static int
 save_checked_global(fpk_encoder *e, PyObject *obj, PyObject *module_name,
-                    PyObject *name, PyObject *parent, bool dotted)
+                    PyObject *name)
 {
     if (e->protocol >= 2 && PyDict_GET_SIZE(e->state->extension_registry)) {
         int found = save_ext(e, module_name, name);
@@ -360,10 +374,7 @@ save_checked_global(fpk_encoder *e, PyObject *obj, PyObject *module_name,
             return FPK_ERROR;
         }
     }
-    else if (dotted) {
-        return save_by_getattr(e, obj, parent, name);
-    }
-    else if (emit_global_lines(e, module_name, name) < 0) {
+    else if (emit_old_global(e, module_name, name) < 0) {
         return FPK_ERROR;
     }
     return fpk_memoize(e, obj);
@@ -417,8 +428,7 @@ static int
 save_global(fpk_encoder *e, PyObject *obj, PyObject *name)
 {
     int status = FPK_ERROR;
-    PyObject *module_name = NULL, *module = NULL, *parent = NULL,
-             *found = NULL;
+    PyObject *module_name = NULL, *module = NULL, *found = NULL;
 
     bool is_str = PyUnicode_Check(name);
     bool dotted =
@@ -453,7 +463,7 @@ save_global(fpk_encoder *e, PyObject *obj, PyObject *name)
         }
         goto done;
     }
-    found = follow_path(module, name, &parent);
+    found = follow_path(module, name);
     if (found == NULL) {
         if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
             raise_from_current(
@@ -468,11 +478,10 @@ save_global(fpk_encoder *e, PyObject *obj, PyObject *name)
                      module_name, name);
         goto done;
     }
-    status = save_checked_global(e, obj, module_name, name, parent, dotted);
+    status = save_checked_global(e, obj, module_name, name);
 done:
     Py_XDECREF(module_name);
     Py_XDECREF(module);
-    Py_XDECREF(parent);
     Py_XDECREF(found);
     return status;
 }
@@ -489,37 +498,6 @@ fpk_save_global(fpk_encoder *e, PyObject *obj, PyObject *name)
     return status;
 }
 
-/* Below protocol 4: getattr(getattr(module.first, second), third) ... with
-   nothing but opcodes, because the parts need no memo. */
-static int
-emit_dotted_global(fpk_encoder *e, const char *module, const char *qualname)
-{
-    const char *last = strrchr(qualname, '.');
-    int status = FPK_ERROR;
-    if (last == NULL) {
-        PyObject *module_name = PyUnicode_FromString(module);
-        PyObject *name = PyUnicode_FromString(qualname);
-        if (module_name != NULL && name != NULL) {
-            status = emit_global_lines(e, module_name, name);
-        }
-        Py_XDECREF(module_name);
-        Py_XDECREF(name);
-        return status;
-    }
-    char parent[64];
-    size_t size = (size_t)(last - qualname);
-    assert(size < sizeof parent);
-    memcpy(parent, qualname, size);
-    parent[size] = '\0';
-    if (emit_dotted_global(e, "builtins", "getattr") < 0 ||
-        fpk_emit_tuple_mark(e) < 0 ||
-        emit_dotted_global(e, module, parent) < 0 ||
-        fpk_emit_str(e, last + 1) < 0 || fpk_emit_tuple(e, 2) < 0) {
-        return FPK_ERROR;
-    }
-    return fpk_emit_op(e, FPK_OP_REDUCE);
-}
-
 int
 fpk_save_global_as(fpk_encoder *e, PyObject *obj, const char *module,
                    const char *qualname)
@@ -534,8 +512,18 @@ fpk_save_global_as(fpk_encoder *e, PyObject *obj, const char *module,
             return FPK_ERROR;
         }
     }
-    else if (emit_dotted_global(e, module, qualname) < 0) {
-        return FPK_ERROR;
+    else {
+        PyObject *module_name = PyUnicode_FromString(module);
+        PyObject *name = PyUnicode_FromString(qualname);
+        int status = FPK_ERROR;
+        if (module_name != NULL && name != NULL) {
+            status = emit_old_global(e, module_name, name);
+        }
+        Py_XDECREF(module_name);
+        Py_XDECREF(name);
+        if (status != FPK_DONE) {
+            return FPK_ERROR;
+        }
     }
     return fpk_memoize(e, obj);
 }

@@ -109,7 +109,6 @@ pickler_init(PyObject *op, PyObject *args, PyObject *kwargs)
     }
     fpk_encoder_clear_memo(&self->encoder);
     Py_XSETREF(self->write, Py_NewRef(write));
-    Py_CLEAR(self->dispatch_table);
     self->fast = 0;
     self->bin = self->encoder.protocol > 0;
     self->ready = true;
