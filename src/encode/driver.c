@@ -229,6 +229,9 @@ save_compound(fpk_encoder *e, PyObject *obj, bool shared)
     else {
         status = fpk_save_object(e, obj, shared);
     }
+    if (FPK_UNLIKELY(status == FPK_ERROR) && e->culprit == NULL) {
+        e->culprit = Py_NewRef(obj);
+    }
     Py_DECREF(obj);
     return status;
 }

@@ -67,6 +67,7 @@ drop_frames(fpk_encoder *e)
         Py_XDECREF(frame.aux);
         Py_DECREF(frame.object);
     }
+    Py_CLEAR(e->culprit);
     e->late_open = 0;
     e->reductions = 0;
     e->cycle_probe = NULL;

@@ -116,6 +116,8 @@ struct fpk_encoder {
     PyObject *main_names;       /* names of __main__ that the receiver can
                                    import: a set or frozenset, or NULL */
 
+    PyObject *culprit;          /* the object that could not be written */
+
     Py_ssize_t buffers_met;   /* buffers that buffer_callback decides on */
     PyObject *cycle_probe;    /* borrowed from a frame; fast mode only */
     size_t cycle_probe_depth; /* depth of its frame */

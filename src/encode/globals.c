@@ -178,21 +178,14 @@ save_ext(fpk_encoder *e, PyObject *module_name, PyObject *name)
         return found;
     }
     int status = -1;
-    if (!PyLong_CheckExact(code_object)) {
-        PyErr_Format(state->PicklingError,
-                     "Can't pickle %U.%U: extension code %R isn't an integer",
-                     module_name, name, code_object);
+    long code = PyLong_AsLong(code_object);
+    if (code == -1 && PyErr_Occurred()) {
         goto done;
     }
-    long code = PyLong_AsLong(code_object);
     if (code <= 0 || code > 0x7fffffffL) {
-        if (!PyErr_Occurred() ||
-            PyErr_ExceptionMatches(PyExc_OverflowError)) {
-            PyErr_Format(state->PicklingError,
-                         "Can't pickle %U.%U: extension code %R is out of "
-                         "range",
-                         module_name, name, code_object);
-        }
+        PyErr_Format(PyExc_RuntimeError,
+                     "Can't pickle %U.%U: extension code %ld is out of range",
+                     module_name, name, code);
         goto done;
     }
     uint8_t op[5];
