@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_SLOTS 64
+#define FIRST_SLOTS 16
 
 bool
 fpk_memo_grow(fpk_memo *m)

@@ -5,10 +5,7 @@
    Invariant: no Python code runs here, except for ints over 64 bits and large
               payloads that go to a file.
    Called by: driver.c for every object, containers.c for runs of atoms. */
-#include "base/bytes.h"
-#include "encode/encoder.h"
-
-#include <stdio.h>
+#include "encode/atom_inline.h"
 
 /* ---- None, bool ----------------------------------------------------------- */
 
@@ -28,47 +25,6 @@ save_bool(fpk_encoder *e, bool value)
 }
 
 /* ---- int -------------------------------------------------------------------- */
-
-/* Bytes of the shortest two's complement form. */
-static int
-signed_size(int64_t value)
-{
-    uint64_t magnitude = (uint64_t)(value < 0 ? ~value : value);
-    int size = 1;
-    while (size < 8 && magnitude >> (8 * size - 1) != 0) {
-        size++;
-    }
-    return size;
-}
-
-/* Needs 24 bytes of room. */
-static inline void
-put_int64(fpk_encoder *e, int64_t value)
-{
-    uint8_t *p = fpk_buffer_end(&e->out);
-    if (value >= 0 && value < 256) {
-        p[0] = FPK_OP_BININT1;
-        p[1] = (uint8_t)value;
-        e->out.length += 2;
-    }
-    else if (value >= 0 && value < 65536) {
-        p[0] = FPK_OP_BININT2;
-        fpk_store_le16(p + 1, (uint16_t)value);
-        e->out.length += 3;
-    }
-    else if (value >= INT32_MIN && value <= INT32_MAX) {
-        p[0] = FPK_OP_BININT;
-        fpk_store_le32(p + 1, (uint32_t)(int32_t)value);
-        e->out.length += 5;
-    }
-    else {
-        int size = signed_size(value);
-        p[0] = FPK_OP_LONG1;
-        p[1] = (uint8_t)size;
-        fpk_store_le64(p + 2, (uint64_t)value);
-        e->out.length += 2 + (size_t)size;
-    }
-}
 
 /* Protocols 0 and 1 spell large ints, protocol 0 all of them. */
 static int
@@ -183,7 +139,7 @@ save_int(fpk_encoder *e, PyObject *obj)
     if (!fpk_reserve(e, 24)) {
         return FPK_ERROR;
     }
-    put_int64(e, value);
+    fpk_put_int64(e, value);
     return FPK_DONE;
 }
 
@@ -197,10 +153,7 @@ save_float(fpk_encoder *e, PyObject *obj)
         if (!fpk_reserve(e, 9)) {
             return FPK_ERROR;
         }
-        uint8_t *p = fpk_buffer_end(&e->out);
-        p[0] = FPK_OP_BINFLOAT;
-        fpk_store_double(p + 1, value);
-        e->out.length += 9;
+        fpk_put_float(e, value);
         return FPK_DONE;
     }
     char *text = PyOS_double_to_string(value, 'r', 0, 0, NULL);

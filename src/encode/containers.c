@@ -6,12 +6,15 @@
               parts ends the turn, and the frame's position says where to go
               on.  Containers that change their size meanwhile are noticed.
    Called by: driver.c; reduce.c for items of reductions. */
-#include "encode/encoder.h"
+#include "encode/atom_inline.h"
 
 /* Writes [item] if it is an atom and nothing has to be asked: 1, 0 or -1. */
 static inline int
 save_item_atom(fpk_encoder *e, PyObject *item)
 {
+    if (fpk_put_common_atom(e, item)) {
+        return 1;
+    }
     if (e->persistent_id != NULL) {
         return 0;
     }
@@ -57,6 +60,24 @@ end_items(fpk_encoder *e, fpk_frame *frame, enum fpk_opcode close)
                : fpk_emit_op(e, close);
 }
 
+/* A run of common atoms inside an open batch: nothing can change the list
+   meanwhile. */
+static void
+put_atom_run(fpk_encoder *e, fpk_frame *frame)
+{
+    PyObject *list = frame->object;
+    Py_ssize_t i = frame->position;
+    Py_ssize_t end = i + FPK_BATCH_SIZE - (Py_ssize_t)frame->slot;
+    if (end > PyList_GET_SIZE(list)) {
+        end = PyList_GET_SIZE(list);
+    }
+    while (i < end && fpk_put_common_atom(e, PyList_GET_ITEM(list, i))) {
+        i++;
+    }
+    frame->slot += (uint64_t)(i - frame->position);
+    frame->position = i;
+}
+
 /* step 1: the item at position - 1 was written by a frame of its own. */
 static int
 advance_list(fpk_encoder *e)
@@ -72,6 +93,13 @@ advance_list(fpk_encoder *e)
     while (frame->position < PyList_GET_SIZE(list)) {
         if (begin_item(e, frame, FPK_OP_APPENDS) < 0) {
             return FPK_ERROR;
+        }
+        if (frame->size > 1 && e->protocol >= 4) {
+            Py_ssize_t before = frame->position;
+            put_atom_run(e, frame);
+            if (frame->position > before) {
+                continue;
+            }
         }
         PyObject *item = PyList_GET_ITEM(list, frame->position++);
         int atom = save_item_atom(e, item);

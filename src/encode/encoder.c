@@ -54,7 +54,15 @@ forget_from(fpk_encoder *e, uint64_t first)
 void
 fpk_encoder_clear_memo(fpk_encoder *e)
 {
-    (void)forget_from(e, 0);
+    fpk_memo old = e->memo;
+    memset(&e->memo, 0, sizeof e->memo);
+    for (size_t i = 0, left = old.used; left > 0; i++) {
+        if (old.table[i].key != NULL) {
+            Py_DECREF((PyObject *)(uintptr_t)old.table[i].key);
+            left--;
+        }
+    }
+    fpk_memo_clear(&old);
     e->next_index = 0;
     e->state->byvalue->clear(e);
 }
