@@ -1,6 +1,6 @@
 /* memo.c -- the slow paths of the pointer table in memo.h.
 
-   Does:      growing, copying, clearing.
+   Does:      growing, clearing.
    Owns:      the table of each memo.
    Invariant: see memo.h.
    Called by: encode and byvalue, through memo.h. */
@@ -9,12 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_SLOTS 16
-
 bool
 fpk_memo_grow(fpk_memo *m)
 {
-    size_t slots = m->table == NULL ? FIRST_SLOTS : (m->mask + 1) * 4;
+    if (m->table == NULL && m->first != NULL) {
+        memset(m->first, 0, FPK_MEMO_FIRST_SLOTS * sizeof *m->first);
+        m->table = m->first;
+        m->mask = FPK_MEMO_FIRST_SLOTS - 1;
+        return true;
+    }
+    size_t slots = m->table == NULL ? FPK_MEMO_FIRST_SLOTS : (m->mask + 1) * 4;
     fpk_memo_entry *table = calloc(slots, sizeof *table);
     if (table == NULL) {
         return false;
@@ -31,33 +35,20 @@ fpk_memo_grow(fpk_memo *m)
             }
             table[j] = m->table[i];
         }
-        free(m->table);
+        if (m->table != m->first) {
+            free(m->table);
+        }
     }
     m->table = table;
     m->mask = mask;
     return true;
 }
 
-bool
-fpk_memo_copy(fpk_memo *to, const fpk_memo *from)
-{
-    if (from->table == NULL) {
-        return true;
-    }
-    size_t bytes = (from->mask + 1) * sizeof *from->table;
-    fpk_memo_entry *table = malloc(bytes);
-    if (table == NULL) {
-        return false;
-    }
-    memcpy(table, from->table, bytes);
-    *to = *from;
-    to->table = table;
-    return true;
-}
-
 void
 fpk_memo_clear(fpk_memo *m)
 {
-    free(m->table);
+    if (m->table != m->first) {
+        free(m->table);
+    }
     memset(m, 0, sizeof *m);
 }

@@ -1,7 +1,8 @@
 /* memo.h -- an open hash table from addresses to indices.
 
    Does:      answers "which index has this object?" in one probe sequence.
-   Owns:      its table, not what the addresses point to.
+   Owns:      its table once it has outgrown the caller's storage; not what
+              the addresses point to.
    Invariant: the table is a power of two, at most half full; a key is never
               NULL and never removed except by clear.
    Errors:    only running out of memory.
@@ -18,20 +19,21 @@ typedef struct {
     uint64_t index;
 } fpk_memo_entry;
 
+#define FPK_MEMO_FIRST_SLOTS 16
+
 typedef struct {
     fpk_memo_entry *table; /* NULL until the first entry */
     size_t mask;           /* slots - 1 */
     size_t used;           /* entries */
+    fpk_memo_entry *first; /* storage of the caller for the first
+                              FPK_MEMO_FIRST_SLOTS slots, or NULL */
 } fpk_memo;
 
-/* All zero bytes are an empty memo. */
+/* All zero bytes are an empty memo; clear makes it one again. */
 void fpk_memo_clear(fpk_memo *m);
 
 /* Makes room for one more entry.  The slow half of insert. */
 bool fpk_memo_grow(fpk_memo *m);
-
-/* Copies [from] into the empty memo [to]. */
-bool fpk_memo_copy(fpk_memo *to, const fpk_memo *from);
 
 static inline size_t
 fpk_memo_hash(const void *key)

@@ -15,6 +15,7 @@ fpk_encoder_init(fpk_encoder *e, fpk_state *state)
     e->state = state;
     e->frames = e->inline_frames;
     e->frame_capacity = FPK_INLINE_FRAMES;
+    e->memo.first = e->inline_slots;
     e->frame_start = FPK_NO_FRAME;
     e->by_value = true;
     e->fix_imports = true;
@@ -63,6 +64,7 @@ fpk_encoder_clear_memo(fpk_encoder *e)
         }
     }
     fpk_memo_clear(&old);
+    e->memo.first = e->inline_slots;
     e->next_index = 0;
     e->state->byvalue->clear(e);
 }

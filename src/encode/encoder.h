@@ -125,6 +125,7 @@ struct fpk_encoder {
     void *byvalue; /* context of the byvalue room, NULL until it needs one */
 
     fpk_frame inline_frames[FPK_INLINE_FRAMES];
+    fpk_memo_entry inline_slots[FPK_MEMO_FIRST_SLOTS];
     uint8_t inline_bytes[FPK_INLINE_BYTES];
 };
 
