@@ -130,6 +130,7 @@ static void
 module_free(void *module)
 {
     (void)module_clear((PyObject *)module);
+    fpk_memo_clear(&fpk_state_of_module((PyObject *)module)->plans);
 }
 
 static PyModuleDef_Slot module_slots[] = {

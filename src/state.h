@@ -9,6 +9,7 @@
 #ifndef FPK_STATE_H
 #define FPK_STATE_H
 
+#include "base/memo.h"
 #include "compat/compat.h"
 
 struct fpk_encoder;
@@ -33,6 +34,7 @@ struct fpk_byvalue_table;
     X(import_mapping_3to2)                                                    \
     /* encode */                                                              \
     X(codecs_encode)                                                          \
+    X(copyreg_newobj)                                                         \
     X(functools_partial)                                                      \
     X(builtins_getattr)                                                       \
     /* byvalue */
@@ -48,6 +50,8 @@ struct fpk_byvalue_table;
     X(__class__)                                                              \
     X(__dict__)                                                               \
     X(__getinitargs__)                                                        \
+    X(__getnewargs__)                                                         \
+    X(__getnewargs_ex__)                                                      \
     X(__getstate__)                                                           \
     X(__main__)                                                               \
     X(__module__)                                                             \
@@ -60,6 +64,7 @@ struct fpk_byvalue_table;
     X(__reduce__)                                                             \
     X(__reduce_ex__)                                                          \
     X(__setstate__)                                                           \
+    X(__slotnames__)                                                          \
     X(_compat_pickle)                                                         \
     X(append)                                                                 \
     X(add)                                                                    \
@@ -90,6 +95,8 @@ typedef struct fpk_state {
 #define FPK_MEMBER(name) PyTypeObject *name;
     FPK_STATE_TYPES(FPK_MEMBER)
 #undef FPK_MEMBER
+    fpk_memo plans; /* encode/instances.c: how instances of a type are written;
+                       no references */
     /* What the encoder calls in rooms that it must not include. */
     const struct fpk_byvalue_table *byvalue; /* static storage */
     void (*add_error_path)(struct fpk_encoder *e);

@@ -255,6 +255,7 @@ int
 fpk_encode_init(PyObject *module, fpk_state *state)
 {
     if (fetch(&state->codecs_encode, "_codecs", "encode") < 0 ||
+        fetch(&state->copyreg_newobj, "copyreg", "__newobj__") < 0 ||
         fetch(&state->functools_partial, "functools", "partial") < 0 ||
         fetch(&state->builtins_getattr, "builtins", "getattr") < 0) {
         return -1;

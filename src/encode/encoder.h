@@ -45,6 +45,7 @@ enum fpk_frame_kind {
     FPK_FRAME_ITEMS,   /* object: iterator of list items; position: items */
     FPK_FRAME_PAIRS,   /* object: iterator of (key, value); aux: the pair */
     FPK_FRAME_REDUCE,  /* object: what is reduced; aux: the reduce tuple */
+    FPK_FRAME_INSTANCE, /* object: a plain instance */
     FPK_FRAME_PERSID,  /* object: what persistent_id answered for */
     FPK_FRAME_BYVALUE, /* object: what travels by value; owned by byvalue */
 };
@@ -379,6 +380,17 @@ int fpk_save_reduce(fpk_encoder *e, PyObject *obj, PyObject *value);
    memo entry. */
 int fpk_save_reduced(fpk_encoder *e, PyObject *obj, PyObject *value,
                      bool shared);
+
+/* ---- instances.c ---------------------------------------------------------- */
+
+/* Writes a plain instance; FPK_NO_PLAN, with nothing written, if its class is
+   not known to be one. */
+enum { FPK_NO_PLAN = 2 };
+int fpk_save_instance(fpk_encoder *e, PyObject *obj, bool shared);
+
+/* Tells that __reduce_ex__ of an instance of [type] returned [value]; 0 or
+   -1. */
+int fpk_learn_instance(fpk_encoder *e, PyTypeObject *type, PyObject *value);
 
 /* Writes [obj], which is none of the built-in kinds, by the first of the
    private dispatch table, copyreg, the byvalue room and __reduce_ex__ that

@@ -542,7 +542,17 @@ fpk_save_object(fpk_encoder *e, PyObject *obj, bool shared)
     if (handler >= 0) {
         return byvalue->save_handled(e, obj, handler);
     }
+    int status = fpk_save_instance(e, obj, shared);
+    if (status != FPK_NO_PLAN) {
+        return status;
+    }
     value = call_reduce_method(e, obj);
-    return value == NULL ? FPK_ERROR
-                         : fpk_save_reduced(e, obj, value, shared);
+    if (value == NULL) {
+        return FPK_ERROR;
+    }
+    if (fpk_learn_instance(e, type, value) < 0) {
+        Py_DECREF(value);
+        return FPK_ERROR;
+    }
+    return fpk_save_reduced(e, obj, value, shared);
 }

@@ -188,6 +188,9 @@ is_state(const fpk_encoder *e, size_t i)
     PyObject *object = e->frames[i].object;
     for (int levels = 0; i > 0 && levels < 2; levels++) {
         const fpk_frame *below = &e->frames[--i];
+        if (below->kind == FPK_FRAME_INSTANCE) {
+            return true;
+        }
         if (below->kind == FPK_FRAME_REDUCE) {
             PyObject *value = below->aux;
             return value != NULL && PyTuple_Check(value) &&
@@ -232,6 +235,8 @@ describe_frame(const fpk_encoder *e, size_t i)
         return frame->aux == NULL
                    ? PyUnicode_FromString(" -> a pair")
                    : describe_subscript(PyTuple_GET_ITEM(frame->aux, 0));
+    case FPK_FRAME_INSTANCE:
+        return PyUnicode_FromString("");
     case FPK_FRAME_PERSID:
         return PyUnicode_FromString(" -> its persistent id");
     case FPK_FRAME_BYVALUE:
