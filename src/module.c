@@ -131,6 +131,7 @@ module_free(void *module)
 {
     (void)module_clear((PyObject *)module);
     fpk_memo_clear(&fpk_state_of_module((PyObject *)module)->plans);
+    fpk_memo_clear(&fpk_state_of_module((PyObject *)module)->without_setstate);
 }
 
 static PyModuleDef_Slot module_slots[] = {

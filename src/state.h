@@ -22,6 +22,8 @@ struct fpk_byvalue_table;
     X(PickleError)                                                            \
     X(PicklingError)                                                          \
     X(UnpicklingError)                                                        \
+    /* decode: UnpicklingError and EOFError in one */                         \
+    X(TruncatedError)                                                         \
     /* module.c: the registries of copyreg; always read, never replaced */    \
     X(dispatch_table)                                                         \
     X(extension_registry)                                                     \
@@ -97,6 +99,8 @@ typedef struct fpk_state {
 #undef FPK_MEMBER
     fpk_memo plans; /* encode/instances.c: how instances of a type are written;
                        no references */
+    fpk_memo without_setstate; /* decode/build.c: version tags of types that
+                                  have no __setstate__; no references */
     /* What the encoder calls in rooms that it must not include. */
     const struct fpk_byvalue_table *byvalue; /* static storage */
     void (*add_error_path)(struct fpk_encoder *e);

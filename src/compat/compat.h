@@ -166,6 +166,46 @@ fpk_is_unshared(PyObject *obj)
 #endif
 }
 
+/* Appends [count] items, whose references the list takes over on success, to
+   an exact list.  0 or -1. */
+static inline int
+fpk_list_extend_stealing(PyObject *list, PyObject **items, Py_ssize_t count)
+{
+#ifdef Py_GIL_DISABLED
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (PyList_Append(list, items[i]) < 0) {
+            return -1;
+        }
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Py_DECREF(items[i]);
+    }
+#else
+    /* The list's own storage, as listobject.h describes it: room for
+       allocated items, of which the first ob_size are owned. */
+    PyListObject *self = (PyListObject *)list;
+    Py_ssize_t size = Py_SIZE(self);
+    if (self->allocated - size < count) {
+        Py_ssize_t room = size == 0 ? count : size + count + (size >> 3) + 6;
+        if (room > PY_SSIZE_T_MAX / (Py_ssize_t)sizeof(PyObject *)) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        PyObject **storage = (PyObject **)PyMem_Realloc(
+            self->ob_item, (size_t)room * sizeof(PyObject *));
+        if (storage == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        self->ob_item = storage;
+        self->allocated = room;
+    }
+    memcpy(self->ob_item + size, items, (size_t)count * sizeof(PyObject *));
+    Py_SET_SIZE(self, size + count);
+#endif
+    return 0;
+}
+
 #if defined(__GNUC__) || defined(__clang__)
 #define FPK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FPK_UNLIKELY(x) __builtin_expect(!!(x), 0)

@@ -1,0 +1,237 @@
+/* atoms.c -- opcodes for int, float, str, bytes and bytearray.
+
+   Does:      reads the argument of the opcode and pushes the object.
+   Owns:      nothing.
+   Invariant: every length is checked against the input before memory is
+              taken for it.
+   Called by: loop.c. */
+#include "base/bytes.h"
+#include "decode/decoder.h"
+
+/* A line as a C string: [size] counts its newline. */
+static char *
+copy_line(const char *line, Py_ssize_t size)
+{
+    char *copy = PyMem_Malloc((size_t)size + 1);
+    if (copy == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    memcpy(copy, line, (size_t)size);
+    copy[size] = '\0';
+    return copy;
+}
+
+/* ---- int ------------------------------------------------------------------ */
+
+/* Opcode INT: decimal text; 00 and 01 are the bools of protocol 1. */
+int
+fpk_load_int(fpk_decoder *d)
+{
+    const char *line;
+    Py_ssize_t size;
+    if (fpk_read_line(d, &line, &size) < 0) {
+        return -1;
+    }
+    if (size == 3 && line[0] == '0' && (line[1] == '0' || line[1] == '1')) {
+        return fpk_push(d, PyBool_FromLong(line[1] == '1'));
+    }
+    char *text = copy_line(line, size);
+    if (text == NULL) {
+        return -1;
+    }
+    PyObject *value = PyLong_FromString(text, NULL, 0);
+    PyMem_Free(text);
+    return fpk_push(d, value);
+}
+
+/* Opcode LONG: decimal text, usually with an L at its end. */
+int
+fpk_load_long(fpk_decoder *d)
+{
+    const char *line;
+    Py_ssize_t size;
+    if (fpk_read_line(d, &line, &size) < 0) {
+        return -1;
+    }
+    char *text = copy_line(line, size);
+    if (text == NULL) {
+        return -1;
+    }
+    if (size >= 2 && text[size - 2] == 'L') {
+        text[size - 2] = '\0';
+    }
+    PyObject *value = PyLong_FromString(text, NULL, 0);
+    PyMem_Free(text);
+    return fpk_push(d, value);
+}
+
+/* Two's complement, little-endian, of any size. */
+static PyObject *
+huge_int(fpk_decoder *d, uint32_t size)
+{
+    PyObject *result = NULL, *from_bytes = NULL, *args = NULL, *kwargs = NULL;
+    PyObject *bytes = fpk_read_bytes(d, size);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    from_bytes =
+        PyObject_GetAttrString((PyObject *)&PyLong_Type, "from_bytes");
+    args = Py_BuildValue("(Os)", bytes, "little");
+    kwargs = Py_BuildValue("{s:O}", "signed", Py_True);
+    if (from_bytes != NULL && args != NULL && kwargs != NULL) {
+        result = PyObject_Call(from_bytes, args, kwargs);
+    }
+    Py_DECREF(bytes);
+    Py_XDECREF(from_bytes);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return result;
+}
+
+int
+fpk_load_counted_long(fpk_decoder *d, uint32_t size)
+{
+    if (size > INT32_MAX) {
+        return fpk_decode_error(d, d->state->UnpicklingError,
+                                "LONG pickle has negative byte count");
+    }
+    if (size > 8) {
+        return fpk_push(d, huge_int(d, size));
+    }
+    if (fpk_need(d, size) < 0) {
+        return -1;
+    }
+    uint64_t value = 0;
+    for (uint32_t i = 0; i < size; i++) {
+        value |= (uint64_t)d->p[i] << (8 * i);
+    }
+    if (size > 0 && size < 8 && (d->p[size - 1] & 0x80) != 0) {
+        value |= UINT64_MAX << (8 * size);
+    }
+    d->p += size;
+    return fpk_push(d, PyLong_FromLongLong((int64_t)value));
+}
+
+/* ---- float ------------------------------------------------------------------ */
+
+int
+fpk_load_float(fpk_decoder *d)
+{
+    const char *line;
+    Py_ssize_t size;
+    if (fpk_read_line(d, &line, &size) < 0) {
+        return -1;
+    }
+    char *text = copy_line(line, size);
+    if (text == NULL) {
+        return -1;
+    }
+    char *end;
+    double value = PyOS_string_to_double(text, &end, PyExc_OverflowError);
+    bool complete = *end == '\n' || *end == '\0';
+    PyMem_Free(text);
+    if (value == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (!complete) {
+        return fpk_decode_error(d, PyExc_ValueError,
+                                "could not convert string to float");
+    }
+    return fpk_push(d, PyFloat_FromDouble(value));
+}
+
+/* ---- str of Python 2 ------------------------------------------------------------ */
+
+/* A str of Python 2 is bytes in an encoding that only the caller knows. */
+static PyObject *
+decode_string(fpk_decoder *d, PyObject *bytes)
+{
+    if (bytes == NULL || d->strings_as_bytes) {
+        return bytes;
+    }
+    PyObject *text =
+        PyUnicode_FromEncodedObject(bytes, d->encoding, d->errors);
+    Py_DECREF(bytes);
+    return text;
+}
+
+int
+fpk_load_string(fpk_decoder *d)
+{
+    const char *line;
+    Py_ssize_t size;
+    if (fpk_read_line(d, &line, &size) < 0) {
+        return -1;
+    }
+    size--;
+    while (size > 0 && (line[size - 1] == ' ' || line[size - 1] == '\t' ||
+                        line[size - 1] == '\r')) {
+        size--;
+    }
+    if (size < 2 || line[0] != line[size - 1] ||
+        (line[0] != '\'' && line[0] != '"')) {
+        return fpk_decode_error(d, d->state->UnpicklingError,
+                                "the STRING opcode argument must be quoted");
+    }
+    PyObject *bytes =
+        PyBytes_DecodeEscape(line + 1, size - 2, NULL, 0, NULL);
+    return fpk_push(d, decode_string(d, bytes));
+}
+
+int
+fpk_load_counted_string(fpk_decoder *d, uint32_t size)
+{
+    if (size > INT32_MAX) {
+        return fpk_decode_error(d, d->state->UnpicklingError,
+                                "BINSTRING pickle has negative byte count");
+    }
+    return fpk_push(d, decode_string(d, fpk_read_bytes(d, size)));
+}
+
+/* ---- str ------------------------------------------------------------------------ */
+
+int
+fpk_load_unicode(fpk_decoder *d)
+{
+    const char *line;
+    Py_ssize_t size;
+    if (fpk_read_line(d, &line, &size) < 0) {
+        return -1;
+    }
+    return fpk_push(d,
+                    PyUnicode_DecodeRawUnicodeEscape(line, size - 1, NULL));
+}
+
+int
+fpk_load_counted_unicode(fpk_decoder *d, uint64_t size)
+{
+    if ((uint64_t)(d->end - d->p) >= size) {
+        PyObject *text = PyUnicode_DecodeUTF8(
+            (const char *)d->p, (Py_ssize_t)size, "surrogatepass");
+        d->p += size;
+        return fpk_push(d, text);
+    }
+    PyObject *bytes = fpk_read_bytes(d, size);
+    if (bytes == NULL) {
+        return -1;
+    }
+    PyObject *text = PyUnicode_DecodeUTF8(
+        PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes), "surrogatepass");
+    Py_DECREF(bytes);
+    return fpk_push(d, text);
+}
+
+/* ---- bytes ---------------------------------------------------------------------- */
+
+int
+fpk_load_bytes(fpk_decoder *d, uint64_t size)
+{
+    return fpk_push(d, fpk_read_bytes(d, size));
+}
+
+int
+fpk_load_bytearray(fpk_decoder *d, uint64_t size)
+{
+    return fpk_push(d, fpk_read_bytearray(d, size));
+}
