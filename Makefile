@@ -1,0 +1,42 @@
+# Everything a developer runs.  Each target makes the virtual environment that
+# it needs under .venv/ and builds into build/; nothing else is ever set up by
+# hand.  The work is done by the scripts in tools/.
+#
+#   PYTHON=...       the interpreter (default: python3, or the newest found)
+#   CC=...           the C compiler
+#   PYTEST_ARGS=...  more arguments for pytest: PYTEST_ARGS='-k memo -x'
+#   BENCH_ARGS=...   arguments for the benchmarks: BENCH_ARGS='--quick'
+export PYTEST_ARGS BENCH_ARGS
+
+.PHONY: help run test test-all asan bench lint warnings clean
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | \
+	    awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+
+run: ## the example: a script that plain Python refuses, run by fpickle
+	@tools/run.sh
+
+test: ## the test suite on one Python
+	@tools/test.sh test
+
+test-all: ## the test suite on every supported Python of this machine
+	@tools/test_all.sh
+
+asan: ## the test suite under the address and undefined behaviour sanitizers
+	@tools/test.sh asan
+
+bench: ## fpickle beside pickle, marshal, cloudpickle and dill
+	@tools/bench.sh
+
+lint: warnings ## warnings, and the laws of the rooms
+	@PYTEST_ARGS="$(PYTEST_ARGS) -k test_laws" tools/test.sh test
+
+warnings: ## compile with gcc and with clang, every warning an error
+	@tools/warnings.sh
+
+clean: ## remove what the other targets made
+	rm -rf .venv build dist .cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
