@@ -22,8 +22,9 @@ struct fpk_byvalue_table;
     X(PickleError)                                                            \
     X(PicklingError)                                                          \
     X(UnpicklingError)                                                        \
-    /* decode: UnpicklingError and EOFError in one */                         \
+    /* decode: UnpicklingError that is an EOFError, or a ValueError, too */   \
     X(TruncatedError)                                                         \
+    X(MalformedError)                                                         \
     /* module.c: the registries of copyreg; always read, never replaced */    \
     X(dispatch_table)                                                         \
     X(extension_registry)                                                     \
@@ -70,6 +71,7 @@ struct fpk_byvalue_table;
     X(_compat_pickle)                                                         \
     X(append)                                                                 \
     X(add)                                                                    \
+    X(add_note)                                                               \
     X(builtins)                                                               \
     X(dispatch_table)                                                         \
     X(dump)                                                                   \

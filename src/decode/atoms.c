@@ -24,6 +24,19 @@ copy_line(const char *line, Py_ssize_t size)
 
 /* ---- int ------------------------------------------------------------------ */
 
+/* An int in the notation of Python source. */
+static PyObject *
+parse_int(fpk_decoder *d, const char *text)
+{
+    PyObject *value = PyLong_FromString(text, NULL, 0);
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Clear();
+        (void)fpk_decode_error(d, d->state->MalformedError,
+                               "could not convert string to int");
+    }
+    return value;
+}
+
 /* Opcode INT: decimal text; 00 and 01 are the bools of protocol 1. */
 int
 fpk_load_int(fpk_decoder *d)
@@ -40,7 +53,7 @@ fpk_load_int(fpk_decoder *d)
     if (text == NULL) {
         return -1;
     }
-    PyObject *value = PyLong_FromString(text, NULL, 0);
+    PyObject *value = parse_int(d, text);
     PyMem_Free(text);
     return fpk_push(d, value);
 }
@@ -61,7 +74,7 @@ fpk_load_long(fpk_decoder *d)
     if (size >= 2 && text[size - 2] == 'L') {
         text[size - 2] = '\0';
     }
-    PyObject *value = PyLong_FromString(text, NULL, 0);
+    PyObject *value = parse_int(d, text);
     PyMem_Free(text);
     return fpk_push(d, value);
 }
@@ -135,7 +148,7 @@ fpk_load_float(fpk_decoder *d)
         return -1;
     }
     if (!complete) {
-        return fpk_decode_error(d, PyExc_ValueError,
+        return fpk_decode_error(d, d->state->MalformedError,
                                 "could not convert string to float");
     }
     return fpk_push(d, PyFloat_FromDouble(value));
@@ -165,10 +178,6 @@ fpk_load_string(fpk_decoder *d)
         return -1;
     }
     size--;
-    while (size > 0 && (line[size - 1] == ' ' || line[size - 1] == '\t' ||
-                        line[size - 1] == '\r')) {
-        size--;
-    }
     if (size < 2 || line[0] != line[size - 1] ||
         (line[0] != '\'' && line[0] != '"')) {
         return fpk_decode_error(d, d->state->UnpicklingError,

@@ -128,6 +128,18 @@ opcode_name(uint8_t byte)
     }
 }
 
+PyObject *
+fpk_describe_place(fpk_decoder *d)
+{
+    const char *name = opcode_name(d->op_at != NULL ? *d->op_at : d->op);
+    unsigned long long offset =
+        d->op_at != NULL ? d->base + (uint64_t)(d->op_at - d->start)
+                         : d->op_offset;
+    return name == NULL
+               ? PyUnicode_FromFormat("at byte %llu", offset)
+               : PyUnicode_FromFormat("opcode %s at byte %llu", name, offset);
+}
+
 int
 fpk_decode_error(fpk_decoder *d, PyObject *type, const char *format, ...)
 {
@@ -138,16 +150,10 @@ fpk_decode_error(fpk_decoder *d, PyObject *type, const char *format, ...)
     if (message == NULL) {
         return -1;
     }
-    const char *name = opcode_name(d->op_at != NULL ? *d->op_at : d->op);
-    unsigned long long offset =
-        d->op_at != NULL ? d->base + (uint64_t)(d->op_at - d->start)
-                         : d->op_offset;
-    if (name != NULL) {
-        PyErr_Format(type, "%U (opcode %s at byte %llu)", message, name,
-                     offset);
-    }
-    else {
-        PyErr_Format(type, "%U (at byte %llu)", message, offset);
+    PyObject *place = fpk_describe_place(d);
+    if (place != NULL) {
+        PyErr_Format(type, "%U (%U)", message, place);
+        Py_DECREF(place);
     }
     Py_DECREF(message);
     return -1;

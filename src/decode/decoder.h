@@ -82,6 +82,9 @@ int fpk_decoder_set_options(fpk_decoder *d, PyObject *fix_imports,
 void fpk_decoder_clear_memo(fpk_decoder *d);
 void fpk_decoder_clear_stack(fpk_decoder *d);
 
+/* The opcode being executed and its offset, as words: a new reference. */
+PyObject *fpk_describe_place(fpk_decoder *d);
+
 /* Sets [type] with the message and where in the stream it happened; -1. */
 int fpk_decode_error(fpk_decoder *d, PyObject *type, const char *format, ...);
 

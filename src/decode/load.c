@@ -156,33 +156,36 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* UnpicklingError says that the stream is faulty, EOFError is what readers of
-   several pickles in one file wait for: a stream that ends too early is
-   both. */
+/* A new exception type that is an UnpicklingError and a [second]. */
 static int
-add_truncated_error(PyObject *module, fpk_state *state)
+add_error(PyObject *module, PyObject **slot, const char *name,
+          const char *doc, PyObject *first, PyObject *second)
 {
-    PyObject *bases = PyTuple_Pack(2, state->UnpicklingError, PyExc_EOFError);
+    PyObject *bases = PyTuple_Pack(2, first, second);
     if (bases == NULL) {
         return -1;
     }
-    state->TruncatedError = PyErr_NewExceptionWithDoc(
-        "fpickle.TruncatedError",
-        "The input ends before the pickle does.\n\n"
-        "An UnpicklingError and an EOFError.",
-        bases, NULL);
+    *slot = PyErr_NewExceptionWithDoc(name, doc, bases, NULL);
     Py_DECREF(bases);
-    if (state->TruncatedError == NULL) {
+    if (*slot == NULL) {
         return -1;
     }
-    return PyModule_AddObjectRef(module, "TruncatedError",
-                                 state->TruncatedError);
+    return PyModule_AddObjectRef(module, strrchr(name, '.') + 1, *slot);
 }
 
 int
 fpk_decode_init(PyObject *module, fpk_state *state)
 {
-    if (add_truncated_error(module, state) < 0 ||
+    /* EOFError is what readers of several pickles in one file wait for, and
+       ValueError what the standard module says to malformed text. */
+    if (add_error(module, &state->TruncatedError, "fpickle.TruncatedError",
+                  "The input ends before the pickle does.\n\n"
+                  "An UnpicklingError and an EOFError.",
+                  state->UnpicklingError, PyExc_EOFError) < 0 ||
+        add_error(module, &state->MalformedError, "fpickle.MalformedError",
+                  "An argument in the stream has no meaning.\n\n"
+                  "An UnpicklingError and a ValueError.",
+                  state->UnpicklingError, PyExc_ValueError) < 0 ||
         PyModule_AddFunctions(module, methods) < 0) {
         return -1;
     }

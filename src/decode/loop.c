@@ -194,7 +194,7 @@ load_proto(fpk_decoder *d)
         return -1;
     }
     if (protocol > FPK_HIGHEST_PROTOCOL) {
-        return fpk_decode_error(d, PyExc_ValueError,
+        return fpk_decode_error(d, d->state->MalformedError,
                                 "unsupported pickle protocol: %u", protocol);
     }
     d->protocol = (int)protocol;
@@ -430,6 +430,25 @@ run(fpk_decoder *d)
     }
 }
 
+/* What was raised by something else than this room gets a note of where the
+   stream asked for it. */
+static void
+note_place(fpk_decoder *d, PyObject *exception)
+{
+    if (PyErr_GivenExceptionMatches(exception, d->state->UnpicklingError) ||
+        !PyErr_GivenExceptionMatches(exception, PyExc_Exception)) {
+        return;
+    }
+    PyObject *note = fpk_describe_place(d);
+    PyObject *answer =
+        note == NULL ? NULL
+                     : PyObject_CallMethodOneArg(
+                           exception, d->state->str.add_note, note);
+    Py_XDECREF(note);
+    Py_XDECREF(answer);
+    PyErr_Clear(); /* the error itself matters more than its note */
+}
+
 PyObject *
 fpk_decoder_load(fpk_decoder *d)
 {
@@ -439,6 +458,9 @@ fpk_decoder_load(fpk_decoder *d)
     PyObject *result = run(d);
     PyObject *exception = result == NULL ? fpk_get_raised_exception() : NULL;
     fpk_decoder_clear_stack(d);
+    if (exception != NULL && (d->op_at != NULL || d->op != 0)) {
+        note_place(d, exception);
+    }
     /* The file stands behind what was used, also after an error; that error
        matters more than one from moving the file. */
     if (fpk_end_input(d) < 0) {

@@ -21,7 +21,12 @@ read_index(fpk_decoder *d, uint64_t *index, const char *opcode)
     PyObject *number = PyLong_FromUnicodeObject(text, 10);
     Py_DECREF(text);
     if (number == NULL) {
-        return -1;
+        if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return fpk_decode_error(d, d->state->MalformedError,
+                                "invalid %s argument", opcode);
     }
     Py_ssize_t value = PyLong_AsSsize_t(number);
     Py_DECREF(number);
@@ -30,11 +35,11 @@ read_index(fpk_decoder *d, uint64_t *index, const char *opcode)
             return -1;
         }
         PyErr_Clear();
-        return fpk_decode_error(d, PyExc_ValueError, "%s index out of range",
+        return fpk_decode_error(d, d->state->MalformedError, "%s index out of range",
                                 opcode);
     }
     if (value < 0) {
-        return fpk_decode_error(d, PyExc_ValueError, "negative %s argument",
+        return fpk_decode_error(d, d->state->MalformedError, "negative %s argument",
                                 opcode);
     }
     *index = (uint64_t)value;

@@ -360,7 +360,7 @@ static int
 check_payload(fpk_decoder *d, uint64_t size)
 {
     if (size > (uint64_t)PY_SSIZE_T_MAX) {
-        return fpk_decode_error(d, PyExc_OverflowError,
+        return fpk_decode_error(d, d->state->MalformedError,
                                 "length exceeds system's maximum of %zd bytes",
                                 PY_SSIZE_T_MAX);
     }
