@@ -40,7 +40,34 @@ struct fpk_byvalue_table;
     X(copyreg_newobj)                                                         \
     X(functools_partial)                                                      \
     X(builtins_getattr)                                                       \
-    /* byvalue */
+    /* byvalue */                                                             \
+    X(ABCMeta_register)                                                       \
+    X(SimpleNamespace)                                                        \
+    X(WeakValueDictionary)                                                    \
+    X(builtins_exec)                                                          \
+    X(builtins_setattr)                                                       \
+    X(bytecode_magic)                                                         \
+    X(class_ids)                                                              \
+    X(copyreg_dict)                                                           \
+    X(dict_get)                                                               \
+    X(dict_setdefault)                                                        \
+    X(guard_text)                                                             \
+    X(handled_types)                                                          \
+    X(import_module)                                                          \
+    X(lru_cache)                                                              \
+    X(marshal_loads)                                                          \
+    X(operator_add)                                                           \
+    X(operator_contains)                                                      \
+    X(operator_getitem)                                                       \
+    X(operator_methodcaller)                                                  \
+    X(os_urandom)                                                             \
+    X(registered_modules)                                                     \
+    X(some_python_class)                                                      \
+    X(type_names)                                                             \
+    X(type_setattr)                                                           \
+    X(types_new_class)                                                        \
+    X(weak_get)                                                               \
+    X(weak_setdefault)
 
 #define FPK_STATE_TYPES(X)                                                    \
     X(pickler_type)                                                           \
@@ -50,12 +77,15 @@ struct fpk_byvalue_table;
 
 /* Interned strings, as state->str.NAME. */
 #define FPK_INTERNED(X)                                                       \
+    X(__builtins__)                                                           \
     X(__class__)                                                              \
     X(__dict__)                                                               \
+    X(__file__)                                                               \
     X(__getinitargs__)                                                        \
     X(__getnewargs__)                                                         \
     X(__getnewargs_ex__)                                                      \
     X(__getstate__)                                                           \
+    X(__init_subclass__)                                                      \
     X(__main__)                                                               \
     X(__module__)                                                             \
     X(__mp_main__)                                                            \
@@ -63,11 +93,15 @@ struct fpk_byvalue_table;
     X(__new__)                                                                \
     X(__newobj__)                                                             \
     X(__newobj_ex__)                                                          \
+    X(__orig_bases__)                                                         \
+    X(__package__)                                                            \
     X(__qualname__)                                                           \
     X(__reduce__)                                                             \
     X(__reduce_ex__)                                                          \
     X(__setstate__)                                                           \
     X(__slotnames__)                                                          \
+    X(__spec__)                                                               \
+    X(_abc_impl)                                                              \
     X(_compat_pickle)                                                         \
     X(append)                                                                 \
     X(add)                                                                    \
@@ -103,6 +137,11 @@ typedef struct fpk_state {
                        no references */
     fpk_memo without_setstate; /* decode/build.c: version tags of types that
                                   have no __setstate__; no references */
+    fpk_memo handlers; /* byvalue/handled.c: type -> handler; the types are in
+                          handled_types */
+    Py_ssize_t modules_seen; /* modules there were when handlers was made */
+    bool has_dataclasses, has_typing; /* their types are in handlers */
+    size_t class_id_limit; /* byvalue/identity.c: entries at the next sweep */
     /* What the encoder calls in rooms that it must not include. */
     const struct fpk_byvalue_table *byvalue; /* static storage */
     void (*add_error_path)(struct fpk_encoder *e);

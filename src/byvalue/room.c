@@ -1,36 +1,30 @@
-/* room.c -- stands in for the room until it is moved in. */
-#include "byvalue/byvalue.h"
+/* room.c -- the table through which the encoder reaches this room.
 
-static int
-by_name(fpk_encoder *e, PyObject *obj)
-{
-    return fpk_save_global(e, obj, NULL);
-}
-
-static int
-no_handler(fpk_encoder *e, PyTypeObject *type)
-{
-    return -1;
-}
-
-static int
-never(fpk_encoder *e, PyObject *obj, int handler)
-{
-    return FPK_ERROR;
-}
-
-static void
-nothing(fpk_encoder *e)
-{
-}
+   Does:      sets the room up when the module is made.
+   Owns:      nothing.
+   Called by: module.c. */
+#include "byvalue/room.h"
 
 const struct fpk_byvalue_table fpk_byvalue_table = {
-    by_name, by_name, no_handler, never, nothing, nothing,
+    .save_function = fpk_byvalue_save_function,
+    .save_class = fpk_byvalue_save_class,
+    .find_handler = fpk_find_handler,
+    .save_handled = fpk_save_handled,
+    .begin_stream = fpk_byvalue_begin_stream,
+    .clear = fpk_byvalue_clear,
 };
 
 int
 fpk_byvalue_init(PyObject *module, fpk_state *state)
 {
     state->byvalue = &fpk_byvalue_table;
-    return 0;
+    if (fpk_init_rules(module, state) < 0 ||
+        fpk_init_registry(module, state) < 0 ||
+        fpk_init_code(module, state) < 0 ||
+        fpk_init_identity(module, state) < 0 ||
+        fpk_init_class(module, state) < 0 ||
+        fpk_init_modules(module, state) < 0) {
+        return -1;
+    }
+    return fpk_init_handlers(module, state);
 }

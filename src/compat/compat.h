@@ -136,6 +136,50 @@ fpk_int_is_compact(PyObject *obj, int64_t *value)
 
 #endif
 
+/* What [ref] refers to: 1 and a new reference, 0 and NULL if it is gone, -1
+   with TypeError if it is no weak reference. */
+static inline int
+fpk_weakref_get(PyObject *ref, PyObject **result)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyWeakref_GetRef(ref, result);
+#else
+    PyObject *object = PyWeakref_GetObject(ref); /* borrowed */
+    *result = object == NULL || object == Py_None ? NULL : Py_NewRef(object);
+    return object == NULL ? -1 : *result != NULL;
+#endif
+}
+
+/* The type parameters of a function: borrowed, NULL if it has none. */
+static inline PyObject *
+fpk_function_type_params(PyObject *function)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *params = ((PyFunctionObject *)function)->func_typeparams;
+    return params == NULL || PyTuple_GET_SIZE(params) == 0 ? NULL : params;
+#else
+    (void)function;
+    return NULL;
+#endif
+}
+
+/* The __doc__ that a function gets from its code: borrowed, NULL for None. */
+static inline PyObject *
+fpk_code_doc(PyObject *code)
+{
+    PyObject *consts = ((PyCodeObject *)code)->co_consts;
+#ifdef CO_HAS_DOCSTRING
+    if (!(((PyCodeObject *)code)->co_flags & CO_HAS_DOCSTRING)) {
+        return NULL;
+    }
+#endif
+    if (PyTuple_GET_SIZE(consts) == 0 ||
+        !PyUnicode_Check(PyTuple_GET_ITEM(consts, 0))) {
+        return NULL;
+    }
+    return PyTuple_GET_ITEM(consts, 0);
+}
+
 /* Module slots that this Python knows: an interpreter of its own with its own
    GIL is fine, running without any GIL is not claimed. */
 #if PY_VERSION_HEX >= 0x030C0000

@@ -1,0 +1,234 @@
+/* identity.c -- one class at the receiver, however often it is sent.
+
+   Does:      gives each class that travels by value an id, and writes the
+              look-up that finds the class again.
+   Owns:      nothing; the ids are in the module state, the classes in a weak
+              dict that lives in copyreg.
+   Invariant: a class has the same id in every process that has it: the process
+              that defined it, and those that loaded it, whoever loaded it
+              there.  Neither table keeps a class alive.
+   Called by: class.c.
+
+   The weak dict is copyreg._by_value_classes, id -> class.  It has to be in
+   the standard library because receivers without fpickle keep it too: each
+   stream with a class makes it if it is missing. */
+#include "byvalue/room.h"
+
+#define REGISTRY_NAME "_by_value_classes"
+
+/* Entries that are left in peace. */
+#define FIRST_LIMIT 64
+
+/* The registry of this process, made if it is missing: a new reference. */
+static PyObject *
+get_registry(fpk_state *state)
+{
+    PyObject *name = PyUnicode_InternFromString(REGISTRY_NAME);
+    if (name == NULL) {
+        return NULL;
+    }
+    PyObject *registry;
+    int found =
+        PyDict_GetItemRef(state->copyreg_dict, name, &registry);
+    if (found == 0) {
+        registry = PyObject_CallNoArgs(state->WeakValueDictionary);
+        if (registry != NULL) {
+            /* Another thread may have been faster. */
+            Py_SETREF(registry, Py_XNewRef(PyDict_SetDefault(
+                                    state->copyreg_dict, name, registry)));
+        }
+    }
+    Py_DECREF(name);
+    return registry;
+}
+
+/* The id under which [cls] came here: a new reference, or NULL, perhaps
+   without exception. */
+static PyObject *
+find_received(PyObject *registry, PyObject *cls)
+{
+    PyObject *items = PyMapping_Items(registry);
+    if (items == NULL) {
+        return NULL;
+    }
+    PyObject *id = NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items); i++) {
+        PyObject *item = PyList_GET_ITEM(items, i);
+        if (PyTuple_Check(item) && PyTuple_GET_SIZE(item) == 2 &&
+            PyTuple_GET_ITEM(item, 1) == cls &&
+            PyUnicode_CheckExact(PyTuple_GET_ITEM(item, 0))) {
+            id = Py_NewRef(PyTuple_GET_ITEM(item, 0));
+            break;
+        }
+    }
+    Py_DECREF(items);
+    return id;
+}
+
+static PyObject *
+make_id(fpk_state *state)
+{
+    PyObject *bytes = PyObject_CallFunction(state->os_urandom, "i", 16);
+    PyObject *id =
+        bytes == NULL ? NULL : PyObject_CallMethod(bytes, "hex", NULL);
+    Py_XDECREF(bytes);
+    return id;
+}
+
+/* The id of a class that was not asked for before. */
+static PyObject *
+find_or_make_id(fpk_state *state, PyObject *cls)
+{
+    PyObject *registry = get_registry(state);
+    if (registry == NULL) {
+        return NULL;
+    }
+    PyObject *id = find_received(registry, cls);
+    if (id == NULL && !PyErr_Occurred()) {
+        id = make_id(state);
+        PyObject *answer =
+            id == NULL ? NULL
+                       : PyObject_CallMethod(registry, "setdefault", "OO", id,
+                                             cls);
+        if (answer == NULL) {
+            Py_CLEAR(id);
+        }
+        Py_XDECREF(answer);
+    }
+    Py_DECREF(registry);
+    return id;
+}
+
+/* ---- class -> id --------------------------------------------------------------
+
+   state->class_ids maps addresses to (weak reference, id): classes themselves
+   need not be hashable. */
+
+static bool
+is_entry_of(PyObject *entry, PyObject *cls)
+{
+    PyObject *found;
+    if (fpk_weakref_get(PyTuple_GET_ITEM(entry, 0), &found) <= 0) {
+        return false;
+    }
+    bool same = cls == NULL || found == cls;
+    Py_DECREF(found);
+    return same;
+}
+
+/* Drops the entries of classes that are gone, each time the table has
+   doubled. */
+static int
+sweep(fpk_state *state)
+{
+    if ((size_t)PyDict_GET_SIZE(state->class_ids) < state->class_id_limit) {
+        return 0;
+    }
+    PyObject *alive = PyDict_New();
+    Py_ssize_t position = 0;
+    PyObject *key, *entry;
+    while (alive != NULL &&
+           PyDict_Next(state->class_ids, &position, &key, &entry)) {
+        if (is_entry_of(entry, NULL) &&
+            PyDict_SetItem(alive, key, entry) < 0) {
+            Py_CLEAR(alive);
+        }
+    }
+    if (alive == NULL) {
+        return -1;
+    }
+    Py_SETREF(state->class_ids, alive);
+    state->class_id_limit =
+        FIRST_LIMIT + 2 * (size_t)PyDict_GET_SIZE(alive);
+    return 0;
+}
+
+PyObject *
+fpk_class_id(fpk_state *state, PyObject *cls)
+{
+    PyObject *id = NULL, *reference = NULL, *entry = NULL;
+    PyObject *key = PyLong_FromVoidPtr(cls);
+    if (key == NULL) {
+        return NULL;
+    }
+    entry = Py_XNewRef(PyDict_GetItemWithError(state->class_ids, key));
+    if (entry != NULL && is_entry_of(entry, cls)) {
+        id = Py_NewRef(PyTuple_GET_ITEM(entry, 1));
+        goto done;
+    }
+    Py_CLEAR(entry);
+    if (PyErr_Occurred() || sweep(state) < 0) {
+        goto done;
+    }
+    id = find_or_make_id(state, cls);
+    reference = id == NULL ? NULL : PyWeakref_NewRef(cls, NULL);
+    entry = reference == NULL ? NULL : PyTuple_Pack(2, reference, id);
+    if (entry == NULL || PyDict_SetItem(state->class_ids, key, entry) < 0) {
+        Py_CLEAR(id);
+    }
+done:
+    Py_DECREF(key);
+    Py_XDECREF(entry);
+    Py_XDECREF(reference);
+    return id;
+}
+
+/* ---- at the receiver ------------------------------------------------------------ */
+
+int
+fpk_emit_registry(fpk_encoder *e)
+{
+    fpk_context *c = e->byvalue;
+    fpk_state *state = e->state;
+    if (c->registry != FPK_UNWRITTEN) {
+        return fpk_emit_get(e, c->registry);
+    }
+    /* dict.setdefault(copyreg.__dict__, NAME, WeakValueDictionary()) */
+    if (fpk_save_global_as(e, state->dict_setdefault, "builtins",
+                           "dict.setdefault") < 0 ||
+        fpk_begin_tuple(e, 3) < 0 ||
+        fpk_save_global_as(e, state->copyreg_dict, "copyreg", "__dict__") <
+            0 ||
+        fpk_emit_str(e, REGISTRY_NAME) < 0 ||
+        fpk_save_global_as(e, state->WeakValueDictionary, "weakref",
+                           "WeakValueDictionary") < 0 ||
+        fpk_emit_empty_tuple(e) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
+        fpk_end_tuple(e, 3) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_remember_anonymous(e, &c->registry);
+}
+
+static int
+fetch(PyObject **slot, const char *module_name, const char *name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    if (module == NULL) {
+        return -1;
+    }
+    *slot = PyObject_GetAttrString(module, name);
+    Py_DECREF(module);
+    return *slot == NULL ? -1 : 0;
+}
+
+int
+fpk_init_identity(PyObject *module, fpk_state *state)
+{
+    state->class_id_limit = FIRST_LIMIT;
+    state->class_ids = PyDict_New();
+    state->dict_setdefault =
+        PyObject_GetAttrString((PyObject *)&PyDict_Type, "setdefault");
+    if (state->class_ids == NULL || state->dict_setdefault == NULL ||
+        fetch(&state->copyreg_dict, "copyreg", "__dict__") < 0 ||
+        fetch(&state->os_urandom, "os", "urandom") < 0 ||
+        fetch(&state->WeakValueDictionary, "weakref", "WeakValueDictionary") <
+            0) {
+        return -1;
+    }
+    if (!PyDict_CheckExact(state->copyreg_dict)) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "copyreg.__dict__ should be a dict");
+        return -1;
+    }
+    return 0;
+}

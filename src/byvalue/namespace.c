@@ -1,0 +1,242 @@
+/* namespace.c -- the dicts of globals.
+
+   Does:      gives each dict of globals of the sender one dict at the
+              receiver, and adds to it the names that functions use.
+   Owns:      nothing; what was written is kept in the context.
+   Invariant: __name__ is there before the first function is made with the
+              dict; a name is added at most once in a memo's life; builtins are
+              never copied.
+   Called by: function.c. */
+#include "byvalue/room.h"
+
+/* As many are searched one by one. */
+#define FEW_NAMESPACES 4
+
+fpk_namespace *
+fpk_find_namespace(fpk_encoder *e, PyObject *globals)
+{
+    fpk_context *c = e->byvalue;
+    if (c->namespace_count > FEW_NAMESPACES) {
+        const fpk_memo_entry *entry =
+            fpk_memo_find(&c->namespace_of, globals);
+        return entry == NULL ? NULL : &c->namespaces[entry->index];
+    }
+    for (size_t i = 0; i < c->namespace_count; i++) {
+        if (c->namespaces[i].dict == globals) {
+            return &c->namespaces[i];
+        }
+    }
+    return NULL;
+}
+
+/* Makes the table that finds one of many. */
+static int
+index_namespaces(fpk_context *c)
+{
+    size_t first = c->namespace_of.used;
+    for (size_t i = first; i < c->namespace_count; i++) {
+        if (!fpk_memo_set(&c->namespace_of, c->namespaces[i].dict, i)) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static fpk_namespace *
+add_namespace(fpk_context *c, PyObject *globals)
+{
+    if (c->namespace_count == c->namespace_capacity) {
+        size_t capacity =
+            c->namespace_capacity == 0 ? 4 : 2 * c->namespace_capacity;
+        fpk_namespace *space =
+            PyMem_Realloc(c->namespaces, capacity * sizeof *space);
+        if (space == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        c->namespaces = space;
+        c->namespace_capacity = capacity;
+    }
+    fpk_namespace *space = &c->namespaces[c->namespace_count++];
+    memset(space, 0, sizeof *space);
+    space->dict = Py_NewRef(globals);
+    if (c->namespace_count > FEW_NAMESPACES && index_namespaces(c) < 0) {
+        return NULL;
+    }
+    return space;
+}
+
+/* 1 if [globals] is the dict of an imported module that the receiver imports
+   too, 0 if not, -1 on error. */
+static int
+is_at_receiver(fpk_encoder *e, PyObject *globals, PyObject *name)
+{
+    fpk_state *state = e->state;
+    if (PyUnicode_Compare(name, state->str.__main__) == 0 ||
+        PyUnicode_Compare(name, state->str.__mp_main__) == 0 ||
+        fpk_is_registered(state, name)) {
+        return 0;
+    }
+    PyObject *spec = PyDict_GetItemWithError(globals, state->str.__spec__);
+    if (spec == NULL || spec == Py_None) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *module = PyImport_GetModule(name);
+    if (module == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    bool same = PyModule_Check(module) && PyModule_GetDict(module) == globals;
+    Py_DECREF(module);
+    return same;
+}
+
+/* The dict of the receiver's own module. */
+static int
+emit_module_dict(fpk_encoder *e, PyObject *name)
+{
+    if (e->protocol >= 4) {
+        if (fpk_emit_unicode(e, name) < 0 ||
+            fpk_emit_str(e, "__dict__") < 0) {
+            return FPK_ERROR;
+        }
+        return fpk_emit_op(e, FPK_OP_STACK_GLOBAL);
+    }
+    /* Not as GLOBAL, which would map the name to Python 2's and back. */
+    PyObject *module = PyImport_GetModule(name);
+    int status = FPK_ERROR;
+    if (module != NULL &&
+        fpk_save_global_as(e, e->state->builtins_getattr, "builtins",
+                           "getattr") == FPK_DONE &&
+        fpk_begin_tuple(e, 2) == FPK_DONE &&
+        fpk_save_module(e, module) == FPK_DONE &&
+        fpk_emit_str(e, "__dict__") == FPK_DONE &&
+        fpk_end_tuple(e, 2) == FPK_DONE) {
+        status = fpk_emit_op(e, FPK_OP_REDUCE);
+    }
+    Py_XDECREF(module);
+    return status;
+}
+
+int
+fpk_save_namespace(fpk_encoder *e, PyObject *function)
+{
+    fpk_context *c = fpk_get_context(e);
+    if (c == NULL) {
+        return FPK_ERROR;
+    }
+    PyObject *globals = PyFunction_GET_GLOBALS(function);
+    fpk_namespace *space = fpk_find_namespace(e, globals);
+    if (space != NULL) {
+        return fpk_emit_get(e, space->index);
+    }
+    space = add_namespace(c, globals);
+    if (space == NULL) {
+        return FPK_ERROR;
+    }
+    PyObject *name = PyDict_GetItemWithError(globals, e->state->str.__name__);
+    if (name == NULL && PyErr_Occurred()) {
+        return FPK_ERROR;
+    }
+    if (name != NULL && !PyUnicode_CheckExact(name)) {
+        name = NULL;
+    }
+    int at_receiver = name == NULL ? 0 : is_at_receiver(e, globals, name);
+    if (at_receiver < 0) {
+        return FPK_ERROR;
+    }
+    space->at_receiver = at_receiver;
+    if (at_receiver) {
+        if (emit_module_dict(e, name) < 0) {
+            return FPK_ERROR;
+        }
+        return fpk_remember_anonymous(e, &space->index);
+    }
+    if (fpk_emit_empty_dict(e) < 0 ||
+        fpk_remember_anonymous(e, &space->index) < 0) {
+        return FPK_ERROR;
+    }
+    if (name == NULL) {
+        return FPK_DONE;
+    }
+    if (!fpk_memo_set(&space->names, e->state->str.__name__,
+                      FPK_NAME_WRITTEN)) {
+        PyErr_NoMemory();
+        return FPK_ERROR;
+    }
+    Py_INCREF(e->state->str.__name__);
+    if (fpk_emit_str(e, "__name__") < 0 || fpk_emit_unicode(e, name) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_SETITEM);
+}
+
+/* ---- names ------------------------------------------------------------------- */
+
+/* __builtins__ is a module or a dict of the interpreter. */
+static int
+save_builtins(fpk_encoder *e, PyObject *value)
+{
+    PyObject *builtins = PyImport_ImportModule("builtins");
+    if (builtins == NULL) {
+        return FPK_ERROR;
+    }
+    int status;
+    if (value == PyModule_GetDict(builtins)) {
+        status = emit_module_dict(e, e->state->str.builtins);
+    }
+    else {
+        status = PyModule_Check(value) ? fpk_save_module(e, value)
+                                       : fpk_save(e, value);
+    }
+    Py_DECREF(builtins);
+    return status;
+}
+
+/* A submodule that is reached by attribute has to be imported, no more. */
+static int
+save_import(fpk_encoder *e, PyObject *module)
+{
+    if (fpk_save_module(e, module) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_POP);
+}
+
+int
+fpk_begin_name(fpk_encoder *e, PyObject *globals, PyObject *item)
+{
+    if (!PyUnicode_Check(item)) {
+        return save_import(e, item);
+    }
+    fpk_namespace *space = fpk_find_namespace(e, globals);
+    fpk_memo_entry *entry = fpk_memo_find(&space->names, item);
+    PyObject *value = PyDict_GetItemWithError(globals, item);
+    if (entry->index == FPK_NAME_WRITTEN || value == NULL) {
+        return PyErr_Occurred() ? FPK_ERROR : FPK_DONE;
+    }
+    entry->index = FPK_NAME_WRITTEN;
+    if (fpk_emit_unicode(e, item) < 0) {
+        return FPK_ERROR;
+    }
+    int result;
+    if (value == globals) {
+        result = fpk_emit_get(e, space->index);
+    }
+    else if (item == e->state->str.__builtins__) {
+        result = save_builtins(e, value);
+    }
+    else if (PyModule_Check(value)) {
+        result = fpk_save_module(e, value);
+    }
+    else {
+        result = fpk_save(e, value);
+    }
+    return result < 0 ? FPK_ERROR : FPK_MORE;
+}
+
+int
+fpk_end_name(fpk_encoder *e, PyObject *item)
+{
+    return fpk_emit_op(e, FPK_OP_SETITEM);
+}

@@ -1,0 +1,239 @@
+/* room.h -- what the files of the byvalue room share.
+
+   Does:      declares the context that lives from the first object by value
+              to the end of the encoder, and the writers.
+   Owns:      see fpk_context.
+   Invariant: the context holds a reference to every object that it remembers
+              an address of.
+   Used by:   byvalue only. */
+#ifndef FPK_BYVALUE_ROOM_H
+#define FPK_BYVALUE_ROOM_H
+
+#include "byvalue/byvalue.h"
+
+/* Memo index of what was not written yet. */
+#define FPK_UNWRITTEN UINT64_MAX
+
+/* One dict of globals and its copy at the receiver. */
+typedef struct {
+    PyObject *dict;  /* owned: the sender's */
+    uint64_t index;  /* memo index of the receiver's */
+    bool at_receiver; /* it is the dict of a module that the receiver imports:
+                         nothing is to be added */
+    fpk_memo names;  /* name (owned) -> FPK_NAME_WRITTEN, or the serial of the
+                        last collection that met it */
+} fpk_namespace;
+
+#define FPK_NAME_WRITTEN 0
+
+/* One class that is being written.  They end in the reverse order of their
+   begin. */
+typedef struct {
+    PyObject *creator;     /* owned: the callable that makes the class */
+    PyObject *members;     /* owned: a copy of the class's dict */
+    PyObject *functions;   /* owned list: methods that are to be completed */
+    PyObject *virtual_subclasses; /* owned list, or NULL */
+    uint64_t creator_index; /* memo indices, or FPK_UNWRITTEN */
+    uint64_t metaclass;
+    uint64_t bases;
+    uint64_t original_bases;
+    uint64_t id;
+    uint64_t present; /* is the class at the receiver already? */
+    uint64_t target;  /* what attributes are set on */
+    int arguments;    /* of the creator */
+    bool needs_metaclass; /* as an argument */
+    bool quiet;           /* __init_subclass__ must not run again */
+    bool by_setattr;      /* attributes cannot be set by BUILD */
+} fpk_class_job;
+
+typedef struct {
+    uint64_t loader;   /* memo index of what loads bytecode; unwritten as long
+                          as the guard is due in this stream */
+    uint64_t registry; /* memo index of the receiver's registry of classes */
+    uint64_t serial;   /* collections of names so far */
+    fpk_memo parts_due; /* functions and cells -> 1 if they were created and
+                           their parts are to be written; not owned, but in
+                           the memo */
+    fpk_namespace *namespaces;
+    size_t namespace_count, namespace_capacity;
+    fpk_memo namespace_of; /* dict -> index in namespaces, when many */
+    fpk_class_job *jobs;
+    size_t job_count, job_capacity;
+    /* In fast mode the encoder keeps no memo.  What travels by value needs one
+       nevertheless, and PUTs with an index of their own, because each stream
+       may be loaded alone. */
+    fpk_memo fast_memo; /* owns one reference to each key */
+    uint64_t fast_index;
+} fpk_context;
+
+/* ---- context.c ------------------------------------------------------------ */
+
+/* The context of [e], made on first use; NULL with MemoryError. */
+fpk_context *fpk_get_context(fpk_encoder *e);
+
+void fpk_byvalue_begin_stream(fpk_encoder *e);
+void fpk_byvalue_clear(fpk_encoder *e);
+
+/* As fpk_memoize and fpk_emit_get_if_saved, also in fast mode. */
+int fpk_remember(fpk_encoder *e, PyObject *obj);
+int fpk_recall(fpk_encoder *e, PyObject *obj);
+
+/* The stack top gets a memo entry of its own. */
+int fpk_remember_anonymous(fpk_encoder *e, uint64_t *index);
+
+/* [obj]'s parts are due: it was only created so far.  0 or -1. */
+int fpk_mark_due(fpk_encoder *e, PyObject *obj);
+
+/* True once for each fpk_mark_due. */
+bool fpk_take_due(fpk_encoder *e, PyObject *obj);
+
+/* The same without taking. */
+bool fpk_is_due(fpk_encoder *e, PyObject *obj);
+
+/* Opcodes that differ between protocols.  A tuple of [n] items needs both
+   calls around the items. */
+int fpk_emit_empty_dict(fpk_encoder *e);
+int fpk_emit_empty_tuple(fpk_encoder *e);
+int fpk_begin_tuple(fpk_encoder *e, Py_ssize_t n);
+int fpk_end_tuple(fpk_encoder *e, Py_ssize_t n);
+
+/* Around one value: the object on the stack gets an attribute by BUILD, which
+   leaves the object there. */
+int fpk_begin_attribute(fpk_encoder *e);
+int fpk_end_attribute(fpk_encoder *e);
+
+/* ---- rules.c -------------------------------------------------------------- */
+
+/* 1: [obj], a function or a class, goes by value; 0: by name; -1: error. */
+int fpk_goes_by_value(fpk_encoder *e, PyObject *obj);
+
+/* The same for any object that says its module and qualified name. */
+int fpk_named_goes_by_value(fpk_encoder *e, PyObject *obj, PyObject *module,
+                            PyObject *qualname);
+
+/* True if everything of the module called [name] goes by value. */
+int fpk_is_registered(fpk_state *state, PyObject *name);
+
+/* True if [type] was made by a class statement, not in C. */
+bool fpk_is_python_class(fpk_state *state, PyTypeObject *type);
+
+int fpk_byvalue_save_function(fpk_encoder *e, PyObject *obj);
+int fpk_byvalue_save_class(fpk_encoder *e, PyObject *obj);
+
+int fpk_init_rules(PyObject *module, fpk_state *state);
+
+/* ---- registry.c ----------------------------------------------------------- */
+
+int fpk_init_registry(PyObject *module, fpk_state *state);
+
+/* ---- names.c -------------------------------------------------------------- */
+
+/* The names in [space] that [function] uses and that are due, and the
+   submodules that it reaches through modules: a new list of str and modules,
+   in the order in which they are to be written, or NULL without exception if
+   there are none. */
+PyObject *fpk_collect_names(fpk_encoder *e, PyObject *function,
+                            fpk_namespace *space);
+
+/* ---- code.c --------------------------------------------------------------- */
+
+int fpk_save_code(fpk_encoder *e, PyObject *code);
+int fpk_init_code(PyObject *module, fpk_state *state);
+
+/* ---- cell.c --------------------------------------------------------------- */
+
+/* Writes [cell], empty if its content is no atom; never more than that. */
+int fpk_create_cell(fpk_encoder *e, PyObject *cell);
+
+/* The content of a cell that was created empty.  begin returns FPK_DONE if
+   there is nothing to write; FPK_MORE if the content is being written or is
+   written: return to the driver, end is due when it comes back. */
+int fpk_begin_fill(fpk_encoder *e, PyObject *cell);
+int fpk_end_fill(fpk_encoder *e);
+
+int fpk_save_cell(fpk_encoder *e, PyObject *cell);
+
+/* ---- namespace.c ---------------------------------------------------------- */
+
+/* Writes the receiver's dict for [globals] and remembers it. */
+int fpk_save_namespace(fpk_encoder *e, PyObject *function);
+
+/* What fpk_save_namespace remembered for [globals]; valid until the next
+   namespace is written. */
+fpk_namespace *fpk_find_namespace(fpk_encoder *e, PyObject *globals);
+
+/* One item of fpk_collect_names, while the receiver's dict is on the stack.
+   begin returns FPK_DONE if nothing is left to do; FPK_MORE as
+   fpk_begin_fill. */
+int fpk_begin_name(fpk_encoder *e, PyObject *globals, PyObject *item);
+int fpk_end_name(fpk_encoder *e, PyObject *item);
+
+/* ---- function.c ----------------------------------------------------------- */
+
+/* Writes [function] by value. */
+int fpk_save_function_body(fpk_encoder *e, PyObject *function);
+
+/* Only creates it; the parts stay due. */
+int fpk_create_function(fpk_encoder *e, PyObject *function);
+
+/* Writes the parts that are due, if they still are. */
+int fpk_complete_function(fpk_encoder *e, PyObject *function);
+
+/* ---- class.c -------------------------------------------------------------- */
+
+int fpk_save_class_body(fpk_encoder *e, PyObject *cls);
+void fpk_clear_class_job(fpk_class_job *job);
+int fpk_init_class(PyObject *module, fpk_state *state);
+
+/* ---- members.c ------------------------------------------------------------ */
+
+enum fpk_member {
+    FPK_MEMBER_ERROR = -1,
+    FPK_MEMBER_SKIP,   /* made anew with the class */
+    FPK_MEMBER_DATA,   /* nothing that leads anywhere: created with */
+    FPK_MEMBER_METHOD, /* created with, its functions completed later */
+    FPK_MEMBER_ORIGINAL_BASES, /* created with, written before */
+    FPK_MEMBER_LATE,   /* set on the class when it exists */
+};
+
+enum fpk_member fpk_classify_member(fpk_encoder *e, PyObject *cls,
+                                    PyObject *key, PyObject *value);
+
+/* True for atoms and tuples of names or numbers. */
+bool fpk_is_plain_data(PyObject *value);
+
+/* ---- wrapper.c ------------------------------------------------------------ */
+
+/* What a method is wrapped in: the functions inside a property, classmethod or
+   staticmethod as a new tuple of constructor arguments; NULL, perhaps without
+   exception, if [obj] is none of these. */
+PyObject *fpk_wrapper_parts(PyObject *obj);
+
+/* Writes [obj], a function that goes by value or a wrapper whose parts are
+   such functions and atoms, without completing the functions. */
+int fpk_create_callable(fpk_encoder *e, PyObject *obj);
+
+/* ---- identity.c ----------------------------------------------------------- */
+
+/* The id of [cls], the same in every process that has it: a new reference to a
+   str. */
+PyObject *fpk_class_id(fpk_state *state, PyObject *cls);
+
+/* Writes the receiver's registry of classes. */
+int fpk_emit_registry(fpk_encoder *e);
+
+int fpk_init_identity(PyObject *module, fpk_state *state);
+
+/* ---- modules.c ------------------------------------------------------------ */
+
+/* A module, by reference. */
+int fpk_save_module(fpk_encoder *e, PyObject *module);
+int fpk_init_modules(PyObject *module, fpk_state *state);
+
+/* ---- handled.c ------------------------------------------------------------ */
+
+int fpk_find_handler(fpk_encoder *e, PyTypeObject *type);
+int fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler);
+int fpk_init_handlers(PyObject *module, fpk_state *state);
+
+#endif
