@@ -145,7 +145,11 @@ fpk_load_float(fpk_decoder *d)
     bool complete = *end == '\n' || *end == '\0';
     PyMem_Free(text);
     if (value == -1.0 && PyErr_Occurred()) {
-        return -1;
+        if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        complete = false;
     }
     if (!complete) {
         return fpk_decode_error(d, d->state->MalformedError,

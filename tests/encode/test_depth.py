@@ -1,0 +1,107 @@
+"""Nesting of any depth: nothing recurses in C over the data."""
+
+import pickle
+import sys
+import threading
+import types
+
+import pytest
+
+from fpickle import _core
+
+DEPTH = 1_000_000
+
+
+def nest(wrap, depth=DEPTH):
+    obj = None
+    for _ in range(depth):
+        obj = wrap(obj)
+    return obj
+
+
+def unnest(obj, step, depth=DEPTH):
+    for _ in range(depth):
+        obj = step(obj)
+    assert obj is None
+
+
+class Node:
+    pass
+
+
+def linked(obj):
+    node = Node()
+    node.next = obj
+    return node
+
+
+CASES = {
+    "list": (lambda x: [x], lambda x: x[0]),
+    "tuple": (lambda x: (x,), lambda x: x[0]),
+    "wide tuple": (lambda x: (1, 2, 3, x), lambda x: x[3]),
+    "dict": (lambda x: {"k": x}, lambda x: x["k"]),
+    "linked": (linked, lambda x: x.next),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_million_levels_round_trip(name):
+    wrap, step = CASES[name]
+    stream = _core.dumps(nest(wrap))
+    unnest(_core.loads(stream), step)
+    unnest(pickle.loads(stream), step)
+
+
+@pytest.mark.no_sanitizer
+def test_a_million_levels_in_a_thread_with_a_small_stack():
+    failures = []
+
+    def work():
+        try:
+            obj = nest(lambda x: [x])
+            unnest(_core.loads(_core.dumps(obj)), lambda x: x[0])
+        except BaseException as error:  # reported by the main thread
+            failures.append(error)
+
+    before = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert not failures
+
+
+def test_the_recursion_limit_does_not_matter():
+    obj = nest(lambda x: [x], 50_000)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100)
+    try:
+        stream = _core.dumps(obj)
+    finally:
+        sys.setrecursionlimit(limit)
+    unnest(_core.loads(stream), lambda x: x[0], 50_000)
+
+
+def test_a_reduction_without_end_is_a_recursion_error():
+    class Endless:
+        def __reduce__(self):
+            return list, ([Endless()],)
+
+    pickler = _core.Pickler(types.SimpleNamespace(write=lambda data: None))
+    with pytest.raises(RecursionError):
+        pickler.dump(Endless())
+    pickler.dump([1])
+
+
+@pytest.mark.parametrize("make", [
+    lambda: (lambda x: (x.append(x), x)[1])([]),
+    lambda: (lambda x: (x.update(k=[x]), x)[1])({}),
+])
+def test_fast_mode_refuses_cycles(make):
+    pickler = _core.Pickler(types.SimpleNamespace(write=lambda data: None))
+    pickler.fast = True
+    with pytest.raises(ValueError, match="fast mode"):
+        pickler.dump(make())
+    pickler.dump(nest(lambda x: [x], 1000))
