@@ -253,7 +253,10 @@ fpk_list_extend_stealing(PyObject *list, PyObject **items, Py_ssize_t count)
 #if defined(__GNUC__) || defined(__clang__)
 #define FPK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FPK_UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* For what stands in a hot loop at many places. */
+#define FPK_ALWAYS_INLINE inline __attribute__((always_inline))
 #else
+#define FPK_ALWAYS_INLINE inline
 #define FPK_LIKELY(x) (x)
 #define FPK_UNLIKELY(x) (x)
 #endif

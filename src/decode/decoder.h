@@ -97,7 +97,7 @@ int fpk_underflow(fpk_decoder *d);
 int fpk_grow_stack(fpk_decoder *d);
 
 /* Steals [obj], also on error; NULL is passed through as an error. */
-static inline int
+static FPK_ALWAYS_INLINE int
 fpk_push(fpk_decoder *d, PyObject *obj)
 {
     if (FPK_UNLIKELY(obj == NULL)) {
@@ -152,7 +152,7 @@ int fpk_read_from_file(fpk_decoder *d, PyObject *file);
 /* Makes [n] bytes available at p, or fails. */
 int fpk_need_slow(fpk_decoder *d, size_t n);
 
-static inline int
+static FPK_ALWAYS_INLINE int
 fpk_need(fpk_decoder *d, size_t n)
 {
     return FPK_LIKELY((size_t)(d->end - d->p) >= n) ? 0 : fpk_need_slow(d, n);

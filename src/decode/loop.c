@@ -29,7 +29,7 @@ is_ascii(const uint8_t *p, size_t size)
 }
 
 /* A str of [size] bytes of UTF-8 that are in the window. */
-static inline int
+static FPK_ALWAYS_INLINE int
 load_str(fpk_decoder *d, size_t size)
 {
     const uint8_t *p = d->p;
@@ -46,19 +46,19 @@ load_str(fpk_decoder *d, size_t size)
     return fpk_push(d, str);
 }
 
-static inline int
+static FPK_ALWAYS_INLINE int
 load_none(fpk_decoder *d)
 {
     return fpk_push(d, Py_NewRef(Py_None));
 }
 
-static inline int
+static FPK_ALWAYS_INLINE int
 load_bool(fpk_decoder *d, bool value)
 {
     return fpk_push(d, Py_NewRef(value ? Py_True : Py_False));
 }
 
-static inline int
+static FPK_ALWAYS_INLINE int
 load_binfloat(fpk_decoder *d)
 {
     if (fpk_need(d, 8) < 0) {
@@ -69,7 +69,7 @@ load_binfloat(fpk_decoder *d)
     return fpk_push(d, PyFloat_FromDouble(value));
 }
 
-static inline int
+static FPK_ALWAYS_INLINE int
 load_binint(fpk_decoder *d)
 {
     if (fpk_need(d, 4) < 0) {
@@ -80,7 +80,7 @@ load_binint(fpk_decoder *d)
     return fpk_push(d, PyLong_FromLong(value));
 }
 
-static inline int
+static FPK_ALWAYS_INLINE int
 load_set(fpk_decoder *d)
 {
     return fpk_push(d, PySet_New(NULL));
@@ -88,7 +88,7 @@ load_set(fpk_decoder *d)
 
 /* ---- arguments ------------------------------------------------------------------- */
 
-static inline int
+static FPK_ALWAYS_INLINE int
 read_le8(fpk_decoder *d, uint32_t *value)
 {
     if (fpk_need(d, 1) < 0) {
@@ -98,7 +98,7 @@ read_le8(fpk_decoder *d, uint32_t *value)
     return 0;
 }
 
-static inline int
+static FPK_ALWAYS_INLINE int
 read_le16(fpk_decoder *d, uint32_t *value)
 {
     if (fpk_need(d, 2) < 0) {
@@ -109,7 +109,7 @@ read_le16(fpk_decoder *d, uint32_t *value)
     return 0;
 }
 
-static inline int
+static FPK_ALWAYS_INLINE int
 read_le32(fpk_decoder *d, uint32_t *value)
 {
     if (fpk_need(d, 4) < 0) {
@@ -120,7 +120,7 @@ read_le32(fpk_decoder *d, uint32_t *value)
     return 0;
 }
 
-static inline int
+static FPK_ALWAYS_INLINE int
 read_le64(fpk_decoder *d, uint64_t *value)
 {
     if (fpk_need(d, 8) < 0) {
@@ -169,7 +169,7 @@ load_dup(fpk_decoder *d)
     return fpk_push(d, Py_NewRef(d->sp[-1]));
 }
 
-static inline int
+static FPK_ALWAYS_INLINE int
 load_binput(fpk_decoder *d, uint64_t index)
 {
     if (fpk_height(d) < 1) {
@@ -178,7 +178,7 @@ load_binput(fpk_decoder *d, uint64_t index)
     return fpk_memo_put(d, index, d->sp[-1]);
 }
 
-static inline int
+static FPK_ALWAYS_INLINE int
 load_binget(fpk_decoder *d, uint64_t index)
 {
     return fpk_push(d, Py_XNewRef(fpk_memo_get(d, index)));
@@ -229,7 +229,7 @@ load_unknown(fpk_decoder *d, unsigned op)
     } while (0)
 
 /* Everything but STOP. */
-static inline int
+static FPK_ALWAYS_INLINE int
 execute(fpk_decoder *d, unsigned op)
 {
     int status;
