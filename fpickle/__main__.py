@@ -1,1 +1,87 @@
-def main(): raise SystemExit(0)
+"""The command ``fpickle``, also ``python -m fpickle``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Callable
+
+USAGE = """\
+usage: fpickle run SCRIPT [ARGS...]      run a script, a directory or a zip file
+       fpickle run -m MODULE [ARGS...]   run a module
+       fpickle run -c CODE [ARGS...]     run a program passed as a string
+       fpickle run - [ARGS...]           run a program read from standard input
+       fpickle --version
+       fpickle --help
+
+The program runs as `python` would run it; its multiprocessing and
+concurrent.futures, in all start methods, send functions and classes of any
+kind to their workers.
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command.
+
+    Args:
+        argv: The arguments after the name of the command; those of the
+            process if None.
+
+    Raises:
+        SystemExit: With the status of the command. Status 2 means that the
+            arguments make no sense. `run` returns or raises as the program
+            that it runs does.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments:
+        sys.stderr.write(USAGE)
+        raise SystemExit(2)
+    name, *rest = arguments
+    if name in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE)
+    elif name in ("-V", "--version"):
+        from fpickle import __version__
+
+        print(f"fpickle {__version__}")
+    elif name in COMMANDS:
+        COMMANDS[name](rest)
+    else:
+        raise usage_error(f"unknown command {name!r}")
+
+
+def usage_error(message: str) -> SystemExit:
+    """Prints [message] and how to do it right; returns what to raise."""
+    sys.stderr.write(f"fpickle: {message}\n{USAGE}")
+    return SystemExit(2)
+
+
+def run(arguments: list[str]) -> None:
+    """``fpickle run``: takes the arguments apart as `python` does."""
+    from fpickle import _run
+
+    if not arguments:
+        raise usage_error("run: what?")
+    first, *rest = arguments
+    if first in ("-h", "--help"):
+        sys.stdout.write(USAGE)
+    elif first == "-":
+        _run.run_standard_input(rest)
+    elif first[:2] in ("-c", "-m"):
+        value = first[2:]
+        if not value:
+            if not rest:
+                raise usage_error(f"run: argument expected for the {first} option")
+            value, *rest = rest
+        if first[1] == "c":
+            _run.run_code(value, rest)
+        else:
+            _run.run_module(value, rest)
+    elif first.startswith("-"):
+        raise usage_error(f"run: unknown option {first}")
+    else:
+        _run.run_script(first, rest)
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"run": run}
+
+if __name__ == "__main__":
+    main()

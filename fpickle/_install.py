@@ -1,0 +1,396 @@
+"""The standard multiprocessing, made to send functions and classes by value.
+
+Everything in `multiprocessing` and in `concurrent.futures` that sends an
+object to another process goes through one class object,
+``multiprocessing.reduction.ForkingPickler``, which its users hold by name.
+`install` sets three attributes, and `uninstall` puts back what was there:
+
+- ``ForkingPickler.dumps`` and ``reduction.dump`` write a whole message with
+  our Pickler, so that it is one graph;
+- ``ForkingPickler.reducer_override`` serves whoever makes a ForkingPickler,
+  or a subclass of it, himself.
+
+The dispatch tables (copyreg's and the one behind ``ForkingPickler.register``)
+are read anew for each message and never changed. Where someone else sets a
+``reducer_override``, messages go through the standard pickler again, and his
+function decides before ours does.
+
+A child that does not inherit this by fork gets it from the first thing that
+it loads after its preparation: the reduction of the Process object starts
+with a call of `boot`.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from _pickle import loads
+from _thread import allocate_lock
+from types import CodeType, FunctionType, ModuleType, TracebackType
+from typing import Any, Callable
+
+from fpickle import _core, _mainnames
+
+_lock = allocate_lock()
+_patch: _Patch | None = None
+_loose = 0  # calls of install() that no with block owns
+_blocks = 0  # with blocks that are open
+_generation = 0  # counts uninstall(), which ends all loose calls
+
+_Reduction = Any  # what a reducer returns
+
+
+class Installation:
+    """What `install` returns: a context manager that ends the installation."""
+
+    def __init__(self, generation: int) -> None:
+        self._generation = generation
+
+    def __enter__(self) -> Installation:
+        global _loose, _blocks
+        with _lock:
+            if self._generation == _generation and _loose:
+                _loose -= 1
+            self._generation = -1
+            _blocks += 1
+            _update()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        global _blocks
+        with _lock:
+            _blocks -= 1
+            _update()
+
+
+def install() -> Installation:
+    """Makes multiprocessing and concurrent.futures accept any function.
+
+    From now on, in this process and in the children it starts, functions and
+    classes that the receiver cannot import travel inside the message: Process
+    targets, what a Pool or a ProcessPoolExecutor runs and returns, what goes
+    through queues, pipes and managers. What the receiver can import goes by
+    name, as ever. A second call changes nothing.
+
+    Returns:
+        A context manager: ``with fpickle.install(): ...`` undoes the
+        installation at the end of the block, unless another block or an
+        earlier `install` still wants it.
+
+    Thread-safety:
+        Safe to call from any thread. It holds for all threads.
+
+    Example:
+        >>> import fpickle, multiprocessing
+        >>> fpickle.install()  # doctest: +SKIP
+        >>> with multiprocessing.Pool() as pool:  # doctest: +SKIP
+        ...     pool.map(lambda x: x * x, range(10))
+    """
+    global _loose
+    with _lock:
+        _loose += 1
+        try:
+            _update()
+        except BaseException:
+            _loose -= 1
+            raise
+        return Installation(_generation)
+
+
+def uninstall() -> None:
+    """Ends what `install` has begun; nothing happens if there was no call.
+
+    Puts back the attributes of ForkingPickler that were there before.
+    ``with`` blocks that are still open keep the installation until their end.
+    Children that run already keep theirs.
+
+    Thread-safety:
+        Safe to call from any thread.
+    """
+    global _loose, _generation
+    with _lock:
+        _loose = 0
+        _generation += 1
+        _update()
+
+
+def _update() -> None:
+    """Patches or restores, so that the attributes are as the counts say."""
+    global _patch
+    wanted = _loose > 0 or _blocks > 0
+    if wanted and _patch is None:
+        patch = _Patch()
+        patch.apply()
+        _patch = patch
+    elif not wanted and _patch is not None:
+        _patch.restore()
+        _patch = None
+
+
+def install_on_import() -> None:
+    """Calls `install` as soon as the program imports multiprocessing.
+
+    A program that never does imports nothing more than it would by itself.
+    """
+    if "multiprocessing.reduction" in sys.modules:
+        install()
+    else:
+        sys.meta_path.insert(0, _ImportWatch())
+
+
+class _ImportWatch:
+    """A finder that waits for one module, then leaves."""
+
+    NAME = "multiprocessing.reduction"
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name != self.NAME:
+            return None
+        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _InstallingLoader(spec.loader)  # type: ignore
+                return spec
+        return None
+
+
+class _InstallingLoader:
+    """Loads as the loader it stands for, then installs; leaves no trace."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: Any) -> Any:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        install()
+
+
+# ---- the hooks ----------------------------------------------------------------
+
+_ABSENT: Any = object()
+
+
+class _Patch:
+    """The attributes that are set, and what was there before."""
+
+    def __init__(self) -> None:
+        from multiprocessing import reduction
+
+        self.reduction = reduction
+        self.forking_pickler = reduction.ForkingPickler
+        # Not from multiprocessing.process: the import of the package may not
+        # be finished, but these two modules are there once reduction is.
+        self.context = reduction.context
+        self.old_dumps = reduction.ForkingPickler.__dict__["dumps"]
+        self.old_dump = reduction.dump
+        self.old_override = reduction.ForkingPickler.__dict__.get(
+            "reducer_override", _ABSENT
+        )
+        self.new_dumps = classmethod(self._make_dumps())
+        self.new_dump = self._make_dump()
+        self.new_override = self._make_override()
+
+    def apply(self) -> None:
+        _mainnames.watch_forks(True)
+        self.forking_pickler.reducer_override = self.new_override
+        self.forking_pickler.dumps = self.new_dumps
+        self.reduction.dump = self.new_dump
+
+    def restore(self) -> None:
+        """Puts back what is still ours; what others set since stays."""
+        forking_pickler = self.forking_pickler
+        if forking_pickler.__dict__.get("dumps") is self.new_dumps:
+            forking_pickler.dumps = self.old_dumps
+        if self.reduction.dump is self.new_dump:
+            self.reduction.dump = self.old_dump
+        if forking_pickler.__dict__.get("reducer_override") is self.new_override:
+            if self.old_override is _ABSENT:
+                del forking_pickler.reducer_override
+            else:
+                forking_pickler.reducer_override = self.old_override
+        _mainnames.watch_forks(False)
+
+    def is_ours(self, cls: type) -> bool:
+        """True if a message of [cls] is ours to write: nobody else hooks in."""
+        return (
+            cls is self.forking_pickler
+            and self.old_override is _ABSENT
+            and cls.__dict__.get("reducer_override") is self.new_override
+            and _patch is self
+        )
+
+    def _make_dumps(self) -> Callable[..., memoryview]:
+        def dumps(cls: Any, obj: Any, protocol: int | None = None) -> memoryview:
+            """Pickles a message for another process; returns its bytes."""
+            if not self.is_ours(cls):
+                return self.old_dumps.__get__(None, cls)(obj, protocol)
+            buffer = io.BytesIO()
+            pickler = _core.Pickler(
+                buffer, protocol, main_names=_mainnames.current()
+            )
+            pickler.dispatch_table = dispatch_table(cls)
+            pickler.dump(obj)
+            return buffer.getbuffer()
+
+        return dumps
+
+    def _make_dump(self) -> Callable[..., None]:
+        def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
+            """Pickles an object to a file for another process."""
+            is_spawning = self.context.get_spawning_popen() is not None
+            if is_spawning:
+                _mainnames.note_spawn()
+                if type(obj) is dict:
+                    obj = _drop_standard_input(obj)
+            cls = self.forking_pickler
+            if not self.is_ours(cls):
+                return self.old_dump(obj, file, protocol)
+            pickler = _core.Pickler(
+                file,
+                protocol,
+                # While a process is spawned, that one is the only reader.
+                main_names=_mainnames.importable()
+                if is_spawning
+                else _mainnames.current(),
+            )
+            table = dispatch_table(cls)
+            if is_spawning and issubclass(type(obj), _base_process()):
+                kind = type(obj)
+                reduce = table.get(kind)
+                table[kind] = lambda process: booting(process, reduce)
+            pickler.dispatch_table = table
+            pickler.dump(obj)
+
+        return dump
+
+    def _make_override(self) -> Callable[[Any, Any], _Reduction]:
+        def reducer_override(pickler: Any, obj: Any) -> _Reduction:
+            """Reduces what a stock pickler cannot send by name."""
+            if self.old_override is not _ABSENT:
+                result = self.old_override.__get__(pickler, type(pickler))(obj)
+                if result is not NotImplemented:
+                    return result
+            if _patch is not self:
+                return NotImplemented
+            kind = type(obj)
+            if kind in _BY_VALUE_KINDS or issubclass(kind, type):
+                stream = by_value_stream(pickler, obj)
+                if stream is not None:
+                    return loads, (stream,)
+            elif (
+                issubclass(kind, _base_process())
+                and self.context.get_spawning_popen() is not None
+            ):
+                return booting(obj, pickler.dispatch_table.get(kind))
+            return NotImplemented
+
+        return reducer_override
+
+
+_BY_VALUE_KINDS = {
+    FunctionType,
+    CodeType,
+    ModuleType,
+    type((lambda value: lambda: value)(0).__closure__[0]),  # type: ignore
+}
+
+
+def dispatch_table(cls: Any) -> dict[type, Callable[[Any], _Reduction]]:
+    """The reducers that a ForkingPickler would use now: a new dict."""
+    return {**cls._copyreg_dispatch_table, **cls._extra_reducers}
+
+
+def by_value_stream(pickler: Any, obj: Any) -> bytes | None:
+    """A standalone stream for [obj], for use inside a stock pickle.
+
+    Args:
+        pickler: The pickler that asks; its dispatch table is used.
+        obj: A function, class or other object that has a name at most.
+
+    Returns:
+        None if the stock pickler can send [obj] as it is.
+    """
+    names = _mainnames.current()
+    try:
+        by_name = _core.dumps(obj, by_value=False)
+    except Exception:
+        by_name = None
+    if by_name is not None:
+        if _core.dumps(obj, main_names=names) == by_name:
+            return None
+    buffer = io.BytesIO()
+    inner = _core.Pickler(buffer, main_names=names)
+    inner.dispatch_table = pickler.dispatch_table
+    inner.dump(obj)
+    return buffer.getvalue()
+
+
+def _drop_standard_input(data: dict[str, Any]) -> dict[str, Any]:
+    """Preparation data that do not tell a child to run <stdin> again.
+
+    The standard module does, and the child dies because there is no such
+    file. What such a main module defines travels by value.
+    """
+    path = data.get("init_main_from_path")
+    if isinstance(path, str) and _mainnames.is_standard_input(path):
+        data = {**data}
+        del data["init_main_from_path"]
+    return data
+
+
+# ---- children -------------------------------------------------------------------
+
+
+def _base_process() -> type:
+    return sys.modules["multiprocessing.process"].BaseProcess  # type: ignore
+
+
+def booting(process: Any, reducer: Any) -> _Reduction:
+    """The reduction of a Process, but its reader calls `boot` before all else.
+
+    Args:
+        process: The Process object that a child is to run.
+        reducer: What a dispatch table has for its type, or None.
+    """
+    reduction = process.__reduce_ex__(4) if reducer is None else reducer(process)
+    if isinstance(reduction, str):
+        return reduction
+    return (_Booting(reduction[0]), *reduction[1:])
+
+
+class _Booting:
+    """Stands for a callable; when it is loaded, `boot` returns that callable."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+    def __reduce__(self) -> _Reduction:
+        return boot, (self.function,)
+
+
+def boot(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Installs in a child that has just started.
+
+    Called by the child's stock unpickler before it builds the Process object.
+
+    Returns:
+        [function], which is the callable that builds it.
+    """
+    install()
+    return function
