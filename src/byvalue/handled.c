@@ -132,10 +132,33 @@ fpk_find_handler(fpk_encoder *e, PyTypeObject *type)
 
 /* ---- simple reductions ------------------------------------------------------------ */
 
+/* A classmethod or staticmethod outside of its class, taken from a module that
+   the receiver can import: the standard module refuses it.  1, 0, or -1 on
+   error. */
+static int
+is_bare_wrapper(fpk_encoder *e, PyObject *obj, PyObject *parts)
+{
+    const fpk_context *c = e->byvalue;
+    if (Py_IS_TYPE(obj, &PyProperty_Type) || (c != NULL && c->job_count > 0)) {
+        return 0;
+    }
+    int belongs = fpk_belongs_to_stream(e, PyTuple_GET_ITEM(parts, 0));
+    return belongs < 0 ? -1 : !belongs;
+}
+
 static int
 save_wrapper(fpk_encoder *e, PyObject *obj)
 {
     PyObject *parts = fpk_wrapper_parts(obj);
+    int bare = parts == NULL ? -1 : is_bare_wrapper(e, obj, parts);
+    if (bare != 0) {
+        if (bare > 0) {
+            PyErr_Format(PyExc_TypeError, "cannot pickle '%s' object",
+                         Py_TYPE(obj)->tp_name);
+        }
+        Py_XDECREF(parts);
+        return FPK_ERROR;
+    }
     PyObject *value =
         parts == NULL ? NULL : Py_BuildValue("(ON)", Py_TYPE(obj), parts);
     return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, true);

@@ -104,6 +104,10 @@ int fpk_end_attribute(fpk_encoder *e);
 
 /* ---- rules.c -------------------------------------------------------------- */
 
+/* 1 if the place where [function] was defined rules out a name (__main__, a
+   function, a registered module), 0 if not, -1 on error. */
+int fpk_belongs_to_stream(fpk_encoder *e, PyObject *function);
+
 /* 1: [obj], a function or a class, goes by value; 0: by name; -1: error. */
 int fpk_goes_by_value(fpk_encoder *e, PyObject *obj);
 

@@ -148,6 +148,16 @@ fpk_goes_by_value(fpk_encoder *e, PyObject *obj)
     return resolves < 0 ? -1 : !resolves;
 }
 
+int
+fpk_belongs_to_stream(fpk_encoder *e, PyObject *function)
+{
+    if (!e->by_value || !PyFunction_Check(function)) {
+        return 0;
+    }
+    enum verdict verdict = judge_function(e, function);
+    return verdict == RULE_ERROR ? -1 : verdict == RULE_BY_VALUE;
+}
+
 /* ---- sending ------------------------------------------------------------------- */
 
 /* By name if that works; *[by_value] tells that the name does not lead to

@@ -43,9 +43,13 @@ EXPECTED = {
     ),
 }
 
-# Tests that insist on refusing a local function.  They run with by_value=False
-# where the module has that keyword.
-BY_REFERENCE_ONLY = {"test_local_lookup_error"}
+# Tests that insist on refusing a local function or class.  They run with
+# by_value=False where the module has that keyword.
+BY_REFERENCE_ONLY = {
+    "test_local_lookup_error",
+    "test_unpickleable_newobj_class",
+    "test_unpickleable_newobj_ex_class",
+}
 
 STACK_ERRORS = (pickle.UnpicklingError,)
 LOOSE_STACK_ERRORS = (pickle.UnpicklingError, IndexError)
