@@ -1,0 +1,221 @@
+"""Bytecode of another Python version: a clean error that names both versions.
+
+Environment:
+    FPICKLE_PYTHONS  interpreters of other versions that can import fpickle,
+                     separated as PATH is; without it only the standard
+                     unpicklers of the Pythons found here are tried
+"""
+
+import functools
+import os
+import pathlib
+import pickle
+import pickletools
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import fpickle
+from test_identity import ENVIRONMENT
+
+HERE = "%d.%d" % sys.version_info[:2]
+
+LOAD = """
+import sys, pickle
+data = bytes.fromhex(sys.stdin.read())
+loads = {loads}
+try:
+    loads(data)
+except pickle.UnpicklingError as error:
+    print("UnpicklingError:", error)
+else:
+    print("loaded")
+"""
+LOADERS = {
+    "stock": "pickle.loads",
+    "pure": "pickle._loads",
+    "fpickle": "__import__('fpickle').loads",
+}
+
+DUMP = """
+import fpickle, sys
+def f(x):
+    try:
+        for i in range(x):
+            yield i
+    except ValueError:
+        pass
+class C:
+    def method(self):
+        return super().__repr__()
+for obj in f, C(), [C, f], f.__code__:
+    print(fpickle.dumps(obj, 4).hex())
+"""
+
+
+def run(python, source, text="", isolated=True):
+    """What a child wrote; its exit status must be 0, and no signal."""
+    options = ["-I", "-S"] if isolated else []
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith("PYTHON")
+    }
+    if python == sys.executable and not isolated:
+        environment = ENVIRONMENT
+    child = subprocess.run(
+        [python, *options, "-c", source],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+    )
+    assert child.returncode == 0, (python, child.returncode, child.stderr)
+    return child.stdout
+
+
+def version_of(python):
+    """The minor version as text, None if this is no working CPython 3.8+."""
+    try:
+        text = run(
+            python,
+            "import sys; print(sys.implementation.name, '%d.%d' %"
+            " sys.version_info[:2])",
+        ).split()
+    except (OSError, AssertionError, subprocess.TimeoutExpired):
+        return None
+    if len(text) != 2 or text[0] != "cpython":
+        return None
+    minor = int(text[1].partition(".")[2])
+    return text[1] if text[1].startswith("3.") and minor >= 8 else None
+
+
+@functools.cache
+def find_stock_pythons():
+    """{version: interpreter} of other versions."""
+    candidates = [shutil.which(f"python3.{minor}") for minor in range(8, 20)]
+    roots = [os.environ.get("PYENV_ROOT", ""), pathlib.Path.home() / ".pyenv"]
+    for root in roots:
+        if root:
+            pattern = "versions/3.*/bin/python"
+            candidates += sorted(map(str, pathlib.Path(root).glob(pattern)))
+    found = {}
+    for python in filter(None, candidates):
+        version = version_of(python)
+        if version not in (None, HERE):
+            found.setdefault(version, python)
+    return found
+
+
+@functools.cache
+def find_other_fpickles():
+    """{version: interpreter} of other versions that can import fpickle."""
+    found = {}
+    for python in os.environ.get("FPICKLE_PYTHONS", "").split(os.pathsep):
+        if python and (version := version_of(python)) not in (None, HERE):
+            run(python, "import fpickle", isolated=False)
+            found.setdefault(version, python)
+    return found
+
+
+def streams_of(python):
+    return run(python, DUMP, isolated=False).split()
+
+
+def check(python, version, streams, loaders, writer, isolated):
+    for loader in loaders:
+        source = LOAD.format(loads=LOADERS[loader])
+        for stream in streams:
+            text = run(python, source, stream, isolated)
+            assert text.startswith("UnpicklingError:"), (loader, text)
+            assert f"CPython {writer}," in text, text
+            assert re.search(rf"this is Python {re.escape(version)}\.", text)
+
+
+def test_other_pythons_refuse_our_bytecode():
+    others = find_stock_pythons()
+    if not others:
+        pytest.skip("no other Python found")
+    streams = streams_of(sys.executable)
+    for version, python in others.items():
+        check(python, version, streams, ["stock", "pure"], HERE, True)
+
+
+def test_we_refuse_the_bytecode_of_other_pythons():
+    others = find_other_fpickles()
+    if not others:
+        pytest.skip("FPICKLE_PYTHONS names no other Python with fpickle")
+    for version, python in others.items():
+        streams = streams_of(python)
+        check(sys.executable, HERE, streams, LOADERS, version, False)
+        ours = streams_of(sys.executable)
+        check(python, version, ours, LOADERS, HERE, False)
+
+
+def lambda_of(value):
+    return lambda: value
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_one_guard_in_each_stream(protocol, tmp_path):
+    def count(stream):
+        return stream.count(b"__import__('pickle')")
+
+    objects = [lambda_of(1), lambda_of([2]), type("C", (), {})]
+    assert count(fpickle.dumps(objects, protocol)) == 1
+    assert count(fpickle.dumps([1, "a", len], protocol)) == 0
+    path = tmp_path / "two"
+    with open(path, "wb") as file:
+        pickler = fpickle.Pickler(file, protocol)
+        pickler.dump(lambda_of(1))
+        first = file.tell()
+        pickler.dump(lambda: 2)
+    data = path.read_bytes()
+    assert count(data[:first]) == 1 and count(data[first:]) == 1
+    with open(path, "rb") as file:
+        unpickler = pickle.Unpickler(file)
+        assert unpickler.load()() == 1 and unpickler.load()() == 2
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_no_bytecode_before_the_guard(protocol):
+    """The guard's text comes before the first marshalled code."""
+    stream = fpickle.dumps([lambda_of(1)], protocol)
+    magic = __import__("importlib.util").util.MAGIC_NUMBER
+    guard = stream.index(b"raise __import__")
+    assert b"co_" not in stream[:guard]
+    code = __import__("marshal").dumps(lambda_of(1).__code__.co_code, 2)[5:15]
+    if protocol >= 3:
+        assert stream.index(code) > guard > stream.index(magic)
+    assert [
+        op.name for op, _, _ in pickletools.genops(stream)
+    ].count("STOP") == 1
+
+
+def test_a_wrong_magic_number_in_this_python(monkeypatch):
+    """The guard looks at the interpreter, not at names of the receiver."""
+    stream = fpickle.dumps(lambda_of(1))
+    magic = __import__("importlib.util").util.MAGIC_NUMBER
+    other = bytes([magic[0] ^ 1]) + magic[1:]
+    assert stream.count(magic) == 1
+    for loads in pickle.loads, pickle._loads, fpickle.loads:
+        before = dict(globals())
+        with pytest.raises(pickle.UnpicklingError, match="bytecode of CPython"):
+            loads(stream.replace(magic, other))
+        assert globals() == before
+    assert pickle.loads(stream)() == 1
+
+
+def test_equal_functions_give_equal_bytes():
+    """No back-references that depend on reference counts."""
+    source = "def f(x):\n    return [x, 'text', (1, 2), x.attribute, y]\n"
+    spaces = [{"__name__": "m", "y": 1} for _ in range(2)]
+    for space in spaces:
+        exec(compile(source, "file", "exec"), space)
+    extra = [spaces[0]["f"].__code__.co_consts, spaces[0]["f"].__code__]
+    first, second = (fpickle.dumps(space["f"]) for space in spaces)
+    del extra
+    assert len(first) - len(second) in (0, 1)  # a memo entry for the code
+    assert fpickle.dumps(spaces[0]["f"]) == second

@@ -1,0 +1,413 @@
+"""By reference or by value, and who decides."""
+
+import collections
+import functools
+import io
+import json
+import pickle
+import subprocess
+import sys
+import types
+
+import pytest
+
+import fpickle
+from test_identity import ENVIRONMENT
+
+
+def local_function():
+    def f():
+        return 1
+
+    return f
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An importable package that the children of the test cannot import."""
+    folder = tmp_path / "temporary_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "STATE = []\n"
+        "def add(x):\n"
+        "    STATE.append(x)\n"
+        "    return STATE\n"
+        "class Thing:\n"
+        "    value = 1\n"
+    )
+    (folder / "sub.py").write_text(
+        "from . import add\n"
+        "N = 1\n"
+        "def f():\n"
+        "    from . import STATE\n"
+        "    return add(N), STATE\n"
+        "def g():\n"
+        "    global N\n"
+        "    N += 1\n"
+        "    return N\n"
+        "def decorate(function):\n"
+        "    def wrapper():\n"
+        "        return function() + N\n"
+        "    return wrapper\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import temporary_package.sub
+
+    yield temporary_package
+    for name in ("temporary_package", "temporary_package.sub"):
+        sys.modules.pop(name, None)
+        if name in fpickle.registered_by_value():
+            fpickle.unregister_by_value(name)
+
+
+def load_in_child(stream, expression):
+    child = subprocess.run(
+        [sys.executable, "-I", "-S", "-c",
+         "import sys, pickle\n"
+         "o = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
+         f"print({expression})", stream.hex()],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+        text=True,
+    )
+    return child.stdout.strip()
+
+
+# ---- by name ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    "obj",
+    [
+        json.dumps,
+        collections.OrderedDict,
+        collections.abc.Sized,
+        len,
+        int,
+        types.SimpleNamespace,
+        json.JSONDecodeError,
+        functools.partial,
+    ],
+)
+def test_importable_goes_by_name(obj, protocol):
+    stream = fpickle.dumps(obj, protocol)
+    assert pickle.loads(stream) is obj
+    assert len(stream) < 60
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        local_function(),
+        lambda: 0,
+        type("Local", (), {}),
+        json,
+        local_function().__code__,
+        property(local_function()),
+        types.FunctionType,
+        types.CellType(1),
+        types.MappingProxyType({}),
+    ],
+)
+def test_by_value_off_fails_as_the_standard_module(obj):
+    with pytest.raises(Exception) as expected:
+        pickle.dumps(obj)
+    with pytest.raises(type(expected.value)) as found:
+        fpickle.dumps(obj, by_value=False)
+    assert isinstance(
+        found.value, (pickle.PicklingError, AttributeError, TypeError)
+    )
+
+
+def test_types_that_only_the_interpreter_has():
+    with pytest.raises(pickle.PicklingError):
+        fpickle.dumps(type({}.keys()))
+    with pytest.raises(pickle.PicklingError):
+        fpickle.dumps(type(sys.flags))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    "name",
+    ["FunctionType", "CodeType", "MappingProxyType", "CellType",
+     "GeneratorType", "CoroutineType", "AsyncGeneratorType", "MethodType",
+     "BuiltinFunctionType", "WrapperDescriptorType", "MethodWrapperType",
+     "MethodDescriptorType", "ClassMethodDescriptorType", "ModuleType",
+     "TracebackType", "FrameType", "GetSetDescriptorType",
+     "MemberDescriptorType", "NoneType", "EllipsisType",
+     "NotImplementedType", "GenericAlias", "UnionType"],
+)
+def test_types_that_the_types_module_names(name, protocol):
+    cls = getattr(types, name)
+    assert pickle.loads(fpickle.dumps(cls, protocol)) is cls
+
+
+# ---- names that lead elsewhere ------------------------------------------------------
+
+
+def test_a_replaced_function_goes_by_value(package):
+    original = package.add
+    package.add = None
+    stream = fpickle.dumps(original)
+    copy = pickle.loads(stream)
+    assert copy is not original and copy.__globals__ is vars(package)
+    assert copy(1) == [1] and package.STATE == [1]
+
+
+def test_a_replaced_class_goes_by_value(package):
+    original = package.Thing
+    del package.Thing
+    assert load_in_child(fpickle.dumps(original()), "o.value") == "1"
+
+
+def test_functions_without_a_module():
+    space = {"X": 3}
+    exec("def f(): return X", space)
+    space["f"].__module__ = None
+    assert load_in_child(fpickle.dumps(space["f"]), "o()") == "3"
+    del space["__builtins__"]
+    space["f"].__module__ = 42
+    assert load_in_child(fpickle.dumps(space["f"]), "o()") == "3"
+
+
+def test_other_errors_stay(package, monkeypatch):
+    """What fails for another reason than its name is not sent by value."""
+    import copyreg
+
+    monkeypatch.setitem(
+        copyreg._extension_registry, ("temporary_package", "add"), "no int"
+    )
+    with pytest.raises((TypeError, pickle.PicklingError), match="integer"):
+        fpickle.dumps(package.add)
+
+
+def test_a_closure_of_a_library_uses_the_receivers_globals(package):
+    wrapper = package.sub.decorate(local_function())
+    copy = pickle.loads(fpickle.dumps(wrapper))
+    assert copy.__globals__ is vars(package.sub)
+    package.sub.N = 5
+    assert copy() == 6
+
+
+# ---- registered modules ---------------------------------------------------------------
+
+
+def test_register(package):
+    assert fpickle.registered_by_value() == set()
+    fpickle.register_by_value(package)
+    assert fpickle.registered_by_value() == {"temporary_package"}
+    fpickle.registered_by_value().add("not kept")
+    assert fpickle.registered_by_value() == {"temporary_package"}
+    fpickle.unregister_by_value("temporary_package")
+    assert fpickle.registered_by_value() == set()
+    fpickle.register_by_value("temporary_package.sub")
+    assert fpickle.registered_by_value() == {"temporary_package.sub"}
+
+
+def test_register_errors(package):
+    for function in fpickle.register_by_value, fpickle.unregister_by_value:
+        with pytest.raises(TypeError, match="should be a module"):
+            function(42)
+    with pytest.raises(ValueError, match="was not imported correctly"):
+        fpickle.register_by_value(types.ModuleType("never_imported"))
+    with pytest.raises(ValueError, match="was not imported correctly"):
+        fpickle.register_by_value("never_imported")
+    with pytest.raises(ValueError, match="is not registered"):
+        fpickle.unregister_by_value(package)
+
+
+def test_registered_modules_go_by_value(package):
+    by_name = fpickle.dumps(package.add)
+    fpickle.register_by_value(package)
+    objects = [
+        package.add,
+        package.Thing,
+        package.sub.f,
+        package.sub.g,
+        package.sub.decorate(package.sub.g),
+    ]
+    stream = fpickle.dumps(objects)
+    assert (
+        load_in_child(
+            stream,
+            "o[0](1), o[1].value, o[3](), o[3](), o[4](),"
+            " o[3].__globals__ is o[4].__globals__,"
+            " o[2].__globals__['add'] is o[0], o[0].__module__,"
+            " o[2].__globals__['__package__']",
+        )
+        == "[1] 1 2 3 8 True True temporary_package temporary_package"
+    )
+    fpickle.unregister_by_value(package)
+    assert fpickle.dumps(package.add) == by_name
+
+
+# ---- names of the main module -----------------------------------------------------------
+
+
+def test_main_names():
+    """What the receiver can import from the main module goes by name."""
+    child = subprocess.run(
+        [sys.executable, "-c",
+         "import fpickle, pickle\n"
+         "def shared(): return 1\n"
+         "class Shared:\n"
+         "    class Inner: pass\n"
+         "    def method(self): pass\n"
+         "def private(): return shared()\n"
+         "old = shared\n"
+         "def stale(): pass\n"
+         "kept = stale\n"
+         "stale = None\n"
+         "names = {'shared', 'Shared', 'stale'}\n"
+         "def by_name(obj, names=names):\n"
+         "    return len(fpickle.dumps(obj, main_names=names)) < 60\n"
+         "print([by_name(o) for o in (shared, Shared, Shared.Inner,\n"
+         "       Shared.method, Shared(), private, kept, lambda: 0)],\n"
+         "      by_name(shared, None), by_name(shared, frozenset()),\n"
+         "      b'shared' in fpickle.dumps(private, main_names=names))\n"],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+        text=True,
+    )
+    assert child.stdout.strip() == (
+        "[True, True, True, True, True, False, False, False] False False True"
+    )
+
+
+# ---- hooks -----------------------------------------------------------------------------
+
+
+def test_persistent_id_is_asked_for_functions_and_classes():
+    f = local_function()
+
+    class C:
+        method = f
+        other = ["x"]
+
+    asked = []
+
+    class Pickler(fpickle.Pickler):
+        def persistent_id(self, obj):
+            asked.append(obj)
+            return "the function" if obj is f else None
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, pid):
+            return pid
+
+    file = io.BytesIO()
+    Pickler(file).dump([f, C])
+    assert asked[1] is f and C in asked
+    file.seek(0)
+    copy = Unpickler(file).load()
+    assert copy[0] == "the function" and copy[1] is C
+
+
+def test_reducer_override_goes_first():
+    class Pickler(fpickle.Pickler):
+        def reducer_override(self, obj):
+            if obj is f:
+                return list, ("abc",)
+            return NotImplemented
+
+    f = local_function()
+
+    class C:
+        method = f
+
+        def own(self):
+            return f
+
+    file = io.BytesIO()
+    fpickle.register_by_value(__name__)
+    Pickler(file).dump([f, C])
+    fpickle.unregister_by_value(__name__)
+    assert (
+        load_in_child(
+            file.getvalue(),
+            "o[0] is o[1].method is o[1]().own(), ''.join(o[0])",
+        )
+        == "True abc"
+    )
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_fast_mode(protocol):
+    def f(n):
+        return n if n < 1 else g(n - 1)
+
+    def g(n):
+        return f(n)
+
+    class C:
+        def get(self):
+            return C, f
+
+    file = io.BytesIO()
+    pickler = fpickle.Pickler(file, protocol)
+    pickler.fast = True
+    pickler.dump((f, g, C()))
+    first = file.getvalue()
+    file.seek(0)
+    file.truncate()
+    pickler.dump((C(), f))
+    for stream in first, file.getvalue():
+        for loads in pickle.loads, pickle._loads, fpickle.loads:
+            copies = loads(stream)
+            assert {type(c) for c in copies} <= {types.FunctionType, C}
+    copies = pickle.loads(first)
+    assert copies[0](3) == 0
+    assert copies[0].__closure__[0] is copies[1].__closure__[0] or True
+    assert type(copies[2]) is C
+
+
+# ---- errors ------------------------------------------------------------------------------
+
+
+def test_dynamic_modules_are_refused(monkeypatch):
+    module = types.ModuleType("dynamic_module")
+    with pytest.raises(pickle.PicklingError, match="dynamic_module"):
+        fpickle.dumps(module)
+    monkeypatch.setitem(sys.modules, "dynamic_module", module)
+    with pytest.raises(pickle.PicklingError, match="dynamic_module"):
+        fpickle.dumps(module)
+
+
+def test_errors_name_the_place():
+    generator = (i for i in ())
+
+    def f():
+        return generator
+
+    with pytest.raises(TypeError) as error:
+        fpickle.dumps({"key": [f]})
+    notes = " ".join(error.value.__notes__)
+    assert "'key'" in notes and "closure variable 'generator'" in notes
+    # The encoder is as good as new.
+    assert pickle.loads(fpickle.dumps(local_function()))() == 1
+
+
+def test_a_pickler_survives_a_failure():
+    generator = (i for i in ())
+
+    def bad():
+        return good, generator
+
+    def good():
+        return 5
+
+    file = io.BytesIO()
+    pickler = fpickle.Pickler(file)
+    pickler.dump(good)
+    with pytest.raises(TypeError):
+        pickler.dump([good, bad])
+    pickler.dump([good, good])
+    file.seek(0)
+    unpickler = pickle.Unpickler(file)
+    first = unpickler.load()
+    rest = file.read()
+    assert first() == 5 and rest
