@@ -13,6 +13,9 @@ from fpickle._core import (
     dumps,
     load,
     loads,
+    register_by_value,
+    registered_by_value,
+    unregister_by_value,
 )
 from fpickle._install import install, uninstall
 from fpickle._version import __version__
@@ -35,6 +38,9 @@ __all__ = [
     "install",
     "load",
     "loads",
+    "register_by_value",
+    "registered_by_value",
     "uninstall",
+    "unregister_by_value",
     "wrap",
 ]

@@ -59,6 +59,7 @@ fpk_byvalue_clear(fpk_encoder *e)
     fpk_memo_clear(&c->namespace_of);
     fpk_memo_clear(&c->parts_due);
     release_keys(&c->fast_memo);
+    Py_XDECREF(c->missing_modules);
     PyMem_Free(c->namespaces);
     PyMem_Free(c->jobs);
     PyMem_Free(c);

@@ -57,6 +57,8 @@ typedef struct {
     fpk_namespace *namespaces;
     size_t namespace_count, namespace_capacity;
     fpk_memo namespace_of; /* dict -> index in namespaces, when many */
+    PyObject *missing_modules; /* owned set of names that could not be
+                                  imported, or NULL */
     fpk_class_job *jobs;
     size_t job_count, job_capacity;
     /* In fast mode the encoder keeps no memo.  What travels by value needs one

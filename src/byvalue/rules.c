@@ -36,6 +36,40 @@ is_shared_main(fpk_encoder *e, PyObject *obj, PyObject *module,
     return found <= 0 ? found : fpk_resolves_to(e, obj, module, qualname);
 }
 
+/* A module that cannot be imported is looked for once in a dump, because the
+   search for it is slow. */
+static int
+is_known_missing(fpk_encoder *e, PyObject *module)
+{
+    const fpk_context *c = e->byvalue;
+    return c == NULL || c->missing_modules == NULL
+               ? 0
+               : PySet_Contains(c->missing_modules, module);
+}
+
+/* Notes that [module] was looked for and is still not imported: 1, 0 if it is,
+   -1 on error. */
+static int
+note_missing(fpk_encoder *e, PyObject *module)
+{
+    PyObject *found = PyImport_GetModule(module);
+    if (found != NULL) {
+        Py_DECREF(found);
+        return 0;
+    }
+    fpk_context *c = PyErr_Occurred() ? NULL : fpk_get_context(e);
+    if (c == NULL) {
+        return -1;
+    }
+    if (c->missing_modules == NULL) {
+        c->missing_modules = PySet_New(NULL);
+    }
+    return c->missing_modules == NULL ||
+                   PySet_Add(c->missing_modules, module) < 0
+               ? -1
+               : 1;
+}
+
 enum verdict { RULE_ERROR = -1, RULE_BY_NAME, RULE_BY_VALUE, RULE_TRY_NAME };
 
 /* What can be told without looking the name up. */
@@ -58,9 +92,25 @@ judge(fpk_encoder *e, PyObject *obj, PyObject *module, PyObject *qualname)
         return RULE_BY_VALUE;
     }
     int registered = fpk_is_registered(e->state, module);
-    return registered < 0   ? RULE_ERROR
-           : registered > 0 ? RULE_BY_VALUE
-                            : RULE_TRY_NAME;
+    if (registered != 0) {
+        return registered < 0 ? RULE_ERROR : RULE_BY_VALUE;
+    }
+    int missing = is_known_missing(e, module);
+    return missing < 0   ? RULE_ERROR
+           : missing > 0 ? RULE_BY_VALUE
+                         : RULE_TRY_NAME;
+}
+
+/* 1 if module.qualname is not [obj], 0 if it is, -1 on error. */
+static int
+leads_elsewhere(fpk_encoder *e, PyObject *obj, PyObject *module,
+                PyObject *qualname)
+{
+    int resolves = fpk_resolves_to(e, obj, module, qualname);
+    if (resolves != 0) {
+        return resolves < 0 ? -1 : 0;
+    }
+    return note_missing(e, module) < 0 ? -1 : 1;
 }
 
 int
@@ -74,8 +124,7 @@ fpk_named_goes_by_value(fpk_encoder *e, PyObject *obj, PyObject *module,
     if (verdict != RULE_TRY_NAME) {
         return (int)verdict;
     }
-    int resolves = fpk_resolves_to(e, obj, module, qualname);
-    return resolves < 0 ? -1 : !resolves;
+    return leads_elsewhere(e, obj, module, qualname);
 }
 
 /* ---- where functions and classes live -------------------------------------------- */
@@ -134,18 +183,13 @@ fpk_goes_by_value(fpk_encoder *e, PyObject *obj)
     if (verdict != RULE_TRY_NAME) {
         return (int)verdict;
     }
-    int resolves;
     if (PyType_Check(obj)) {
-        resolves =
-            fpk_resolves_to(e, obj, class_module(e, (PyTypeObject *)obj),
-                            ((PyHeapTypeObject *)obj)->ht_qualname);
+        return leads_elsewhere(e, obj,
+                               class_module(e, (PyTypeObject *)obj),
+                               ((PyHeapTypeObject *)obj)->ht_qualname);
     }
-    else {
-        resolves = fpk_resolves_to(e, obj,
-                                   ((PyFunctionObject *)obj)->func_module,
-                                   ((PyFunctionObject *)obj)->func_qualname);
-    }
-    return resolves < 0 ? -1 : !resolves;
+    return leads_elsewhere(e, obj, ((PyFunctionObject *)obj)->func_module,
+                           ((PyFunctionObject *)obj)->func_qualname);
 }
 
 int
@@ -171,7 +215,13 @@ try_by_name(fpk_encoder *e, PyObject *obj, bool *by_value)
         return status;
     }
     PyObject *error = fpk_get_raised_exception();
-    int answer = fpk_goes_by_value(e, obj);
+    PyObject *module = PyType_Check(obj)
+                           ? class_module(e, (PyTypeObject *)obj)
+                           : ((PyFunctionObject *)obj)->func_module;
+    int answer = note_missing(e, module);
+    if (answer == 0) {
+        answer = fpk_goes_by_value(e, obj);
+    }
     if (answer > 0) {
         *by_value = true;
         Py_DECREF(error);
