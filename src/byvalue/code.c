@@ -142,18 +142,6 @@ fpk_save_code(fpk_encoder *e, PyObject *code)
     return status;
 }
 
-static int
-fetch(PyObject **slot, const char *module_name, const char *name)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-    if (module == NULL) {
-        return -1;
-    }
-    *slot = PyObject_GetAttrString(module, name);
-    Py_DECREF(module);
-    return *slot == NULL ? -1 : 0;
-}
-
 int
 fpk_init_code(PyObject *module, fpk_state *state)
 {
@@ -164,10 +152,10 @@ fpk_init_code(PyObject *module, fpk_state *state)
     state->dict_get =
         PyObject_GetAttrString((PyObject *)&PyDict_Type, "get");
     if (state->guard_text == NULL || state->dict_get == NULL ||
-        fetch(&state->bytecode_magic, "_frozen_importlib_external",
+        fpk_fetch(&state->bytecode_magic, "_frozen_importlib_external",
               "MAGIC_NUMBER") < 0 ||
-        fetch(&state->marshal_loads, "marshal", "loads") < 0 ||
-        fetch(&state->builtins_exec, "builtins", "exec") < 0) {
+        fpk_fetch(&state->marshal_loads, "marshal", "loads") < 0 ||
+        fpk_fetch(&state->builtins_exec, "builtins", "exec") < 0) {
         return -1;
     }
     if (!PyBytes_Check(state->bytecode_magic)) {

@@ -199,18 +199,6 @@ fpk_emit_registry(fpk_encoder *e)
     return fpk_remember_anonymous(e, &c->registry);
 }
 
-static int
-fetch(PyObject **slot, const char *module_name, const char *name)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-    if (module == NULL) {
-        return -1;
-    }
-    *slot = PyObject_GetAttrString(module, name);
-    Py_DECREF(module);
-    return *slot == NULL ? -1 : 0;
-}
-
 int
 fpk_init_identity(PyObject *module, fpk_state *state)
 {
@@ -219,9 +207,9 @@ fpk_init_identity(PyObject *module, fpk_state *state)
     state->dict_setdefault =
         PyObject_GetAttrString((PyObject *)&PyDict_Type, "setdefault");
     if (state->class_ids == NULL || state->dict_setdefault == NULL ||
-        fetch(&state->copyreg_dict, "copyreg", "__dict__") < 0 ||
-        fetch(&state->os_urandom, "os", "urandom") < 0 ||
-        fetch(&state->WeakValueDictionary, "weakref", "WeakValueDictionary") <
+        fpk_fetch(&state->copyreg_dict, "copyreg", "__dict__") < 0 ||
+        fpk_fetch(&state->os_urandom, "os", "urandom") < 0 ||
+        fpk_fetch(&state->WeakValueDictionary, "weakref", "WeakValueDictionary") <
             0) {
         return -1;
     }

@@ -76,11 +76,5 @@ fpk_save_module(fpk_encoder *e, PyObject *module)
 int
 fpk_init_modules(PyObject *module, fpk_state *state)
 {
-    PyObject *importlib = PyImport_ImportModule("importlib");
-    if (importlib == NULL) {
-        return -1;
-    }
-    state->import_module = PyObject_GetAttrString(importlib, "import_module");
-    Py_DECREF(importlib);
-    return state->import_module == NULL ? -1 : 0;
+    return fpk_fetch(&state->import_module, "importlib", "import_module");
 }

@@ -15,6 +15,18 @@ const struct fpk_byvalue_table fpk_byvalue_table = {
 };
 
 int
+fpk_fetch(PyObject **slot, const char *module_name, const char *name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    if (module == NULL) {
+        return -1;
+    }
+    *slot = PyObject_GetAttrString(module, name);
+    Py_DECREF(module);
+    return *slot == NULL ? -1 : 0;
+}
+
+int
 fpk_byvalue_init(PyObject *module, fpk_state *state)
 {
     state->byvalue = &fpk_byvalue_table;

@@ -68,6 +68,11 @@ typedef struct {
     uint64_t fast_index;
 } fpk_context;
 
+/* ---- room.c --------------------------------------------------------------- */
+
+/* [slot] becomes a new reference to module.name. */
+int fpk_fetch(PyObject **slot, const char *module_name, const char *name);
+
 /* ---- context.c ------------------------------------------------------------ */
 
 /* The context of [e], made on first use; NULL with MemoryError. */
@@ -189,6 +194,27 @@ int fpk_complete_function(fpk_encoder *e, PyObject *function);
 
 int fpk_save_class_body(fpk_encoder *e, PyObject *cls);
 void fpk_clear_class_job(fpk_class_job *job);
+
+/* ---- class_plan.c --------------------------------------------------------- */
+
+/* Fills in the new [job]. */
+int fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
+
+/* ---- class_call.c --------------------------------------------------------- */
+
+/* The stack top goes to the memo for later. */
+int fpk_put_aside(fpk_encoder *e, uint64_t *index);
+
+/* What stands before and after the items of the class's dict; after close the
+   class is on the stack, and memoised. */
+int fpk_open_class_call(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
+int fpk_close_class_call(fpk_encoder *e, const fpk_class_job *job,
+                         PyObject *cls);
+
+/* What attributes are set on: left on the stack, unless they are set by
+   setattr. */
+int fpk_emit_class_target(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
+
 int fpk_init_class(PyObject *module, fpk_state *state);
 
 /* ---- members.c ------------------------------------------------------------ */

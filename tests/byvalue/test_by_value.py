@@ -92,7 +92,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("byvalue")
 
 
-@pytest.mark.parametrize("script, name, loader", list_parameters())
+@pytest.mark.parametrize("script, name, loader", list(list_parameters()))
 def test_case(script, name, loader, folder):
     outcomes = run_receiver(script, folder, loader)[name]
     failures = {p: text for p, text in outcomes.items() if text != "ok"}

@@ -1,0 +1,266 @@
+/* class_call.c -- the call that makes a class at the receiver.
+
+   Does:      writes everything around the members of the class.
+   Owns:      nothing.
+   Invariant: a class that the receiver has already is looked up: it keeps its
+              live attributes, and nothing is run twice that runs when a class
+              is made.
+   Called by: class.c.
+
+   What the receiver does:
+
+       present = operator.contains(registry, id)
+       make    = operator.getitem((creator, WeakValueDictionary.get), present)
+       args    = operator.getitem(((name, bases, dict), (registry, id)),
+                                  present)
+       cls     = WeakValueDictionary.setdefault(registry, id, make(*args))
+       target  = operator.getitem((cls, SimpleNamespace()), present)
+       target.NAME = VALUE ... */
+#include "byvalue/room.h"
+
+int
+fpk_put_aside(fpk_encoder *e, uint64_t *index)
+{
+    if (fpk_remember_anonymous(e, index) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_POP);
+}
+
+/* operator.getitem((FIRST, SECOND), present): the items stand between these
+   two. */
+static int
+begin_choice(fpk_encoder *e)
+{
+    if (fpk_save_global_as(e, e->state->operator_getitem, "operator",
+                           "getitem") < 0 ||
+        fpk_begin_tuple(e, 2) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_begin_tuple(e, 2);
+}
+
+static int
+end_choice(fpk_encoder *e, const fpk_class_job *job)
+{
+    if (fpk_end_tuple(e, 2) < 0 || fpk_emit_get(e, job->present) < 0 ||
+        fpk_end_tuple(e, 2) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_REDUCE);
+}
+
+/* (registry, id) */
+static int
+emit_key(fpk_encoder *e, const fpk_class_job *job)
+{
+    if (fpk_begin_tuple(e, 2) < 0 || fpk_emit_registry(e) < 0 ||
+        fpk_emit_get(e, job->id) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_end_tuple(e, 2);
+}
+
+static int
+emit_present(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
+{
+    PyObject *id = fpk_class_id(e->state, cls);
+    if (id == NULL) {
+        return FPK_ERROR;
+    }
+    int status = FPK_ERROR;
+    if (fpk_save_global_as(e, e->state->operator_contains, "operator",
+                           "contains") == FPK_DONE &&
+        fpk_begin_tuple(e, 2) == FPK_DONE &&
+        fpk_emit_registry(e) == FPK_DONE &&
+        fpk_emit_unicode(e, id) == FPK_DONE &&
+        fpk_remember_anonymous(e, &job->id) == FPK_DONE &&
+        fpk_end_tuple(e, 2) == FPK_DONE &&
+        fpk_emit_op(e, FPK_OP_REDUCE) == FPK_DONE) {
+        status = fpk_put_aside(e, &job->present);
+    }
+    Py_DECREF(id);
+    return status;
+}
+
+static int
+emit_type(fpk_encoder *e)
+{
+    return fpk_save_global_as(e, (PyObject *)&PyType_Type, "builtins", "type");
+}
+
+/* A class without bases and members that takes part in nothing. */
+static int
+emit_empty_class(fpk_encoder *e, bool quiet, bool slotted)
+{
+    if (emit_type(e) < 0 || fpk_begin_tuple(e, 3) < 0 ||
+        fpk_emit_str(e, "_") < 0 || fpk_emit_empty_tuple(e) < 0 ||
+        fpk_emit_empty_dict(e) < 0) {
+        return FPK_ERROR;
+    }
+    /* Any callable that takes keywords and is no function. */
+    if (quiet &&
+        (fpk_emit_str(e, "__init_subclass__") < 0 ||
+         fpk_save_global_as(e, (PyObject *)&PyDict_Type, "builtins", "dict") <
+             0 ||
+         fpk_emit_op(e, FPK_OP_SETITEM) < 0)) {
+        return FPK_ERROR;
+    }
+    if (slotted &&
+        (fpk_emit_str(e, "__slots__") < 0 || fpk_emit_empty_tuple(e) < 0 ||
+         fpk_emit_op(e, FPK_OP_SETITEM) < 0)) {
+        return FPK_ERROR;
+    }
+    return fpk_end_tuple(e, 3) < 0 ? FPK_ERROR
+                                   : fpk_emit_op(e, FPK_OP_REDUCE);
+}
+
+/* The bases to create with: where __init_subclass__ must keep quiet, a class
+   with a silent one stands in front; __bases__ is set right afterwards. */
+static int
+emit_bases(fpk_encoder *e, const fpk_class_job *job, PyTypeObject *type)
+{
+    if (job->bases == FPK_UNWRITTEN) {
+        return fpk_emit_empty_tuple(e);
+    }
+    if (!job->quiet) {
+        return fpk_emit_get(e, job->bases);
+    }
+    if (fpk_save_global_as(e, e->state->operator_add, "operator", "add") < 0 ||
+        fpk_begin_tuple(e, 2) < 0 || fpk_begin_tuple(e, 1) < 0 ||
+        emit_empty_class(e, true, type->tp_dictoffset == 0) < 0 ||
+        fpk_end_tuple(e, 1) < 0 || fpk_emit_get(e, job->bases) < 0 ||
+        fpk_end_tuple(e, 2) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_REDUCE);
+}
+
+/* Arguments up to the class's dict, which is open then. */
+static int
+open_arguments(fpk_encoder *e, fpk_class_job *job, PyTypeObject *type)
+{
+    bool by_new_class = job->creator == e->state->types_new_class;
+    PyHeapTypeObject *heap = (PyHeapTypeObject *)type;
+    if (fpk_begin_tuple(e, job->arguments) < 0 ||
+        (job->needs_metaclass && !by_new_class &&
+         fpk_emit_get(e, job->metaclass) < 0) ||
+        fpk_emit_unicode(e, heap->ht_name) < 0 ||
+        emit_bases(e, job, type) < 0) {
+        return FPK_ERROR;
+    }
+    if (by_new_class &&
+        (fpk_emit_empty_dict(e) < 0 || fpk_emit_str(e, "metaclass") < 0 ||
+         fpk_emit_get(e, job->metaclass) < 0 ||
+         fpk_emit_op(e, FPK_OP_SETITEM) < 0 ||
+         fpk_save_global_as(e, e->state->operator_methodcaller, "operator",
+                            "methodcaller") < 0 ||
+         fpk_begin_tuple(e, 2) < 0 || fpk_emit_str(e, "update") < 0)) {
+        return FPK_ERROR;
+    }
+    if (fpk_emit_empty_dict(e) < 0) {
+        return FPK_ERROR;
+    }
+    if (PyUnicode_Compare(heap->ht_qualname, heap->ht_name) == 0) {
+        return FPK_DONE;
+    }
+    if (fpk_emit_str(e, "__qualname__") < 0 ||
+        fpk_emit_unicode(e, heap->ht_qualname) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_SETITEM);
+}
+
+int
+fpk_open_class_call(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
+{
+    fpk_state *state = e->state;
+    if (emit_present(e, job, cls) < 0 ||
+        fpk_save_global_as(e, state->weak_setdefault, "weakref",
+                           "WeakValueDictionary.setdefault") < 0 ||
+        fpk_begin_tuple(e, 3) < 0 || fpk_emit_registry(e) < 0 ||
+        fpk_emit_get(e, job->id) < 0) {
+        return FPK_ERROR;
+    }
+    if (begin_choice(e) < 0 ||
+        (job->creator_index == FPK_UNWRITTEN
+             ? emit_type(e)
+             : fpk_emit_get(e, job->creator_index)) < 0 ||
+        fpk_save_global_as(e, state->weak_get, "weakref",
+                           "WeakValueDictionary.get") < 0 ||
+        end_choice(e, job) < 0) {
+        return FPK_ERROR;
+    }
+    if (begin_choice(e) < 0) {
+        return FPK_ERROR;
+    }
+    return open_arguments(e, job, (PyTypeObject *)cls);
+}
+
+int
+fpk_close_class_call(fpk_encoder *e, const fpk_class_job *job, PyObject *cls)
+{
+    if (job->creator == e->state->types_new_class &&
+        (fpk_end_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0)) {
+        return FPK_ERROR;
+    }
+    if (fpk_end_tuple(e, job->arguments) < 0 || emit_key(e, job) < 0 ||
+        end_choice(e, job) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
+        fpk_end_tuple(e, 3) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_remember(e, cls);
+}
+
+/* What attributes are set on: the class, or nothing that matters if the
+   receiver had it already. */
+int
+fpk_emit_class_target(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
+{
+    if (begin_choice(e) < 0 || fpk_recall(e, cls) < 0) {
+        return FPK_ERROR;
+    }
+    if (Py_TYPE(cls)->tp_setattro != PyType_Type.tp_setattro) {
+        if (emit_empty_class(e, false, false) < 0) {
+            return FPK_ERROR;
+        }
+    }
+    else if (fpk_save_global_as(e, e->state->SimpleNamespace, "types",
+                                "SimpleNamespace") < 0 ||
+             fpk_emit_empty_tuple(e) < 0 ||
+             fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+        return FPK_ERROR;
+    }
+    if (end_choice(e, job) < 0) {
+        return FPK_ERROR;
+    }
+    return job->by_setattr ? fpk_put_aside(e, &job->target)
+                           : fpk_remember_anonymous(e, &job->target);
+}
+
+int
+fpk_init_class(PyObject *module, fpk_state *state)
+{
+    if (fpk_fetch(&state->operator_add, "operator", "add") < 0 ||
+        fpk_fetch(&state->operator_contains, "operator", "contains") < 0 ||
+        fpk_fetch(&state->operator_getitem, "operator", "getitem") < 0 ||
+        fpk_fetch(&state->operator_methodcaller, "operator", "methodcaller") < 0 ||
+        fpk_fetch(&state->types_new_class, "types", "new_class") < 0 ||
+        fpk_fetch(&state->SimpleNamespace, "types", "SimpleNamespace") < 0 ||
+        fpk_fetch(&state->builtins_setattr, "builtins", "setattr") < 0 ||
+        fpk_fetch(&state->ABCMeta_register, "abc", "ABCMeta") < 0) {
+        return -1;
+    }
+    Py_SETREF(state->ABCMeta_register,
+              PyObject_GetAttrString(state->ABCMeta_register, "register"));
+    state->type_setattr =
+        PyObject_GetAttrString((PyObject *)&PyType_Type, "__setattr__");
+    state->weak_get =
+        PyObject_GetAttrString(state->WeakValueDictionary, "get");
+    state->weak_setdefault =
+        PyObject_GetAttrString(state->WeakValueDictionary, "setdefault");
+    return state->ABCMeta_register == NULL || state->type_setattr == NULL ||
+                   state->weak_get == NULL || state->weak_setdefault == NULL
+               ? -1
+               : 0;
+}
