@@ -4,9 +4,13 @@ from _pickle import PickleBuffer
 
 from fpickle import _core
 from fpickle._core import (
+    DEFAULT_PROTOCOL,
+    HIGHEST_PROTOCOL,
+    MalformedError,
     PickleError,
     Pickler,
     PicklingError,
+    TruncatedError,
     Unpickler,
     UnpicklingError,
     dump,
@@ -21,16 +25,15 @@ from fpickle._install import install, uninstall
 from fpickle._version import __version__
 from fpickle._wrap import wrap
 
-DEFAULT_PROTOCOL: int = 4
-HIGHEST_PROTOCOL: int = 5
-
 __all__ = [
     "DEFAULT_PROTOCOL",
     "HIGHEST_PROTOCOL",
+    "MalformedError",
     "PickleBuffer",
     "PickleError",
     "Pickler",
     "PicklingError",
+    "TruncatedError",
     "Unpickler",
     "UnpicklingError",
     "dump",

@@ -1,0 +1,107 @@
+"""Types of the C core; the docstrings are in the extension itself."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import ModuleType
+from typing import Any, Protocol
+
+DEFAULT_PROTOCOL: int
+HIGHEST_PROTOCOL: int
+
+class PickleError(Exception): ...
+class PicklingError(PickleError): ...
+class UnpicklingError(PickleError): ...
+class TruncatedError(UnpicklingError, EOFError): ...
+class MalformedError(UnpicklingError, ValueError): ...
+
+class _Writable(Protocol):
+    def write(self, data: Any, /) -> object: ...
+
+class _Readable(Protocol):
+    def read(self, n: int, /) -> bytes: ...
+    def readline(self) -> bytes: ...
+
+_Reducer = Callable[[Any], str | tuple[Any, ...]]
+_BufferCallback = Callable[[Any], Any] | None
+
+def dump(
+    obj: object,
+    file: _Writable,
+    protocol: int | None = None,
+    *,
+    fix_imports: bool = True,
+    buffer_callback: _BufferCallback = None,
+    by_value: bool = True,
+    main_names: set[str] | frozenset[str] | None = None,
+) -> None: ...
+def dumps(
+    obj: object,
+    protocol: int | None = None,
+    *,
+    fix_imports: bool = True,
+    buffer_callback: _BufferCallback = None,
+    by_value: bool = True,
+    main_names: set[str] | frozenset[str] | None = None,
+) -> bytes: ...
+def load(
+    file: _Readable,
+    *,
+    fix_imports: bool = True,
+    encoding: str = "ASCII",
+    errors: str = "strict",
+    buffers: Iterable[Any] | None = (),
+) -> Any: ...
+def loads(
+    data: Any,
+    /,
+    *,
+    fix_imports: bool = True,
+    encoding: str = "ASCII",
+    errors: str = "strict",
+    buffers: Iterable[Any] | None = (),
+) -> Any: ...
+def register_by_value(module: ModuleType | str, /) -> None: ...
+def unregister_by_value(module: ModuleType | str, /) -> None: ...
+def registered_by_value() -> Collection[str]: ...
+
+class PicklerMemoProxy:
+    def clear(self) -> None: ...
+    def copy(self) -> dict[int, tuple[int, Any]]: ...
+
+class UnpicklerMemoProxy:
+    def clear(self) -> None: ...
+    def copy(self) -> dict[int, Any]: ...
+
+class Pickler:
+    fast: bool
+    bin: bool
+    dispatch_table: Mapping[type, _Reducer]
+    memo: PicklerMemoProxy | dict[int, tuple[int, Any]]
+    reducer_override: Callable[[Any], Any]
+    def __init__(
+        self,
+        file: _Writable,
+        protocol: int | None = None,
+        *,
+        fix_imports: bool = True,
+        buffer_callback: _BufferCallback = None,
+        by_value: bool = True,
+        main_names: set[str] | frozenset[str] | None = None,
+    ) -> None: ...
+    def dump(self, obj: object, /) -> None: ...
+    def clear_memo(self) -> None: ...
+    def persistent_id(self, obj: Any, /) -> Any: ...
+
+class Unpickler:
+    memo: UnpicklerMemoProxy | dict[int, Any]
+    def __init__(
+        self,
+        file: _Readable,
+        *,
+        fix_imports: bool = True,
+        encoding: str = "ASCII",
+        errors: str = "strict",
+        buffers: Iterable[Any] | None = (),
+    ) -> None: ...
+    def load(self) -> Any: ...
+    def find_class(self, module_name: str, global_name: str, /) -> Any: ...
+    def persistent_load(self, pid: Any, /) -> Any: ...

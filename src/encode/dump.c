@@ -260,6 +260,12 @@ fpk_encode_init(PyObject *module, fpk_state *state)
         fetch(&state->builtins_getattr, "builtins", "getattr") < 0) {
         return -1;
     }
+    if (PyModule_AddIntConstant(module, "DEFAULT_PROTOCOL",
+                                FPK_DEFAULT_PROTOCOL) < 0 ||
+        PyModule_AddIntConstant(module, "HIGHEST_PROTOCOL",
+                                FPK_HIGHEST_PROTOCOL) < 0) {
+        return -1;
+    }
     return PyModule_AddFunctions(module, methods) < 0
                ? -1
                : fpk_pickler_init_types(module, state);
