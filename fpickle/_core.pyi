@@ -63,11 +63,11 @@ def register_by_value(module: ModuleType | str, /) -> None: ...
 def unregister_by_value(module: ModuleType | str, /) -> None: ...
 def registered_by_value() -> Collection[str]: ...
 
-class PicklerMemoProxy:
+class _PicklerMemoProxy:
     def clear(self) -> None: ...
     def copy(self) -> dict[int, tuple[int, Any]]: ...
 
-class UnpicklerMemoProxy:
+class _UnpicklerMemoProxy:
     def clear(self) -> None: ...
     def copy(self) -> dict[int, Any]: ...
 
@@ -75,7 +75,7 @@ class Pickler:
     fast: bool
     bin: bool
     dispatch_table: Mapping[type, _Reducer]
-    memo: PicklerMemoProxy | dict[int, tuple[int, Any]]
+    memo: _PicklerMemoProxy | dict[int, tuple[int, Any]]
     reducer_override: Callable[[Any], Any]
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Pickler:
     def persistent_id(self, obj: Any, /) -> Any: ...
 
 class Unpickler:
-    memo: UnpicklerMemoProxy | dict[int, Any]
+    memo: _UnpicklerMemoProxy | dict[int, Any]
     def __init__(
         self,
         file: _Readable,

@@ -8,8 +8,8 @@
    Called by: the import system. */
 #include "state.h"
 
-static int
-fetch(PyObject **slot, const char *module_name, const char *name)
+int
+fpk_fetch(PyObject **slot, const char *module_name, const char *name)
 {
     PyObject *module = PyImport_ImportModule(module_name);
     if (module == NULL) {
@@ -23,7 +23,7 @@ fetch(PyObject **slot, const char *module_name, const char *name)
 static int
 fetch_dict(PyObject **slot, const char *module_name, const char *name)
 {
-    if (fetch(slot, module_name, name) < 0) {
+    if (fpk_fetch(slot, module_name, name) < 0) {
         return -1;
     }
     if (!PyDict_CheckExact(*slot)) {
@@ -55,9 +55,9 @@ intern_names(fpk_state *state)
 static int
 fetch_shared_objects(PyObject *module, fpk_state *state)
 {
-    if (fetch(&state->PickleError, "_pickle", "PickleError") < 0 ||
-        fetch(&state->PicklingError, "_pickle", "PicklingError") < 0 ||
-        fetch(&state->UnpicklingError, "_pickle", "UnpicklingError") < 0) {
+    if (fpk_fetch(&state->PickleError, "_pickle", "PickleError") < 0 ||
+        fpk_fetch(&state->PicklingError, "_pickle", "PicklingError") < 0 ||
+        fpk_fetch(&state->UnpicklingError, "_pickle", "UnpicklingError") < 0) {
         return -1;
     }
     if (add_name(module, "PickleError", state->PickleError) < 0 ||

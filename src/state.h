@@ -164,6 +164,9 @@ fpk_state_of_type(PyTypeObject *type)
     return module == NULL ? NULL : fpk_state_of_module(module);
 }
 
+/* The object called [name] of an importable module; 0 or -1. */
+int fpk_fetch(PyObject **slot, const char *module_name, const char *name);
+
 /* One per room: adds its types and functions to [module]; 0 or -1. */
 int fpk_encode_init(PyObject *module, fpk_state *state);
 int fpk_decode_init(PyObject *module, fpk_state *state);

@@ -28,7 +28,7 @@ enum {
     END_CLASS,
 };
 
-/* ---- jobs ---------------------------------------------------------------------- */
+/* ---- jobs --------------------------------------------------------------- */
 
 void
 fpk_clear_class_job(fpk_class_job *job)
@@ -84,7 +84,7 @@ end_job(fpk_encoder *e)
     return FPK_DONE;
 }
 
-/* ---- prelude: what may lead back to the class before it exists ------------------- */
+/* ---- prelude: what may lead back to the class before it exists ---------- */
 
 static int
 write_bases(fpk_encoder *e)
@@ -114,7 +114,7 @@ write_bases(fpk_encoder *e)
     return fpk_put_aside(e, &current_job(e)->bases);
 }
 
-/* ---- members ----------------------------------------------------------------------- */
+/* ---- members ------------------------------------------------------------ */
 
 /* The functions of [value] are completed when the class exists. */
 static int
@@ -295,7 +295,7 @@ end_virtual(fpk_encoder *e)
     return fpk_emit_op(e, FPK_OP_POP);
 }
 
-/* ---- the frame ------------------------------------------------------------------------ */
+/* ---- the frame ---------------------------------------------------------- */
 
 static int
 advance_prelude(fpk_encoder *e)

@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-/* ---- life ------------------------------------------------------------------- */
+/* ---- life --------------------------------------------------------------- */
 
 fpk_context *
 fpk_get_context(fpk_encoder *e)
@@ -79,7 +79,7 @@ fpk_byvalue_begin_stream(fpk_encoder *e)
     c->loader = FPK_UNWRITTEN;
 }
 
-/* ---- memo entries ------------------------------------------------------------- */
+/* ---- memo entries ------------------------------------------------------- */
 
 /* PUT with an explicit index: right whatever memo the reader has already. */
 static int
@@ -160,7 +160,7 @@ fpk_recall(fpk_encoder *e, PyObject *obj)
     return fpk_emit_get(e, entry->index) < 0 ? -1 : 1;
 }
 
-/* ---- parts that are due ---------------------------------------------------------- */
+/* ---- parts that are due ------------------------------------------------- */
 
 int
 fpk_mark_due(fpk_encoder *e, PyObject *obj)
@@ -198,7 +198,7 @@ fpk_take_due(fpk_encoder *e, PyObject *obj)
     return true;
 }
 
-/* ---- opcodes --------------------------------------------------------------------- */
+/* ---- opcodes ------------------------------------------------------------ */
 
 int
 fpk_emit_empty_dict(fpk_encoder *e)

@@ -49,7 +49,7 @@ static const char *const attribute_names[ATTRIBUTE_COUNT] = {
     "__module__",      "__qualname__", "__type_params__",
 };
 
-/* ---- what differs from a new function ---------------------------------------- */
+/* ---- what differs from a new function ----------------------------------- */
 
 static bool
 is_atom(PyObject *obj)
@@ -125,7 +125,7 @@ get_attribute(fpk_encoder *e, PyObject *function, enum attribute attribute)
     }
 }
 
-/* ---- create -------------------------------------------------------------------- */
+/* ---- create ------------------------------------------------------------- */
 
 /* How many arguments the call needs. */
 static Py_ssize_t
@@ -217,7 +217,7 @@ create_code(fpk_encoder *e, PyObject *function)
     return fpk_save_code(e, f->func_code);
 }
 
-/* ---- complete ------------------------------------------------------------------ */
+/* ---- complete ----------------------------------------------------------- */
 
 /* Which attributes differ: bits of frame->slot. */
 static int
@@ -359,7 +359,7 @@ end_function(fpk_encoder *e)
                : FPK_DONE;
 }
 
-/* ---- the frame ------------------------------------------------------------------ */
+/* ---- the frame ---------------------------------------------------------- */
 
 static int
 advance_function(fpk_encoder *e)

@@ -21,7 +21,7 @@ enum handler {
     HANDLE_SENTINEL,
 };
 
-/* ---- the table ----------------------------------------------------------------- */
+/* ---- the table ---------------------------------------------------------- */
 
 static int
 add_type(fpk_state *state, PyObject *type, enum handler handler)
@@ -130,7 +130,7 @@ fpk_find_handler(fpk_encoder *e, PyTypeObject *type)
     return entry == NULL ? -1 : (int)entry->index;
 }
 
-/* ---- simple reductions ------------------------------------------------------------ */
+/* ---- simple reductions -------------------------------------------------- */
 
 /* A classmethod or staticmethod outside of its class, taken from a module that
    the receiver can import: the standard module refuses it.  1, 0, or -1 on
@@ -232,7 +232,7 @@ save_sentinel(fpk_encoder *e, PyObject *obj)
                         : fpk_save_global_as(e, obj, "dataclasses", name);
 }
 
-/* ---- type parameters ---------------------------------------------------------------- */
+/* ---- type parameters ---------------------------------------------------- */
 
 /* Copies attribute [from] of [obj] to keyword [to] if it is there and not the
    default. */
@@ -369,7 +369,7 @@ done:
     return status;
 }
 
-/* ---- functools.lru_cache -------------------------------------------------------------- */
+/* ---- functools.lru_cache ------------------------------------------------ */
 
 enum { LRU_WRAPPED, LRU_WRAPPED_DONE, LRU_EXTRAS_DONE };
 
@@ -525,7 +525,7 @@ done:
     return status;
 }
 
-/* ---- dispatch --------------------------------------------------------------------------- */
+/* ---- dispatch ----------------------------------------------------------- */
 
 int
 fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler)

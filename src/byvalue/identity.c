@@ -173,7 +173,7 @@ done:
     return id;
 }
 
-/* ---- at the receiver ------------------------------------------------------------ */
+/* ---- at the receiver ---------------------------------------------------- */
 
 int
 fpk_emit_registry(fpk_encoder *e)

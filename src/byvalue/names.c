@@ -67,7 +67,7 @@ push_nested(code_stack *s, PyObject *code)
     return 0;
 }
 
-/* ---- what was found ---------------------------------------------------------- */
+/* ---- what was found ----------------------------------------------------- */
 
 typedef struct {
     fpk_encoder *e;
@@ -202,7 +202,7 @@ find_free_module(const collection *c, PyObject *code, uint32_t argument)
     return result;
 }
 
-/* ---- the walk ---------------------------------------------------------------- */
+/* ---- the walk ----------------------------------------------------------- */
 
 static int
 walk_code(collection *c, PyObject *code)

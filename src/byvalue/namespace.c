@@ -171,7 +171,7 @@ fpk_save_namespace(fpk_encoder *e, PyObject *function)
     return fpk_emit_op(e, FPK_OP_SETITEM);
 }
 
-/* ---- names ------------------------------------------------------------------- */
+/* ---- names -------------------------------------------------------------- */
 
 /* __builtins__ is a module or a dict of the interpreter. */
 static int

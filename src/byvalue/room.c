@@ -2,6 +2,7 @@
 
    Does:      sets the room up when the module is made.
    Owns:      nothing.
+   Invariant: the table never changes.
    Called by: module.c. */
 #include "byvalue/room.h"
 
@@ -13,18 +14,6 @@ const struct fpk_byvalue_table fpk_byvalue_table = {
     .begin_stream = fpk_byvalue_begin_stream,
     .clear = fpk_byvalue_clear,
 };
-
-int
-fpk_fetch(PyObject **slot, const char *module_name, const char *name)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-    if (module == NULL) {
-        return -1;
-    }
-    *slot = PyObject_GetAttrString(module, name);
-    Py_DECREF(module);
-    return *slot == NULL ? -1 : 0;
-}
 
 int
 fpk_byvalue_init(PyObject *module, fpk_state *state)

@@ -68,12 +68,7 @@ typedef struct {
     uint64_t fast_index;
 } fpk_context;
 
-/* ---- room.c --------------------------------------------------------------- */
-
-/* [slot] becomes a new reference to module.name. */
-int fpk_fetch(PyObject **slot, const char *module_name, const char *name);
-
-/* ---- context.c ------------------------------------------------------------ */
+/* ---- context.c ---------------------------------------------------------- */
 
 /* The context of [e], made on first use; NULL with MemoryError. */
 fpk_context *fpk_get_context(fpk_encoder *e);
@@ -109,7 +104,7 @@ int fpk_end_tuple(fpk_encoder *e, Py_ssize_t n);
 int fpk_begin_attribute(fpk_encoder *e);
 int fpk_end_attribute(fpk_encoder *e);
 
-/* ---- rules.c -------------------------------------------------------------- */
+/* ---- rules.c ------------------------------------------------------------ */
 
 /* 1 if the place where [function] was defined rules out a name (__main__, a
    function, a registered module), 0 if not, -1 on error. */
@@ -133,11 +128,11 @@ int fpk_byvalue_save_class(fpk_encoder *e, PyObject *obj);
 
 int fpk_init_rules(PyObject *module, fpk_state *state);
 
-/* ---- registry.c ----------------------------------------------------------- */
+/* ---- registry.c --------------------------------------------------------- */
 
 int fpk_init_registry(PyObject *module, fpk_state *state);
 
-/* ---- names.c -------------------------------------------------------------- */
+/* ---- names.c ------------------------------------------------------------ */
 
 /* The names in [space] that [function] uses and that are due, and the
    submodules that it reaches through modules: a new list of str and modules,
@@ -146,12 +141,12 @@ int fpk_init_registry(PyObject *module, fpk_state *state);
 PyObject *fpk_collect_names(fpk_encoder *e, PyObject *function,
                             fpk_namespace *space);
 
-/* ---- code.c --------------------------------------------------------------- */
+/* ---- code.c ------------------------------------------------------------- */
 
 int fpk_save_code(fpk_encoder *e, PyObject *code);
 int fpk_init_code(PyObject *module, fpk_state *state);
 
-/* ---- cell.c --------------------------------------------------------------- */
+/* ---- cell.c ------------------------------------------------------------- */
 
 /* Writes [cell], empty if its content is no atom; never more than that. */
 int fpk_create_cell(fpk_encoder *e, PyObject *cell);
@@ -164,7 +159,7 @@ int fpk_end_fill(fpk_encoder *e);
 
 int fpk_save_cell(fpk_encoder *e, PyObject *cell);
 
-/* ---- namespace.c ---------------------------------------------------------- */
+/* ---- namespace.c -------------------------------------------------------- */
 
 /* Writes the receiver's dict for [globals] and remembers it. */
 int fpk_save_namespace(fpk_encoder *e, PyObject *function);
@@ -179,7 +174,7 @@ fpk_namespace *fpk_find_namespace(fpk_encoder *e, PyObject *globals);
 int fpk_begin_name(fpk_encoder *e, PyObject *globals, PyObject *item);
 int fpk_end_name(fpk_encoder *e, PyObject *item);
 
-/* ---- function.c ----------------------------------------------------------- */
+/* ---- function.c --------------------------------------------------------- */
 
 /* Writes [function] by value. */
 int fpk_save_function_body(fpk_encoder *e, PyObject *function);
@@ -190,17 +185,17 @@ int fpk_create_function(fpk_encoder *e, PyObject *function);
 /* Writes the parts that are due, if they still are. */
 int fpk_complete_function(fpk_encoder *e, PyObject *function);
 
-/* ---- class.c -------------------------------------------------------------- */
+/* ---- class.c ------------------------------------------------------------ */
 
 int fpk_save_class_body(fpk_encoder *e, PyObject *cls);
 void fpk_clear_class_job(fpk_class_job *job);
 
-/* ---- class_plan.c --------------------------------------------------------- */
+/* ---- class_plan.c ------------------------------------------------------- */
 
 /* Fills in the new [job]. */
 int fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
 
-/* ---- class_call.c --------------------------------------------------------- */
+/* ---- class_call.c ------------------------------------------------------- */
 
 /* The stack top goes to the memo for later. */
 int fpk_put_aside(fpk_encoder *e, uint64_t *index);
@@ -217,7 +212,7 @@ int fpk_emit_class_target(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
 
 int fpk_init_class(PyObject *module, fpk_state *state);
 
-/* ---- members.c ------------------------------------------------------------ */
+/* ---- members.c ---------------------------------------------------------- */
 
 enum fpk_member {
     FPK_MEMBER_ERROR = -1,
@@ -234,7 +229,7 @@ enum fpk_member fpk_classify_member(fpk_encoder *e, PyObject *cls,
 /* True for atoms and tuples of names or numbers. */
 bool fpk_is_plain_data(PyObject *value);
 
-/* ---- wrapper.c ------------------------------------------------------------ */
+/* ---- wrapper.c ---------------------------------------------------------- */
 
 /* What a method is wrapped in: the functions inside a property, classmethod or
    staticmethod as a new tuple of constructor arguments; NULL, perhaps without
@@ -245,7 +240,7 @@ PyObject *fpk_wrapper_parts(PyObject *obj);
    such functions and atoms, without completing the functions. */
 int fpk_create_callable(fpk_encoder *e, PyObject *obj);
 
-/* ---- identity.c ----------------------------------------------------------- */
+/* ---- identity.c --------------------------------------------------------- */
 
 /* The id of [cls], the same in every process that has it: a new reference to a
    str. */
@@ -256,13 +251,13 @@ int fpk_emit_registry(fpk_encoder *e);
 
 int fpk_init_identity(PyObject *module, fpk_state *state);
 
-/* ---- modules.c ------------------------------------------------------------ */
+/* ---- modules.c ---------------------------------------------------------- */
 
 /* A module, by reference. */
 int fpk_save_module(fpk_encoder *e, PyObject *module);
 int fpk_init_modules(PyObject *module, fpk_state *state);
 
-/* ---- handled.c ------------------------------------------------------------ */
+/* ---- handled.c ---------------------------------------------------------- */
 
 int fpk_find_handler(fpk_encoder *e, PyTypeObject *type);
 int fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler);

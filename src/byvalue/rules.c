@@ -14,7 +14,7 @@
    asks whether the name leads to the object. */
 #include "byvalue/room.h"
 
-/* ---- the rules ----------------------------------------------------------------- */
+/* ---- the rules ---------------------------------------------------------- */
 
 /* 1 if a receiver that can import the main module's [qualname] is announced
    and the name leads to [obj]. */
@@ -127,7 +127,7 @@ fpk_named_goes_by_value(fpk_encoder *e, PyObject *obj, PyObject *module,
     return leads_elsewhere(e, obj, module, qualname);
 }
 
-/* ---- where functions and classes live -------------------------------------------- */
+/* ---- where functions and classes live ----------------------------------- */
 
 bool
 fpk_is_python_class(fpk_state *state, PyTypeObject *type)
@@ -202,7 +202,7 @@ fpk_belongs_to_stream(fpk_encoder *e, PyObject *function)
     return verdict == RULE_ERROR ? -1 : verdict == RULE_BY_VALUE;
 }
 
-/* ---- sending ------------------------------------------------------------------- */
+/* ---- sending ------------------------------------------------------------ */
 
 /* By name if that works; *[by_value] tells that the name does not lead to
    [obj] and nothing was written. */
@@ -290,7 +290,7 @@ fpk_byvalue_save_class(fpk_encoder *e, PyObject *obj)
     }
 }
 
-/* ---- init --------------------------------------------------------------------- */
+/* ---- init --------------------------------------------------------------- */
 
 /* type -> name for what types names and its own module does not. */
 static PyObject *

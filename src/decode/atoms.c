@@ -22,7 +22,7 @@ copy_line(const char *line, Py_ssize_t size)
     return copy;
 }
 
-/* ---- int ------------------------------------------------------------------ */
+/* ---- int ---------------------------------------------------------------- */
 
 /* An int in the notation of Python source. */
 static PyObject *
@@ -126,7 +126,7 @@ fpk_load_counted_long(fpk_decoder *d, uint32_t size)
     return fpk_push(d, PyLong_FromLongLong((int64_t)value));
 }
 
-/* ---- float ------------------------------------------------------------------ */
+/* ---- float -------------------------------------------------------------- */
 
 int
 fpk_load_float(fpk_decoder *d)
@@ -158,7 +158,7 @@ fpk_load_float(fpk_decoder *d)
     return fpk_push(d, PyFloat_FromDouble(value));
 }
 
-/* ---- str of Python 2 ------------------------------------------------------------ */
+/* ---- str of Python 2 ---------------------------------------------------- */
 
 /* A str of Python 2 is bytes in an encoding that only the caller knows. */
 static PyObject *
@@ -202,7 +202,7 @@ fpk_load_counted_string(fpk_decoder *d, uint32_t size)
     return fpk_push(d, decode_string(d, fpk_read_bytes(d, size)));
 }
 
-/* ---- str ------------------------------------------------------------------------ */
+/* ---- str ---------------------------------------------------------------- */
 
 int
 fpk_load_unicode(fpk_decoder *d)
@@ -235,7 +235,7 @@ fpk_load_counted_unicode(fpk_decoder *d, uint64_t size)
     return fpk_push(d, text);
 }
 
-/* ---- bytes ---------------------------------------------------------------------- */
+/* ---- bytes -------------------------------------------------------------- */
 
 int
 fpk_load_bytes(fpk_decoder *d, uint64_t size)

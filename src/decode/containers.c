@@ -110,7 +110,7 @@ fpk_load_frozenset(fpk_decoder *d)
     return fpk_push(d, set);
 }
 
-/* ---- adding to what is on the stack ----------------------------------------- */
+/* ---- adding to what is on the stack ------------------------------------- */
 
 /* Something that only behaves like a list: extend if it has one, else append
    for each item (PEP 307). */

@@ -112,7 +112,7 @@ fpk_decoder_set_options(fpk_decoder *d, PyObject *fix_imports,
     return 0;
 }
 
-/* ---- errors --------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------- */
 
 static const char *
 opcode_name(uint8_t byte)
@@ -178,7 +178,7 @@ fpk_underflow(fpk_decoder *d)
                                               : "unpickling stack underflow");
 }
 
-/* ---- the stacks -------------------------------------------------------------- */
+/* ---- the stacks --------------------------------------------------------- */
 
 int
 fpk_grow_stack(fpk_decoder *d)
@@ -272,7 +272,7 @@ fpk_decoder_clear_stack(fpk_decoder *d)
     fpk_drop_items(d, d->stack);
 }
 
-/* ---- the memo ------------------------------------------------------------------ */
+/* ---- the memo ----------------------------------------------------------- */
 
 void
 fpk_decoder_clear_memo(fpk_decoder *d)

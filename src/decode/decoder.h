@@ -69,7 +69,7 @@ typedef struct {
     size_t inline_marks[FPK_INLINE_MARKS];
 } fpk_decoder;
 
-/* ---- decoder.c: life cycle, stacks, memo, errors -------------------------- */
+/* ---- decoder.c: life cycle, stacks, memo, errors ------------------------ */
 
 void fpk_decoder_init(fpk_decoder *d, fpk_state *state);
 void fpk_decoder_fini(fpk_decoder *d);
@@ -144,7 +144,7 @@ int fpk_memo_put(fpk_decoder *d, uint64_t index, PyObject *obj);
 /* Borrowed; NULL with UnpicklingError. */
 PyObject *fpk_memo_get(fpk_decoder *d, uint64_t index);
 
-/* ---- reader.c: input -------------------------------------------------------- */
+/* ---- reader.c: input ---------------------------------------------------- */
 
 int fpk_read_from_memory(fpk_decoder *d, const void *data, Py_ssize_t size);
 int fpk_read_from_file(fpk_decoder *d, PyObject *file);
@@ -176,7 +176,7 @@ int fpk_begin_frame(fpk_decoder *d, uint64_t size);
 /* The file is moved behind what was consumed; the window is dropped. */
 int fpk_end_input(fpk_decoder *d);
 
-/* ---- the opcodes, a family a file --------------------------------------------- */
+/* ---- the opcodes, a family a file --------------------------------------- */
 
 /* atoms.c */
 int fpk_load_int(fpk_decoder *d);
@@ -236,13 +236,13 @@ int fpk_load_build(fpk_decoder *d);
 int fpk_load_buffer(fpk_decoder *d);
 int fpk_load_readonly_buffer(fpk_decoder *d);
 
-/* ---- loop.c ---------------------------------------------------------------------- */
+/* ---- loop.c ------------------------------------------------------------- */
 
 /* Executes one pickle up to STOP: a new reference, or NULL.  The stack is empty
    afterwards. */
 PyObject *fpk_decoder_load(fpk_decoder *d);
 
-/* ---- unpickler.c ------------------------------------------------------------------ */
+/* ---- unpickler.c -------------------------------------------------------- */
 
 int fpk_unpickler_init_types(PyObject *module, fpk_state *state);
 

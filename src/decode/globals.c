@@ -192,7 +192,7 @@ done:
     return fpk_push(d, result);
 }
 
-/* ---- copyreg extension codes ------------------------------------------------ */
+/* ---- copyreg extension codes -------------------------------------------- */
 
 static PyObject *
 resolve_extension(fpk_decoder *d, PyObject *code_object, long code)
@@ -250,7 +250,7 @@ fpk_load_ext(fpk_decoder *d, long code)
     return fpk_push(d, found < 0 ? NULL : result);
 }
 
-/* ---- persistent ids ------------------------------------------------------------ */
+/* ---- persistent ids ----------------------------------------------------- */
 
 /* Steals [pid]. */
 static int

@@ -9,7 +9,7 @@
 #include "base/bytes.h"
 #include "decode/decoder.h"
 
-/* ---- atoms that are built on the spot ------------------------------------------ */
+/* ---- atoms that are built on the spot ----------------------------------- */
 
 /* True if none of the [size] bytes is above 127. */
 static inline bool
@@ -86,7 +86,7 @@ load_set(fpk_decoder *d)
     return fpk_push(d, PySet_New(NULL));
 }
 
-/* ---- arguments ------------------------------------------------------------------- */
+/* ---- arguments ---------------------------------------------------------- */
 
 static FPK_ALWAYS_INLINE int
 read_le8(fpk_decoder *d, uint32_t *value)
@@ -131,7 +131,7 @@ read_le64(fpk_decoder *d, uint64_t *value)
     return 0;
 }
 
-/* ---- the stack and the memo -------------------------------------------------------- */
+/* ---- the stack and the memo --------------------------------------------- */
 
 /* POP takes the topmost mark if nothing stands on it. */
 static int
@@ -184,7 +184,7 @@ load_binget(fpk_decoder *d, uint64_t index)
     return fpk_push(d, Py_XNewRef(fpk_memo_get(d, index)));
 }
 
-/* ---- the stream ---------------------------------------------------------------------- */
+/* ---- the stream --------------------------------------------------------- */
 
 static int
 load_proto(fpk_decoder *d)

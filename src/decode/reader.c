@@ -53,7 +53,7 @@ error:
     return -1;
 }
 
-/* ---- the window ------------------------------------------------------------ */
+/* ---- the window --------------------------------------------------------- */
 
 /* The window is about to change: what op_at points to is noted down. */
 static void
@@ -277,7 +277,7 @@ fpk_has_input(fpk_decoder *d)
     return 1;
 }
 
-/* ---- lines ---------------------------------------------------------------------- */
+/* ---- lines -------------------------------------------------------------- */
 
 /* The line goes on behind the window: takes the rest from readline. */
 static int
@@ -346,7 +346,7 @@ fpk_read_line(fpk_decoder *d, const char **line, Py_ssize_t *size)
     return 0;
 }
 
-/* ---- payloads ------------------------------------------------------------------- */
+/* ---- payloads ----------------------------------------------------------- */
 
 /* The part of the next [size] bytes that the window has. */
 static size_t
@@ -448,7 +448,7 @@ fpk_read_bytearray(fpk_decoder *d, uint64_t size)
     return result;
 }
 
-/* ---- frames ------------------------------------------------------------------------ */
+/* ---- frames ------------------------------------------------------------- */
 
 /* The bytes of a frame are fetched in one go. */
 int

@@ -40,7 +40,7 @@ check_ready(fpk_unpickler *self)
     return 0;
 }
 
-/* ---- life cycle ----------------------------------------------------------- */
+/* ---- life cycle --------------------------------------------------------- */
 
 static PyObject *
 unpickler_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -157,7 +157,7 @@ unpickler_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
-/* ---- hooks ------------------------------------------------------------------ */
+/* ---- hooks -------------------------------------------------------------- */
 
 PyDoc_STRVAR(
     find_class_doc,
@@ -258,7 +258,7 @@ bind_hook(fpk_unpickler *self, PyObject *name, PyCFunction own,
     return 0;
 }
 
-/* ---- methods -------------------------------------------------------------------- */
+/* ---- methods ------------------------------------------------------------ */
 
 PyDoc_STRVAR(load_doc,
              "load($self, /)\n--\n\n"
@@ -318,7 +318,7 @@ static PyMethodDef unpickler_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* ---- the memo as Python sees it --------------------------------------------- */
+/* ---- the memo as Python sees it ----------------------------------------- */
 
 static PyObject *
 memo_as_dict(const fpk_decoder *d)
@@ -477,7 +477,7 @@ static PyType_Spec unpickler_spec = {
     .slots = unpickler_slots,
 };
 
-/* ---- the memo proxy ----------------------------------------------------------- */
+/* ---- the memo proxy ----------------------------------------------------- */
 
 static int
 proxy_traverse(PyObject *op, visitproc visit, void *arg)

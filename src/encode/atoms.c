@@ -7,7 +7,7 @@
    Called by: driver.c for every object, containers.c for runs of atoms. */
 #include "encode/atom_inline.h"
 
-/* ---- None, bool ----------------------------------------------------------- */
+/* ---- None, bool --------------------------------------------------------- */
 
 static int
 save_none(fpk_encoder *e)
@@ -24,7 +24,7 @@ save_bool(fpk_encoder *e, bool value)
     return fpk_emit_raw(e, value ? "I01\n" : "I00\n", 4);
 }
 
-/* ---- int -------------------------------------------------------------------- */
+/* ---- int ---------------------------------------------------------------- */
 
 /* Protocols 0 and 1 spell large ints, protocol 0 all of them. */
 static int
@@ -143,7 +143,7 @@ save_int(fpk_encoder *e, PyObject *obj)
     return FPK_DONE;
 }
 
-/* ---- float -------------------------------------------------------------------- */
+/* ---- float -------------------------------------------------------------- */
 
 static int
 save_float(fpk_encoder *e, PyObject *obj)
@@ -168,7 +168,7 @@ save_float(fpk_encoder *e, PyObject *obj)
     return status == FPK_DONE ? fpk_emit_raw(e, "\n", 1) : status;
 }
 
-/* ---- bytes -------------------------------------------------------------------- */
+/* ---- bytes -------------------------------------------------------------- */
 
 /* The header of counted data; its size. */
 static size_t
@@ -262,7 +262,7 @@ fpk_emit_bytes(fpk_encoder *e, const char *data, Py_ssize_t size)
     return status;
 }
 
-/* ---- str ---------------------------------------------------------------------- */
+/* ---- str ---------------------------------------------------------------- */
 
 /* Bytes of UTF-8, where a lone surrogate takes three as any other of its
    range ("surrogatepass"). */
@@ -418,7 +418,7 @@ save_str(fpk_encoder *e, PyObject *obj, bool shared)
     return status;
 }
 
-/* ---- dispatch ------------------------------------------------------------------ */
+/* ---- dispatch ----------------------------------------------------------- */
 
 int
 fpk_save_atom(fpk_encoder *e, PyObject *obj, bool shared)

@@ -147,7 +147,7 @@ fpk_save_list(fpk_encoder *e, PyObject *obj, bool shared)
     return FPK_MORE;
 }
 
-/* ---- tuple ---------------------------------------------------------------- */
+/* ---- tuple -------------------------------------------------------------- */
 
 static int
 emit_tuple_opcode(fpk_encoder *e, Py_ssize_t size)
@@ -291,7 +291,7 @@ fpk_save_tuple_tail(fpk_encoder *e, PyObject *tuple, Py_ssize_t first)
     return push_tuple(e, tuple, first, size, false);
 }
 
-/* ---- dict ------------------------------------------------------------------ */
+/* ---- dict --------------------------------------------------------------- */
 
 enum { DICT_NEXT_PAIR, DICT_KEY_WRITTEN, DICT_VALUE_WRITTEN };
 
@@ -407,7 +407,7 @@ fpk_save_dict(fpk_encoder *e, PyObject *obj, bool shared)
     return FPK_MORE;
 }
 
-/* ---- set, frozenset ----------------------------------------------------------- */
+/* ---- set, frozenset ----------------------------------------------------- */
 
 /* Writes what frame->aux yields until an item has parts: FPK_DONE at the end.
    The iterator's own reference is given back at once, so that the set's alone
@@ -523,7 +523,7 @@ fpk_save_frozenset(fpk_encoder *e, PyObject *obj, bool shared)
     return fpk_open_late(e) < 0 ? FPK_ERROR : FPK_MORE;
 }
 
-/* ---- what iterators yield -------------------------------------------------- */
+/* ---- what iterators yield ----------------------------------------------- */
 
 /* Looks one item ahead, to know a batch of one.  frame->aux is the item to
    write, frame->size 1 if it is the only one. */

@@ -134,7 +134,7 @@ fpk_close_late(fpk_encoder *e)
     return entry != NULL && entry->index != FPK_MEMO_OPEN;
 }
 
-/* ---- persistent ids ------------------------------------------------------- */
+/* ---- persistent ids ----------------------------------------------------- */
 
 static int
 advance_persid(fpk_encoder *e)
@@ -184,7 +184,7 @@ done:
     return status;
 }
 
-/* ---- the dispatch ---------------------------------------------------------- */
+/* ---- the dispatch ------------------------------------------------------- */
 
 /* Everything that is no atom.  The caller's edge to [obj] may go away as soon
    as Python code runs. */

@@ -7,7 +7,7 @@
    Called by: Python code; pickler.c for the arguments. */
 #include "encode/options.h"
 
-/* ---- arguments ------------------------------------------------------------- */
+/* ---- arguments ---------------------------------------------------------- */
 
 static const char *const function_names[] = {"dump", "dumps", "Pickler"};
 static const int positional_counts[] = {3, 2, 2};
@@ -131,7 +131,7 @@ fpk_apply_dump_options(fpk_encoder *e, const fpk_dump_options *o)
     return 0;
 }
 
-/* ---- dump, dumps --------------------------------------------------------------- */
+/* ---- dump, dumps -------------------------------------------------------- */
 
 PyDoc_STRVAR(
     dumps_doc,
@@ -239,25 +239,13 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static int
-fetch(PyObject **slot, const char *module_name, const char *name)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-    if (module == NULL) {
-        return -1;
-    }
-    *slot = PyObject_GetAttrString(module, name);
-    Py_DECREF(module);
-    return *slot == NULL ? -1 : 0;
-}
-
 int
 fpk_encode_init(PyObject *module, fpk_state *state)
 {
-    if (fetch(&state->codecs_encode, "_codecs", "encode") < 0 ||
-        fetch(&state->copyreg_newobj, "copyreg", "__newobj__") < 0 ||
-        fetch(&state->functools_partial, "functools", "partial") < 0 ||
-        fetch(&state->builtins_getattr, "builtins", "getattr") < 0) {
+    if (fpk_fetch(&state->codecs_encode, "_codecs", "encode") < 0 ||
+        fpk_fetch(&state->copyreg_newobj, "copyreg", "__newobj__") < 0 ||
+        fpk_fetch(&state->functools_partial, "functools", "partial") < 0 ||
+        fpk_fetch(&state->builtins_getattr, "builtins", "getattr") < 0) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "DEFAULT_PROTOCOL",

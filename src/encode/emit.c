@@ -21,7 +21,7 @@ fpk_reserve_slow(fpk_encoder *e, size_t n)
     return true;
 }
 
-/* ---- the file --------------------------------------------------------- */
+/* ---- the file ----------------------------------------------------------- */
 
 /* Calls write until [data] is written.  A file that says it took less gets the
    rest; one that answers anything but an int is taken to be content. */
@@ -158,7 +158,7 @@ fpk_end_output(fpk_encoder *e)
     return flush_output(e);
 }
 
-/* ---- payloads ------------------------------------------------------------ */
+/* ---- payloads ----------------------------------------------------------- */
 
 /* [data] as an object that keeps it alive whatever the file does. */
 static PyObject *
@@ -295,7 +295,7 @@ fpk_emit_tuple(fpk_encoder *e, int n)
     return fpk_emit_op(e, e->protocol >= 2 ? ops[n - 1] : FPK_OP_TUPLE);
 }
 
-/* ---- the memo -------------------------------------------------------------- */
+/* ---- the memo ----------------------------------------------------------- */
 
 static int
 put_index(fpk_encoder *e)

@@ -153,7 +153,7 @@ struct fpk_byvalue_table {
    objects that are linked one by one. */
 #define FPK_MAX_REDUCTIONS 1500000
 
-/* ---- encoder.c: life cycle --------------------------------------------- */
+/* ---- encoder.c: life cycle ---------------------------------------------- */
 
 /* [e] may be uninitialised memory; it holds inline storage and must not be
    copied or moved afterwards. */
@@ -308,7 +308,7 @@ fpk_needs_memo(const fpk_encoder *e, PyObject *obj)
            !fpk_is_unshared(obj);
 }
 
-/* ---- atoms.c: what has no parts --------------------------------------- */
+/* ---- atoms.c: what has no parts ----------------------------------------- */
 
 /* 1 if [obj] was an atom and is written, 0 if it is none, -1 on error: None,
    bool, int, float, str, bytes of exactly these types. */
@@ -339,12 +339,12 @@ int fpk_save_tuple_tail(fpk_encoder *e, PyObject *tuple, Py_ssize_t first);
 int fpk_save_items(fpk_encoder *e, PyObject *iterator);
 int fpk_save_pairs(fpk_encoder *e, PyObject *iterator);
 
-/* ---- buffers.c ------------------------------------------------------------ */
+/* ---- buffers.c ---------------------------------------------------------- */
 
 int fpk_save_bytearray(fpk_encoder *e, PyObject *obj, bool shared);
 int fpk_save_buffer(fpk_encoder *e, PyObject *obj, bool shared);
 
-/* ---- globals.c ----------------------------------------------------------- */
+/* ---- globals.c ---------------------------------------------------------- */
 
 /* Writes a reference by name, as the standard module does: by [name] if it is
    not NULL, else by the object's own __qualname__; PicklingError if the name
@@ -370,7 +370,7 @@ PyObject *fpk_whichmodule(fpk_encoder *e, PyObject *obj, PyObject *qualname);
 int fpk_resolves_to(fpk_encoder *e, PyObject *obj, PyObject *module_name,
                     PyObject *qualname);
 
-/* ---- reduce.c -------------------------------------------------------------- */
+/* ---- reduce.c ----------------------------------------------------------- */
 
 /* Writes what a reduction describes: [value] is the str or tuple that
    __reduce__ or a reducer returned for [obj] (stolen, also on error). */
@@ -381,7 +381,7 @@ int fpk_save_reduce(fpk_encoder *e, PyObject *obj, PyObject *value);
 int fpk_save_reduced(fpk_encoder *e, PyObject *obj, PyObject *value,
                      bool shared);
 
-/* ---- instances.c ---------------------------------------------------------- */
+/* ---- instances.c -------------------------------------------------------- */
 
 /* Writes a plain instance; FPK_NO_PLAN, with nothing written, if its class is
    not known to be one. */

@@ -9,7 +9,7 @@
 #include "base/bytes.h"
 #include "encode/encoder.h"
 
-/* ---- finding ---------------------------------------------------------------- */
+/* ---- finding ------------------------------------------------------------ */
 
 /* Walks [path], a dotted name, from [root].  New reference; NULL with
    AttributeError if a step is missing. */
@@ -159,7 +159,7 @@ fpk_resolves_to(fpk_encoder *e, PyObject *obj, PyObject *module_name,
     return has;
 }
 
-/* ---- writing ---------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------ */
 
 /* A code of the copyreg extension registry stands for the whole name.  1 if
    there is one and it is written, 0 if not, -1 on error. */
@@ -521,7 +521,7 @@ fpk_save_global_as(fpk_encoder *e, PyObject *obj, const char *module,
     return fpk_memoize(e, obj);
 }
 
-/* ---- classes ---------------------------------------------------------------- */
+/* ---- classes ------------------------------------------------------------ */
 
 static int
 save_singleton_type(fpk_encoder *e, PyObject *type, PyObject *singleton)

@@ -45,7 +45,7 @@ check_ready(fpk_pickler *self)
     return 0;
 }
 
-/* ---- life cycle ----------------------------------------------------------- */
+/* ---- life cycle --------------------------------------------------------- */
 
 static PyObject *
 pickler_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -165,7 +165,7 @@ pickler_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
-/* ---- hooks ------------------------------------------------------------------ */
+/* ---- hooks -------------------------------------------------------------- */
 
 PyDoc_STRVAR(persistent_id_doc,
              "persistent_id($self, obj, /)\n--\n\n"
@@ -254,7 +254,7 @@ release_hooks(fpk_encoder *e)
     Py_CLEAR(e->write);
 }
 
-/* ---- methods -------------------------------------------------------------------- */
+/* ---- methods ------------------------------------------------------------ */
 
 PyDoc_STRVAR(dump_doc,
              "dump($self, obj, /)\n--\n\n"
@@ -319,7 +319,7 @@ static PyMethodDef pickler_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* ---- the memo as Python sees it --------------------------------------------- */
+/* ---- the memo as Python sees it ----------------------------------------- */
 
 /* A dict from id to (index, object): the form in which it can be set again. */
 static PyObject *
@@ -524,7 +524,7 @@ static PyType_Spec pickler_spec = {
     .slots = pickler_slots,
 };
 
-/* ---- the memo proxy ----------------------------------------------------------- */
+/* ---- the memo proxy ----------------------------------------------------- */
 
 static int
 proxy_traverse(PyObject *op, visitproc visit, void *arg)

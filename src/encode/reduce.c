@@ -35,7 +35,7 @@ optional_part(PyObject *value, Py_ssize_t i)
     return PyTuple_GET_ITEM(value, i);
 }
 
-/* ---- checks ------------------------------------------------------------------ */
+/* ---- checks ------------------------------------------------------------- */
 
 static int
 check_reduction(fpk_encoder *e, PyObject *value)
@@ -243,7 +243,7 @@ classify(fpk_encoder *e, PyObject *callable)
     return PyErr_Occurred() ? -1 : kind;
 }
 
-/* ---- the frame ---------------------------------------------------------------- */
+/* ---- the frame ---------------------------------------------------------- */
 
 /* A part of the reduce tuple.  If the tuple is ours alone, its reference is
    the edge that leads to the part; if not, others may lead there too. */
@@ -444,7 +444,7 @@ fpk_save_reduce(fpk_encoder *e, PyObject *obj, PyObject *value)
     return fpk_save_reduced(e, obj, value, true);
 }
 
-/* ---- who knows the object ------------------------------------------------------ */
+/* ---- who knows the object ----------------------------------------------- */
 
 /* The reducer that a dispatch table has for [type]: 1, 0 or -1. */
 static int

@@ -12,7 +12,7 @@
 #define SHOWN_AT_EACH_END 16
 #define LONGEST_KEY 60
 
-/* ---- the words -------------------------------------------------------------- */
+/* ---- the words ---------------------------------------------------------- */
 
 /* repr of a key if its type is known to run no code of the user. */
 static PyObject *
@@ -80,7 +80,7 @@ describe_function(PyObject *function)
     return result;
 }
 
-/* ---- what a function or class holds --------------------------------------------- */
+/* ---- what a function or class holds ------------------------------------- */
 
 /* The name under which [dict] holds exactly [part], or NULL; borrowed. */
 static PyObject *
@@ -178,7 +178,7 @@ describe_byvalue(PyObject *object, PyObject *part)
     return result;
 }
 
-/* ---- the frames ------------------------------------------------------------------ */
+/* ---- the frames --------------------------------------------------------- */
 
 /* True if the frame at [i] writes the state, or a part of the state, of the
    reduced object below it. */
