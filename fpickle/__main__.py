@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Callable
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Callable
 
 USAGE = """\
 usage: fpickle run SCRIPT [ARGS...]      run a script, a directory or a zip file
@@ -59,7 +62,7 @@ def run(arguments: list[str]) -> None:
     from fpickle import _run
 
     if not arguments:
-        raise usage_error("run: what?")
+        raise usage_error("run: a program is missing")
     first, *rest = arguments
     if first in ("-h", "--help"):
         sys.stdout.write(USAGE)

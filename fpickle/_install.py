@@ -27,9 +27,14 @@ import sys
 from _pickle import loads
 from _thread import allocate_lock
 from types import CodeType, FunctionType, ModuleType, TracebackType
-from typing import Any, Callable
 
 from fpickle import _core, _mainnames
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    _Reduction = Any  # what a reducer returns
 
 _lock = allocate_lock()
 _patch: _Patch | None = None
@@ -37,7 +42,6 @@ _loose = 0  # calls of install() that no with block owns
 _blocks = 0  # with blocks that are open
 _generation = 0  # counts uninstall(), which ends all loose calls
 
-_Reduction = Any  # what a reducer returns
 
 
 class Installation:

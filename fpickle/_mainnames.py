@@ -18,7 +18,10 @@ import operator
 import os
 import sys
 from types import FunctionType, ModuleType
-from typing import Any
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any
 
 _NOTHING: frozenset[str] = frozenset()
 

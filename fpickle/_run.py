@@ -17,9 +17,12 @@ import io
 import os
 import sys
 from types import CodeType, ModuleType, TracebackType
-from typing import Any, Callable, NoReturn
 
 from fpickle._install import install_on_import
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable, NoReturn
 
 # What `python` says when the file of a program cannot be opened.
 _CANNOT_OPEN = 2

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
-import pickle
-from typing import Any
+from _pickle import loads
 
 from fpickle import _core, _mainnames
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Wrapped:
@@ -23,7 +26,7 @@ class Wrapped:
         return f"fpickle.wrap({self.__wrapped__!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return pickle.loads, (_core.dumps(self.__wrapped__),)
+        return loads, (_core.dumps(self.__wrapped__),)
 
 
 class WrappedCallable(Wrapped):
@@ -88,4 +91,4 @@ def reduce_for_child(wrapped: Wrapped) -> tuple[Any, ...]:
     pickler = _core.Pickler(buffer, main_names=_mainnames.current())
     pickler.dispatch_table = dispatch_table(ForkingPickler)
     pickler.dump(wrapped.__wrapped__)
-    return pickle.loads, (buffer.getvalue(),)
+    return loads, (buffer.getvalue(),)

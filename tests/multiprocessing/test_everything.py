@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from conftest import METHODS, SCRIPTS, run_python
+from start_methods import METHODS, SCRIPTS, run_python
 
 SCRIPT = SCRIPTS / "everything.py"
 CHECKS = re.findall(r"@check\ndef (\w+)", SCRIPT.read_text())

@@ -7,7 +7,7 @@ travels.
 
 import pytest
 
-from conftest import METHODS
+from start_methods import METHODS
 
 method = pytest.mark.parametrize("method", METHODS)
 RUNS = {

@@ -11,7 +11,7 @@ import threading
 import fpickle
 import pytest
 
-from conftest import METHODS
+from start_methods import METHODS
 
 
 def test_every_protocol_and_both_stock_picklers():
@@ -78,18 +78,24 @@ def test_errors_come_when_it_is_pickled():
 
 
 def test_the_receiver_needs_no_fpickle():
-    stream = pickle.dumps(fpickle.wrap(lambda x: x * 2))
-    code = (
+    write = (
+        "import fpickle, pickle, sys; k = 2;"
+        "sys.stdout.buffer.write(pickle.dumps(fpickle.wrap(lambda x: x * k)))"
+    )
+    read = (
         "import pickle, sys; f = pickle.load(sys.stdin.buffer); print(f(21));"
         "print('fpickle' in sys.modules)"
     )
+    written = subprocess.run(
+        [sys.executable, "-c", write], capture_output=True, timeout=60
+    )
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code],
-        input=stream,
+        [sys.executable, "-I", "-S", "-c", read],
+        input=written.stdout,
         capture_output=True,
         timeout=60,
     )
-    assert done.stdout.split() == [b"42", b"False"], done.stderr
+    assert done.stdout.split() == [b"42", b"False"], (written, done)
 
 
 SCRIPT = """\
