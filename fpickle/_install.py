@@ -6,7 +6,7 @@ object to another process goes through one class object,
 `install` sets three attributes, and `uninstall` puts back what was there:
 
 - ``ForkingPickler.dumps`` and ``reduction.dump`` write a whole message with
-  our Pickler, so that it is one graph;
+  our pickler, so that it is one graph;
 - ``ForkingPickler.reducer_override`` serves whoever makes a ForkingPickler,
   or a subclass of it, himself.
 
@@ -22,7 +22,6 @@ with a call of `boot`.
 
 from __future__ import annotations
 
-import io
 import sys
 from _pickle import loads
 from _thread import allocate_lock
@@ -41,7 +40,6 @@ _patch: _Patch | None = None
 _loose = 0  # calls of install() that no with block owns
 _blocks = 0  # with blocks that are open
 _generation = 0  # counts uninstall(), which ends all loose calls
-
 
 
 class Installation:
@@ -241,13 +239,13 @@ class _Patch:
             """Pickles a message for another process; returns its bytes."""
             if not self.is_ours(cls):
                 return self.old_dumps.__get__(None, cls)(obj, protocol)
-            buffer = io.BytesIO()
-            pickler = _core.Pickler(
-                buffer, protocol, main_names=_mainnames.current()
+            message = _core.dumps(
+                obj,
+                protocol,
+                main_names=_mainnames.current(),
+                dispatch_table=dispatch_table(cls),
             )
-            pickler.dispatch_table = dispatch_table(cls)
-            pickler.dump(obj)
-            return buffer.getbuffer()
+            return memoryview(message)
 
         return dumps
 
@@ -262,21 +260,19 @@ class _Patch:
             cls = self.forking_pickler
             if not self.is_ours(cls):
                 return self.old_dump(obj, file, protocol)
-            pickler = _core.Pickler(
-                file,
-                protocol,
-                # While a process is spawned, that one is the only reader.
-                main_names=_mainnames.importable()
-                if is_spawning
-                else _mainnames.current(),
-            )
             table = dispatch_table(cls)
-            if is_spawning and issubclass(type(obj), _base_process()):
+            if not is_spawning:
+                names = _mainnames.current()
+            else:
+                # While a process is spawned, that one is the only reader.
+                names = _mainnames.importable()
                 kind = type(obj)
-                reduce = table.get(kind)
-                table[kind] = lambda process: booting(process, reduce)
-            pickler.dispatch_table = table
-            pickler.dump(obj)
+                if issubclass(kind, _base_process()):
+                    reduce = table.get(kind)
+                    table[kind] = lambda process: booting(process, reduce)
+            _core.dump(
+                obj, file, protocol, main_names=names, dispatch_table=table
+            )
 
         return dump
 
@@ -335,11 +331,9 @@ def by_value_stream(pickler: Any, obj: Any) -> bytes | None:
     if by_name is not None:
         if _core.dumps(obj, main_names=names) == by_name:
             return None
-    buffer = io.BytesIO()
-    inner = _core.Pickler(buffer, main_names=names)
-    inner.dispatch_table = pickler.dispatch_table
-    inner.dump(obj)
-    return buffer.getvalue()
+    return _core.dumps(
+        obj, main_names=names, dispatch_table=pickler.dispatch_table
+    )
 
 
 def _drop_standard_input(data: dict[str, Any]) -> dict[str, Any]:

@@ -46,14 +46,20 @@ def importable() -> frozenset[str]:
     main = sys.modules.get("__main__")
     if main is None:
         return _NOTHING
-    origin = _main_origin(main)
-    cached = _source_cache
-    if cached is None or cached[0] is not main or cached[1] != origin:
-        cached = _source_cache = (main, origin, _names_of_origin(main, origin))
-    return cached[2]
+    cached_main, cached_spec, cached_file, names = _source_cache
+    namespace = main.__dict__
+    spec, file = namespace.get("__spec__"), namespace.get("__file__")
+    if (
+        main is not cached_main
+        or spec is not cached_spec
+        or file is not cached_file
+    ):
+        names = _names_of_origin(main, _main_origin(main))
+        _source_cache = (main, spec, file, names)
+    return names
 
 
-_source_cache: tuple[ModuleType, Any, frozenset[str]] | None = None
+_source_cache: tuple[Any, Any, Any, frozenset[str]] = (None, None, None, _NOTHING)
 
 
 def _main_origin(main: ModuleType) -> tuple[str, str] | None:
@@ -311,35 +317,34 @@ class _Regions:
 class _ForkView:
     """The functions and classes that ``__main__`` had when children forked."""
 
-    def __init__(self, main: ModuleType, shared: dict[str, Any]) -> None:
-        self.namespace = main.__dict__
-        self.restrict(shared)
-
-    def restrict(self, shared: dict[str, Any]) -> None:
-        self.shared = shared
-        self.objects = tuple(shared.values())
-        self.names = frozenset(shared)
+    def __init__(self, namespace: dict[str, Any], shared: dict[str, Any]) -> None:
+        self.namespace = namespace
+        self._shared = shared
+        self._objects = tuple(shared.values())
+        self._names = frozenset(shared)
         # One C call that fetches all of them; a tuple for any number of names.
-        self.fetch = operator.itemgetter("__name__", "__name__", *shared)
+        self._fetch = operator.itemgetter("__name__", "__name__", *shared)
 
-    def current(self) -> frozenset[str]:
-        """The names that still mean what they meant at the fork."""
-        namespace = self.namespace
+    def is_current(self) -> bool:
+        """True if all names still mean what they meant at the fork."""
         try:
-            now = self.fetch(namespace)[2:]
-        except KeyError:
-            now = ()
-        if len(now) != len(self.objects) or any(
-            map(operator.is_not, now, self.objects)
-        ):
-            self.restrict(
-                {
-                    name: value
-                    for name, value in self.shared.items()
-                    if namespace.get(name) is value
-                }
-            )
-        return self.names
+            # Identity settles it, as long as nothing has changed.
+            return bool(self._fetch(self.namespace)[2:] == self._objects)
+        except Exception:  # a name is gone, or now means what cannot compare
+            return False
+
+    def update(self) -> _ForkView:
+        """A view of the names that still mean what they meant."""
+        get = self.namespace.get
+        return _ForkView(
+            self.namespace,
+            {name: value for name, value in self._shared.items()
+             if get(name) is value},
+        )  # fmt: skip
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self._names
 
 
 _fork_view: _ForkView | None = None  # None: nothing was forked
@@ -356,12 +361,13 @@ def current() -> frozenset[str]:
         are forked; what the script binds when imported, if children are
         spawned or there are none; what is in both if there are both.
     """
+    global _fork_view
     view = _fork_view
     if view is None:
         return importable()
-    if not _has_spawned:
-        return view.current()
-    return view.current() & importable()
+    if not view.is_current():
+        _fork_view = view = view.update()
+    return view.names & importable() if _has_spawned else view.names
 
 
 def watch_forks(enable: bool) -> None:
@@ -393,11 +399,11 @@ def _note_fork() -> None:
     if not _has_relatives():
         view, _has_spawned = None, False
     if view is not None and view.namespace is namespace:
-        view.current()
+        _fork_view = view.update()
         return
     wrapper = _lru_cache_wrapper()
     _fork_view = _ForkView(
-        main,
+        namespace,
         {
             name: value
             for name, value in namespace.copy().items()

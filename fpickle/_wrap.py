@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from _pickle import loads
 
 from fpickle import _core, _mainnames
@@ -87,8 +86,9 @@ def reduce_for_child(wrapped: Wrapped) -> tuple[Any, ...]:
 
     from fpickle._install import dispatch_table
 
-    buffer = io.BytesIO()
-    pickler = _core.Pickler(buffer, main_names=_mainnames.current())
-    pickler.dispatch_table = dispatch_table(ForkingPickler)
-    pickler.dump(wrapped.__wrapped__)
-    return loads, (buffer.getvalue(),)
+    stream = _core.dumps(
+        wrapped.__wrapped__,
+        main_names=_mainnames.current(),
+        dispatch_table=dispatch_table(ForkingPickler),
+    )
+    return loads, (stream,)

@@ -33,6 +33,10 @@ find_parameter(enum fpk_dump_function function, fpk_dump_options *o,
             return (PyObject **)((char *)o + parameters[i].offset);
         }
     }
+    if (function != FPK_PICKLER &&
+        PyUnicode_CompareWithASCIIString(name, "dispatch_table") == 0) {
+        return &o->dispatch_table;
+    }
     if (PyUnicode_CompareWithASCIIString(
             name, function == FPK_PICKLER ? "file" : "obj") == 0) {
         return &o->first;
@@ -128,6 +132,9 @@ fpk_apply_dump_options(fpk_encoder *e, const fpk_dump_options *o)
         }
         Py_XSETREF(e->main_names, Py_NewRef(o->main_names));
     }
+    if (o->dispatch_table != NULL && o->dispatch_table != Py_None) {
+        Py_XSETREF(e->dispatch_table, Py_NewRef(o->dispatch_table));
+    }
     return 0;
 }
 
@@ -136,7 +143,8 @@ fpk_apply_dump_options(fpk_encoder *e, const fpk_dump_options *o)
 PyDoc_STRVAR(
     dumps_doc,
     "dumps($module, /, obj, protocol=None, *, fix_imports=True,\n"
-    "      buffer_callback=None, by_value=True, main_names=None)\n"
+    "      buffer_callback=None, by_value=True, main_names=None,\n"
+    "      dispatch_table=None)\n"
     "--\n\n"
     "Return the pickle of obj as a bytes object.\n\n"
     "As pickle.dumps; functions and classes that the receiver cannot import\n"
@@ -151,7 +159,9 @@ PyDoc_STRVAR(
     "  by_value: False writes functions and classes by name only, as the\n"
     "    standard module does.\n"
     "  main_names: a set of top-level names of __main__ that the receiver can\n"
-    "    import; these go by name.\n\n"
+    "    import; these go by name.\n"
+    "  dispatch_table: a mapping from types to reducers, used instead of the\n"
+    "    one of copyreg, as a Pickler's attribute of this name is.\n\n"
     "Raises PicklingError, or what the object's own methods raise, with a note\n"
     "that gives the path to the culprit.\n"
     "Thread-safe; the object must not be changed meanwhile.\n\n"
@@ -187,7 +197,8 @@ done:
 PyDoc_STRVAR(
     dump_doc,
     "dump($module, /, obj, file, protocol=None, *, fix_imports=True,\n"
-    "     buffer_callback=None, by_value=True, main_names=None)\n"
+    "     buffer_callback=None, by_value=True, main_names=None,\n"
+    "     dispatch_table=None)\n"
     "--\n\n"
     "Write the pickle of obj to the open file object file.\n\n"
     "As pickle.dump; see dumps for the arguments.  The file's write method is\n"

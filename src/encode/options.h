@@ -2,7 +2,8 @@
 
    Does:      declares the parser of (obj, [file,] protocol=None, *,
               fix_imports=True, buffer_callback=None, by_value=True,
-              main_names=None).
+              main_names=None, dispatch_table=None); the last is none of
+              Pickler's, which has an attribute for it.
    Owns:      nothing.
    Used by:   dump.c, pickler.c. */
 #ifndef FPK_ENCODE_OPTIONS_H
@@ -19,6 +20,7 @@ typedef struct {
     PyObject *buffer_callback;
     PyObject *by_value;
     PyObject *main_names;
+    PyObject *dispatch_table; /* dump and dumps only */
 } fpk_dump_options;
 
 enum fpk_dump_function { FPK_DUMP, FPK_DUMPS, FPK_PICKLER };
