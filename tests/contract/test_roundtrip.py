@@ -73,6 +73,13 @@ def test_graphs_cross(slots, data):
     expected = canonical(graph)
     # Protocols 0 and 1 refuse instances with slots.
     for protocol in PROTOCOLS[2 if slots else 0:]:
+        try:
+            pickle.dumps(graph, protocol)
+        except RecursionError:
+            # There a list's subclass is a call with its items, which cannot
+            # describe a list that holds itself.
+            assert protocol < 2
+            continue
         streams = {
             name: write(graph, protocol) for name, write in WRITERS.items()
         }
