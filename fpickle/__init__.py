@@ -22,7 +22,7 @@ from fpickle._core import (
     unregister_by_value,
 )
 from fpickle._install import install, uninstall
-from fpickle._version import __version__
+from fpickle._version import __version__ as __version__
 from fpickle._wrap import wrap
 
 __all__ = [

@@ -32,6 +32,7 @@ def dump(
     buffer_callback: _BufferCallback = None,
     by_value: bool = True,
     main_names: set[str] | frozenset[str] | None = None,
+    dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> None: ...
 def dumps(
     obj: object,
@@ -41,6 +42,7 @@ def dumps(
     buffer_callback: _BufferCallback = None,
     by_value: bool = True,
     main_names: set[str] | frozenset[str] | None = None,
+    dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> bytes: ...
 def load(
     file: _Readable,

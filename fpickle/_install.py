@@ -153,7 +153,7 @@ class _ImportWatch:
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name != self.NAME:
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target)
             if spec is not None:
@@ -191,11 +191,11 @@ class _Patch:
     def __init__(self) -> None:
         from multiprocessing import reduction
 
-        self.reduction = reduction
-        self.forking_pickler = reduction.ForkingPickler
+        self.reduction: Any = reduction
+        self.forking_pickler: Any = reduction.ForkingPickler
         # Not from multiprocessing.process: the import of the package may not
         # be finished, but these two modules are there once reduction is.
-        self.context = reduction.context
+        self.context = self.reduction.context
         self.old_dumps = reduction.ForkingPickler.__dict__["dumps"]
         self.old_dump = reduction.dump
         self.old_override = reduction.ForkingPickler.__dict__.get(
@@ -238,7 +238,9 @@ class _Patch:
         def dumps(cls: Any, obj: Any, protocol: int | None = None) -> memoryview:
             """Pickles a message for another process; returns its bytes."""
             if not self.is_ours(cls):
-                return self.old_dumps.__get__(None, cls)(obj, protocol)
+                standard: Callable[..., memoryview]
+                standard = self.old_dumps.__get__(None, cls)
+                return standard(obj, protocol)
             message = _core.dumps(
                 obj,
                 protocol,

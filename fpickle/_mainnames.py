@@ -103,7 +103,7 @@ def _names_of_origin(
 def _absolute(path: str) -> str:
     from multiprocessing import process
 
-    return os.path.join(process.ORIGINAL_DIR or "", path)
+    return os.path.join(getattr(process, "ORIGINAL_DIR", None) or "", path)
 
 
 def names_of_source(source: str | bytes, filename: str) -> frozenset[str]:

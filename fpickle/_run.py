@@ -130,7 +130,7 @@ def run_standard_input(arguments: list[str]) -> None:
 def _make_main() -> ModuleType:
     """A fresh ``__main__`` with what `python` puts into one."""
     main = ModuleType("__main__")
-    main.__loader__ = sys.modules["_frozen_importlib"].BuiltinImporter  # type: ignore
+    main.__loader__ = sys.modules["_frozen_importlib"].BuiltinImporter
     main.__annotations__ = {}
     main.__builtins__ = builtins  # type: ignore[attr-defined]
     sys.modules["__main__"] = main

@@ -228,3 +228,36 @@ def test_errors_of_hooks_pass_and_the_pickler_survives():
     file.seek(half)
     second = unpickler.load()
     assert second == [["good"], "more"] and second[0] is first
+
+
+def test_dispatch_table_of_dump_and_dumps():
+    table = {Unknown: lambda obj: (complex, (1, 2))}
+    obj = [Unknown(), Unknown]
+    for protocol in range(6):
+        stream = _core.dumps(obj, protocol, dispatch_table=table)
+        assert pickle.loads(stream) == [1 + 2j, Unknown]
+        file = io.BytesIO()
+        _core.dump(obj, file, protocol, dispatch_table=table)
+        assert pickle.loads(file.getvalue()) == [1 + 2j, Unknown]
+
+
+def test_dispatch_table_of_dumps_stands_for_that_of_copyreg():
+    copyreg.pickle(Unknown, lambda obj: (complex, (1, 2)))
+    try:
+        stream = _core.dumps(Unknown(), dispatch_table=None)
+        assert pickle.loads(stream) == 1 + 2j
+        stream = _core.dumps(Unknown(), dispatch_table={})
+        assert type(pickle.loads(stream)) is Unknown
+        other = collections.ChainMap({Unknown: lambda obj: (int, ("7",))})
+        assert pickle.loads(_core.dumps(Unknown(), dispatch_table=other)) == 7
+    finally:
+        del copyreg.dispatch_table[Unknown]
+
+
+def test_dispatch_table_is_no_argument_of_the_pickler():
+    with pytest.raises(TypeError):
+        _core.Pickler(io.BytesIO(), dispatch_table={})
+
+
+class Unknown:
+    pass
