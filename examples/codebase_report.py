@@ -131,6 +131,7 @@ def make_analyser(codebase):
 
 def make_word_counter(marks):
     """Returns a function that counts names, and marks in comments, of a batch."""
+    marks = "|".join(mark.upper() for mark in marks)
     pattern = re.compile(
         rf"#[^\n]*?\b({marks})\b[^\n]*|#[^\n]*"  # comments
         r'|[bfru]{0,2}(?:"""(?:\\.|[^\\])*?"""|"(?:\\.|[^"\\\n])*"'  # strings
@@ -159,7 +160,7 @@ def make_report(codebase, files, parallel):
     and the bytes read.
     """
     analyse = make_analyser(codebase)
-    count_words = make_word_counter("TODO|FIXME|XXX|HACK|BUG")
+    count_words = make_word_counter(["todo", "fixme", "xxx", "hack", "bug"])
     batches = [files[i : i + 50] for i in range(0, len(files), 50)]
 
     if parallel is None:

@@ -22,6 +22,7 @@ with a call of `boot`.
 
 from __future__ import annotations
 
+import os
 import sys
 from _pickle import loads
 from _thread import allocate_lock
@@ -50,6 +51,7 @@ class Installation:
 
     def __enter__(self) -> Installation:
         global _loose, _blocks
+        _import_reduction()
         with _lock:
             if self._generation == _generation and _loose:
                 _loose -= 1
@@ -94,13 +96,10 @@ def install() -> Installation:
         ...     pool.map(lambda x: x * x, range(10))
     """
     global _loose
+    _import_reduction()
     with _lock:
         _loose += 1
-        try:
-            _update()
-        except BaseException:
-            _loose -= 1
-            raise
+        _update()
         return Installation(_generation)
 
 
@@ -132,6 +131,27 @@ def _update() -> None:
     elif not wanted and _patch is not None:
         _patch.restore()
         _patch = None
+
+
+def _import_reduction() -> Any:
+    """multiprocessing.reduction; to be called before our lock is taken.
+
+    The import may wait for another thread that has begun it, and that thread
+    may wait for our lock: see `_InstallingLoader`.
+    """
+    from multiprocessing import reduction
+
+    return reduction
+
+
+def _renew_lock() -> None:
+    """In a forked child: a thread that held the lock is not there any more."""
+    global _lock
+    _lock = allocate_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def install_on_import() -> None:
@@ -189,12 +209,11 @@ class _Patch:
     """The attributes that are set, and what was there before."""
 
     def __init__(self) -> None:
-        from multiprocessing import reduction
-
+        reduction = _import_reduction()
         self.reduction: Any = reduction
         self.forking_pickler: Any = reduction.ForkingPickler
-        # Not from multiprocessing.process: the import of the package may not
-        # be finished, but these two modules are there once reduction is.
+        # The import of the package may not be finished, but its context and
+        # process modules are there once reduction is.
         self.context = self.reduction.context
         self.old_dumps = reduction.ForkingPickler.__dict__["dumps"]
         self.old_dump = reduction.dump

@@ -63,7 +63,13 @@ _source_cache: tuple[Any, Any, Any, frozenset[str]] = (None, None, None, _NOTHIN
 
 
 def _main_origin(main: ModuleType) -> tuple[str, str] | None:
-    """What `multiprocessing.spawn` would run again: a module or a path."""
+    """What `multiprocessing.spawn` would run again: a module or a path.
+
+    None in a child that has run it again itself: what is defined there has
+    the module name ``__mp_main__``, which the parent knows.
+    """
+    if main.__dict__.get("__name__") == "__mp_main__":
+        return None
     module_name = getattr(getattr(main, "__spec__", None), "name", None)
     if module_name is not None:
         if module_name == "__main__" or module_name.endswith(".__main__"):
@@ -315,7 +321,10 @@ class _Regions:
 
 
 class _ForkView:
-    """The functions and classes that ``__main__`` had when children forked."""
+    """The functions and classes that ``__main__`` had when children forked.
+
+    Never changes. It keeps them alive, so that their identity means something.
+    """
 
     def __init__(self, namespace: dict[str, Any], shared: dict[str, Any]) -> None:
         self.namespace = namespace

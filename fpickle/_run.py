@@ -239,8 +239,8 @@ def _report(error: BaseException) -> None:
     sys.last_type, sys.last_value, sys.last_traceback = kind, error, traceback
     if sys.version_info >= (3, 12):
         sys.last_exc = error
-    sys.audit("sys.excepthook", getattr(sys, "excepthook", None), kind, error, traceback)
     hook = getattr(sys, "excepthook", None)
+    sys.audit("sys.excepthook", hook, kind, error, traceback)
     if hook is None:
         sys.stderr.write("sys.excepthook is missing\n")
         sys.__excepthook__(kind, error, traceback)

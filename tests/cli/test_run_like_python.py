@@ -81,7 +81,8 @@ PROBES = {
     "excepthook": "import sys, traceback\ndef hook(kind, value, tb):\n"
     "    print('hook', kind, value, [f.name for f in traceback.extract_tb(tb)])\n"
     "sys.excepthook = hook\ndef f(): 1 / 0\nf()",
-    "excepthook raises": "import sys\ndef hook(kind, value, tb):\n    raise KeyError(1)\n"
+    "excepthook raises": "import sys\n"
+    "def hook(kind, value, tb):\n    raise KeyError(1)\n"
     "sys.excepthook = hook\n1 / 0",
     "excepthook exits": "import sys\nsys.excepthook = lambda *a: sys.exit(7)\n1 / 0",
     "excepthook missing": "import sys\ndel sys.excepthook\n1 / 0",
