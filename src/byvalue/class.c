@@ -193,7 +193,8 @@ complete_methods(fpk_encoder *e)
 static int
 begin_member(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
-    if (job->target == FPK_UNWRITTEN && fpk_emit_class_target(e, job, cls) < 0) {
+    if (job->target == FPK_UNWRITTEN &&
+        fpk_emit_class_target(e, job, cls) < 0) {
         return FPK_ERROR;
     }
     if (!job->by_setattr) {

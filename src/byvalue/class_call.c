@@ -244,7 +244,8 @@ fpk_init_class(PyObject *module, fpk_state *state)
     if (fpk_fetch(&state->operator_add, "operator", "add") < 0 ||
         fpk_fetch(&state->operator_contains, "operator", "contains") < 0 ||
         fpk_fetch(&state->operator_getitem, "operator", "getitem") < 0 ||
-        fpk_fetch(&state->operator_methodcaller, "operator", "methodcaller") < 0 ||
+        fpk_fetch(&state->operator_methodcaller, "operator",
+                  "methodcaller") < 0 ||
         fpk_fetch(&state->types_new_class, "types", "new_class") < 0 ||
         fpk_fetch(&state->SimpleNamespace, "types", "SimpleNamespace") < 0 ||
         fpk_fetch(&state->builtins_setattr, "builtins", "setattr") < 0 ||

@@ -10,7 +10,8 @@
               the first of them. */
 #include "byvalue/room.h"
 
-/* What a frame does, in this order; create and complete are also done alone. */
+/* What a frame does, in this order; create and complete are also done
+   alone. */
 enum {
     CREATE_CODE,
     CREATE_REST,

@@ -73,7 +73,8 @@ add_optional(fpk_state *state, PyObject *module, const char *name,
     }
     int status = 0;
     PyObject *type = is_instance ? (PyObject *)Py_TYPE(value) : value;
-    if (PyType_Check(type) && (!is_instance || type != (PyObject *)&PyType_Type)) {
+    if (PyType_Check(type) &&
+        (!is_instance || type != (PyObject *)&PyType_Type)) {
         status = add_type(state, type, handler);
     }
     Py_DECREF(value);
@@ -83,7 +84,8 @@ add_optional(fpk_state *state, PyObject *module, const char *name,
 static int
 add_late_types(fpk_state *state)
 {
-    PyObject *module = state->has_dataclasses ? NULL : get_loaded("dataclasses");
+    PyObject *module =
+        state->has_dataclasses ? NULL : get_loaded("dataclasses");
     if (module != NULL) {
         state->has_dataclasses = true;
         for (size_t i = 0; i < Py_ARRAY_LENGTH(sentinel_names); i++) {

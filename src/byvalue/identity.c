@@ -99,7 +99,7 @@ find_or_make_id(fpk_state *state, PyObject *cls)
     return id;
 }
 
-/* ---- class -> id --------------------------------------------------------------
+/* ---- class -> id ------------------------------------------------------------
 
    state->class_ids maps addresses to (weak reference, id): classes themselves
    need not be hashable. */
@@ -209,8 +209,8 @@ fpk_init_identity(PyObject *module, fpk_state *state)
     if (state->class_ids == NULL || state->dict_setdefault == NULL ||
         fpk_fetch(&state->copyreg_dict, "copyreg", "__dict__") < 0 ||
         fpk_fetch(&state->os_urandom, "os", "urandom") < 0 ||
-        fpk_fetch(&state->WeakValueDictionary, "weakref", "WeakValueDictionary") <
-            0) {
+        fpk_fetch(&state->WeakValueDictionary, "weakref",
+                  "WeakValueDictionary") < 0) {
         return -1;
     }
     if (!PyDict_CheckExact(state->copyreg_dict)) {

@@ -4,7 +4,8 @@
               created but not completed yet.
    Owns:      nothing beyond its frames.
    Invariant: exactly these three types; a subclass may do anything.
-   Called by: class.c; handled.c takes the parts of those outside of classes. */
+   Called by: class.c; handled.c takes the parts of those outside of
+              classes. */
 #include "byvalue/room.h"
 
 static PyObject *
