@@ -99,7 +99,7 @@ find_or_make_id(fpk_state *state, PyObject *cls)
     return id;
 }
 
-/* ---- class -> id ------------------------------------------------------------
+/* ---- class -> id -----------------------------------------------------------
 
    state->class_ids maps addresses to (weak reference, id): classes themselves
    need not be hashable. */
