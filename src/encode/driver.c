@@ -108,13 +108,22 @@ fpk_open_late(fpk_encoder *e)
         frame->late = true;
         e->late_open++;
     }
-    else if (e->policy == FPK_MEMO_MARKED &&
-             fpk_memo_find(&e->memo, frame->object) == NULL) {
+    fpk_memo_entry *entry = fpk_memo_find(&e->memo, frame->object);
+    if (entry == NULL) {
         if (!fpk_memo_set(&e->memo, frame->object, FPK_MEMO_OPEN)) {
             PyErr_NoMemory();
             return FPK_ERROR;
         }
         Py_INCREF(frame->object);
+    }
+    else if (entry->index >= FPK_MEMO_OPEN &&
+             entry->index++ == FPK_MEMO_OPEN + FPK_MOST_REENTRIES) {
+        entry->index--;
+        PyErr_Format(PyExc_RecursionError,
+                     "cannot pickle a %.200s object whose parts lead back to "
+                     "it before it can be built",
+                     Py_TYPE(frame->object)->tp_name);
+        return FPK_ERROR;
     }
     return FPK_DONE;
 }
@@ -131,7 +140,7 @@ fpk_close_late(fpk_encoder *e)
         return 0;
     }
     const fpk_memo_entry *entry = fpk_memo_find(&e->memo, frame->object);
-    return entry != NULL && entry->index != FPK_MEMO_OPEN;
+    return entry != NULL && entry->index < FPK_MEMO_OPEN;
 }
 
 /* ---- persistent ids ----------------------------------------------------- */

@@ -396,7 +396,10 @@ fpk_emit_get_if_saved(fpk_encoder *e, PyObject *obj)
     if (entry == NULL) {
         return 0;
     }
-    if (entry->index == FPK_MEMO_OPEN) {
+    if (FPK_UNLIKELY(entry->index >= FPK_MEMO_OPEN)) {
+        if (e->policy != FPK_MEMO_MARKED) {
+            return 0;
+        }
         e->restart = true;
         PyErr_SetString(PyExc_RuntimeError,
                         "a cycle needs the dump to start again");

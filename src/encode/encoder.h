@@ -72,14 +72,17 @@ enum fpk_memo_policy {
     FPK_MEMO_ALL,     /* Pickler objects: their memo is public */
     FPK_MEMO_CAREFUL, /* leave out the unshared, except below an open late
                          object */
-    FPK_MEMO_MARKED,  /* leave out the unshared; late objects are marked open
-                         in the memo, and meeting such a mark restarts the
-                         dump with FPK_MEMO_ALL (in-memory dumps only) */
+    FPK_MEMO_MARKED,  /* leave out the unshared; meeting a late object that
+                         is open restarts the dump with FPK_MEMO_ALL
+                         (in-memory dumps only) */
 };
 
-/* Index of an entry whose object is open and will be memoised when
-   complete. */
-#define FPK_MEMO_OPEN UINT64_MAX
+/* Entries with an index from here on are of late objects that are open:
+   FPK_MEMO_OPEN + how often the object was met again meanwhile.  Twice is what
+   a cycle through something memoised takes; more than the limit never ends,
+   because each reduction makes what leads back anew. */
+#define FPK_MOST_REENTRIES 50
+#define FPK_MEMO_OPEN (UINT64_MAX - FPK_MOST_REENTRIES - 1)
 
 #define FPK_INLINE_FRAMES 8
 #define FPK_INLINE_BYTES 512

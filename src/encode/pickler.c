@@ -331,7 +331,7 @@ memo_as_dict(const fpk_memo *memo)
     }
     for (size_t i = 0; i <= memo->mask; i++) {
         fpk_memo_entry entry = memo->table[i];
-        if (entry.key == NULL) {
+        if (entry.key == NULL || entry.index >= FPK_MEMO_OPEN) {
             continue;
         }
         PyObject *id = PyLong_FromVoidPtr((void *)(uintptr_t)entry.key);

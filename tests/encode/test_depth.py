@@ -1,5 +1,6 @@
 """Nesting of any depth: nothing recurses in C over the data."""
 
+import io
 import pickle
 import sys
 import threading
@@ -93,6 +94,22 @@ def test_a_reduction_without_end_is_a_recursion_error():
     with pytest.raises(RecursionError):
         pickler.dump(Endless())
     pickler.dump([1])
+
+
+@pytest.mark.parametrize("dump", [
+    _core.dumps, lambda obj: _core.dump(obj, io.BytesIO()),
+    lambda obj: _core.Pickler(io.BytesIO()).dump(obj)])
+def test_arguments_that_lead_back_for_ever_are_noticed_at_once(dump):
+    class Back:
+        made = 0
+
+        def __reduce__(self):
+            Back.made += 1
+            return tuple, ([self],)
+
+    with pytest.raises(RecursionError, match="lead back"):
+        dump(Back())
+    assert Back.made < 200
 
 
 @pytest.mark.parametrize("make", [
