@@ -103,6 +103,7 @@ struct fpk_byvalue_table;
     X(__spec__)                                                               \
     X(_abc_impl)                                                              \
     X(_compat_pickle)                                                         \
+    X(_initializing)                                                          \
     X(append)                                                                 \
     X(add)                                                                    \
     X(add_note)                                                               \

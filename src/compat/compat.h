@@ -250,6 +250,41 @@ fpk_list_extend_stealing(PyObject *list, PyObject **items, Py_ssize_t count)
     return 0;
 }
 
+/* An int from [size] bytes, little-endian, two's complement. */
+static inline PyObject *
+fpk_int_from_bytes(const uint8_t *bytes, size_t size)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyLong_FromNativeBytes(bytes, size,
+                                  Py_ASNATIVEBYTES_LITTLE_ENDIAN);
+#else
+    /* Hexadecimal is the one notation that older Pythons read in linear
+       time; a sign, two digits a byte, and the end of the string. */
+    char small[2 * 64 + 2];
+    char *text = size <= 64 ? small : (char *)PyMem_Malloc(2 * size + 2);
+    if (text == NULL) {
+        return PyErr_NoMemory();
+    }
+    bool negative = size > 0 && (bytes[size - 1] & 0x80) != 0;
+    unsigned carry = negative;
+    char *end = text + 1 + 2 * size;
+    text[0] = negative ? '-' : '+';
+    for (size_t i = 0; i < size; i++) {
+        unsigned byte = (negative ? bytes[i] ^ 0xffu : bytes[i]) + carry;
+        carry = byte >> 8;
+        end[-2 * (Py_ssize_t)i - 1] = "0123456789abcdef"[byte & 0xf];
+        end[-2 * (Py_ssize_t)i - 2] = "0123456789abcdef"[byte >> 4 & 0xf];
+    }
+    *end = '\0';
+    PyObject *result =
+        size == 0 ? PyLong_FromLong(0) : PyLong_FromString(text, NULL, 16);
+    if (text != small) {
+        PyMem_Free(text);
+    }
+    return result;
+#endif
+}
+
 #if defined(__GNUC__) || defined(__clang__)
 #define FPK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FPK_UNLIKELY(x) __builtin_expect(!!(x), 0)

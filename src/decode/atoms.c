@@ -8,6 +8,9 @@
 #include "base/bytes.h"
 #include "decode/decoder.h"
 
+#include <errno.h>
+#include <stdlib.h>
+
 /* A line as a C string: [size] counts its newline. */
 static char *
 copy_line(const char *line, Py_ssize_t size)
@@ -53,7 +56,13 @@ fpk_load_int(fpk_decoder *d)
     if (text == NULL) {
         return -1;
     }
-    PyObject *value = parse_int(d, text);
+    /* As the standard module: the notation of C, else that of Python. */
+    char *end;
+    errno = 0;
+    long number = strtol(text, &end, 0);
+    PyObject *value = errno == 0 && end != text && (*end == '\n' || !*end)
+                          ? PyLong_FromLong(number)
+                          : parse_int(d, text);
     PyMem_Free(text);
     return fpk_push(d, value);
 }
@@ -79,29 +88,6 @@ fpk_load_long(fpk_decoder *d)
     return fpk_push(d, value);
 }
 
-/* Two's complement, little-endian, of any size. */
-static PyObject *
-huge_int(fpk_decoder *d, uint32_t size)
-{
-    PyObject *result = NULL, *from_bytes = NULL, *args = NULL, *kwargs = NULL;
-    PyObject *bytes = fpk_read_bytes(d, size);
-    if (bytes == NULL) {
-        return NULL;
-    }
-    from_bytes =
-        PyObject_GetAttrString((PyObject *)&PyLong_Type, "from_bytes");
-    args = Py_BuildValue("(Os)", bytes, "little");
-    kwargs = Py_BuildValue("{s:O}", "signed", Py_True);
-    if (from_bytes != NULL && args != NULL && kwargs != NULL) {
-        result = PyObject_Call(from_bytes, args, kwargs);
-    }
-    Py_DECREF(bytes);
-    Py_XDECREF(from_bytes);
-    Py_XDECREF(args);
-    Py_XDECREF(kwargs);
-    return result;
-}
-
 int
 fpk_load_counted_long(fpk_decoder *d, uint32_t size)
 {
@@ -109,20 +95,21 @@ fpk_load_counted_long(fpk_decoder *d, uint32_t size)
         return fpk_decode_error(d, d->state->UnpicklingError,
                                 "LONG pickle has negative byte count");
     }
-    if (size > 8) {
-        return fpk_push(d, huge_int(d, size));
-    }
     if (fpk_need(d, size) < 0) {
         return -1;
     }
+    const uint8_t *bytes = d->p;
+    d->p += size;
+    if (size > 8) {
+        return fpk_push(d, fpk_int_from_bytes(bytes, size));
+    }
     uint64_t value = 0;
     for (uint32_t i = 0; i < size; i++) {
-        value |= (uint64_t)d->p[i] << (8 * i);
+        value |= (uint64_t)bytes[i] << (8 * i);
     }
-    if (size > 0 && size < 8 && (d->p[size - 1] & 0x80) != 0) {
+    if (size > 0 && size < 8 && (bytes[size - 1] & 0x80) != 0) {
         value |= UINT64_MAX << (8 * size);
     }
-    d->p += size;
     return fpk_push(d, PyLong_FromLongLong((int64_t)value));
 }
 

@@ -96,8 +96,8 @@ bases_lack_setstate(fpk_decoder *d, PyTypeObject *type)
 }
 
 /* Whether look-ups of __setstate__ on instances of [type] can only end in
-   their __dict__.  The answer is kept for the type's version tag: any change to
-   the class or its bases gives it a new one. */
+   their __dict__.  The answer is kept for the type's version tag: any change
+   to the class or its bases gives it a new one. */
 static int
 type_lacks_setstate(fpk_decoder *d, PyTypeObject *type)
 {

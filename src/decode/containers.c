@@ -61,10 +61,13 @@ fpk_load_list(fpk_decoder *d)
 
 /* The items from [items] to the top stay on the stack. */
 static int
-set_pairs(PyObject *dict, PyObject **items, Py_ssize_t count)
+set_pairs(fpk_decoder *d, PyObject *dict, PyObject **items, Py_ssize_t count)
 {
     bool exact = PyDict_CheckExact(dict);
     for (Py_ssize_t i = 0; i + 1 < count; i += 2) {
+        if (fpk_check_key(d, items[i]) < 0) {
+            return -1;
+        }
         int status = exact ? PyDict_SetItem(dict, items[i], items[i + 1])
                            : PyObject_SetItem(dict, items[i], items[i + 1]);
         if (status < 0) {
@@ -86,7 +89,7 @@ fpk_load_dict(fpk_decoder *d)
                                 "odd number of items for DICT");
     }
     PyObject *dict = PyDict_New();
-    if (dict == NULL || set_pairs(dict, items, d->sp - items) < 0) {
+    if (dict == NULL || set_pairs(d, dict, items, d->sp - items) < 0) {
         Py_XDECREF(dict);
         return -1;
     }
@@ -100,6 +103,11 @@ fpk_load_frozenset(fpk_decoder *d)
     PyObject **items;
     if (fpk_pop_mark(d, &items) < 0) {
         return -1;
+    }
+    for (PyObject **item = items; item < d->sp; item++) {
+        if (fpk_check_key(d, *item) < 0) {
+            return -1;
+        }
     }
     PyObject *tuple = pop_tuple(d, items);
     if (tuple == NULL) {
@@ -209,7 +217,7 @@ set_items(fpk_decoder *d, PyObject **items)
         return fpk_decode_error(d, d->state->UnpicklingError,
                                 "odd number of items for SETITEMS");
     }
-    if (set_pairs(items[-1], items, count) < 0) {
+    if (set_pairs(d, items[-1], items, count) < 0) {
         return -1;
     }
     fpk_drop_items(d, items);
@@ -246,6 +254,9 @@ fpk_load_additems(fpk_decoder *d)
     Py_ssize_t count = d->sp - items;
     PyObject *add = NULL;
     int status = 0;
+    if (count == 0) {
+        return 0; /* whatever it is */
+    }
     if (!PySet_CheckExact(target)) {
         add = PyObject_GetAttr(target, d->state->str.add);
         if (add == NULL) {
@@ -253,7 +264,10 @@ fpk_load_additems(fpk_decoder *d)
         }
     }
     for (Py_ssize_t i = 0; status == 0 && i < count; i++) {
-        if (add == NULL) {
+        if (fpk_check_key(d, items[i]) < 0) {
+            status = -1;
+        }
+        else if (add == NULL) {
             status = PySet_Add(target, items[i]);
         }
         else {

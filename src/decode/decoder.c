@@ -26,9 +26,6 @@ fpk_decoder_init(fpk_decoder *d, fpk_state *state)
     d->mark_capacity = FPK_INLINE_MARKS;
     d->memo = d->inline_memo;
     d->memo_size = FPK_INLINE_MEMO;
-    d->fix_imports = true;
-    d->encoding = "ASCII";
-    d->errors = "strict";
 }
 
 void
@@ -88,6 +85,9 @@ fpk_decoder_set_options(fpk_decoder *d, PyObject *fix_imports,
                         PyObject *encoding, PyObject *errors,
                         PyObject *buffers)
 {
+    d->fix_imports = true;
+    d->encoding = "ASCII";
+    d->errors = "strict";
     if (fix_imports != NULL) {
         int truth = PyObject_IsTrue(fix_imports);
         if (truth < 0) {

@@ -30,7 +30,8 @@ typedef struct {
     uint64_t op_offset;   /* its offset in the stream */
     uint8_t op;           /* the opcode; 0 before the first */
     PyObject *window;     /* owned: what the window lies in; file input */
-    bool peeked;          /* the window was peeked at: the file has not moved */
+    bool peeked;          /* the window was only peeked at: the file has not
+                             moved */
 
     /* Of the file; owned, NULL for input in memory. */
     PyObject *read;
@@ -60,7 +61,7 @@ typedef struct {
     const char *errors;        /* UTF-8 of errors_object */
     PyObject *encoding_object; /* owned or NULL */
     PyObject *errors_object;   /* owned or NULL */
-    PyObject *buffers;         /* owned or NULL: iterator of out-of-band data */
+    PyObject *buffers;         /* owned or NULL: out-of-band data, iterator */
     PyObject *find_class;      /* owned: bound method when overridden */
     PyObject *persistent_load; /* owned: bound method when overridden */
 
@@ -74,7 +75,7 @@ typedef struct {
 void fpk_decoder_init(fpk_decoder *d, fpk_state *state);
 void fpk_decoder_fini(fpk_decoder *d);
 
-/* As the keyword arguments of load; NULL where not given. */
+/* As the keyword arguments of load; NULL where not given, for the default. */
 int fpk_decoder_set_options(fpk_decoder *d, PyObject *fix_imports,
                             PyObject *encoding, PyObject *errors,
                             PyObject *buffers);
@@ -202,6 +203,17 @@ int fpk_load_setitem(fpk_decoder *d);
 int fpk_load_setitems(fpk_decoder *d);
 int fpk_load_additems(fpk_decoder *d);
 
+/* keys.c */
+
+/* 0 if [key], a tuple, can be hashed safely; else -1 with UnpicklingError. */
+int fpk_check_tuple_key(fpk_decoder *d, PyObject *key);
+
+static FPK_ALWAYS_INLINE int
+fpk_check_key(fpk_decoder *d, PyObject *key)
+{
+    return FPK_UNLIKELY(PyTuple_Check(key)) ? fpk_check_tuple_key(d, key) : 0;
+}
+
 /* memo.c */
 int fpk_load_get(fpk_decoder *d);
 int fpk_load_put(fpk_decoder *d);
@@ -238,8 +250,8 @@ int fpk_load_readonly_buffer(fpk_decoder *d);
 
 /* ---- loop.c ------------------------------------------------------------- */
 
-/* Executes one pickle up to STOP: a new reference, or NULL.  The stack is empty
-   afterwards. */
+/* Executes one pickle up to STOP: a new reference, or NULL.  The stack is
+   empty afterwards. */
 PyObject *fpk_decoder_load(fpk_decoder *d);
 
 /* ---- unpickler.c -------------------------------------------------------- */

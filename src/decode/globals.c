@@ -98,6 +98,43 @@ map_from_python2(fpk_decoder *d, PyObject **module, PyObject **name)
     return 0;
 }
 
+/* Whether an import of [module] is under way, perhaps by another thread. */
+static int
+is_being_imported(fpk_decoder *d, PyObject *module)
+{
+    PyObject *spec, *flag = NULL;
+    int found =
+        PyObject_GetOptionalAttr(module, d->state->str.__spec__, &spec);
+    if (found <= 0) {
+        return found;
+    }
+    found = PyObject_GetOptionalAttr(spec, d->state->str._initializing, &flag);
+    Py_DECREF(spec);
+    if (found <= 0) {
+        return found;
+    }
+    int truth = PyObject_IsTrue(flag);
+    Py_DECREF(flag);
+    return truth;
+}
+
+/* As an import statement, which is asked only if the module is not there or
+   not ready: that waits for the import of another thread. */
+static PyObject *
+import_module(fpk_decoder *d, PyObject *name)
+{
+    PyObject *module = PyImport_GetModule(name);
+    if (module == NULL) {
+        return PyErr_Occurred() ? NULL : PyImport_Import(name);
+    }
+    int wait = module == Py_None ? 1 : is_being_imported(d, module);
+    if (wait != 0) {
+        Py_DECREF(module);
+        return wait < 0 ? NULL : PyImport_Import(name);
+    }
+    return module;
+}
+
 PyObject *
 fpk_find_class_directly(fpk_decoder *d, PyObject *module_name, PyObject *name)
 {
@@ -111,10 +148,7 @@ fpk_find_class_directly(fpk_decoder *d, PyObject *module_name, PyObject *name)
         map_from_python2(d, &module_name, &name) < 0) {
         goto done;
     }
-    module = PyImport_GetModule(module_name);
-    if (module == NULL && !PyErr_Occurred()) {
-        module = PyImport_Import(module_name);
-    }
+    module = import_module(d, module_name);
     if (module != NULL) {
         result = get_name(d, module, name);
     }

@@ -35,12 +35,12 @@ read_index(fpk_decoder *d, uint64_t *index, const char *opcode)
             return -1;
         }
         PyErr_Clear();
-        return fpk_decode_error(d, d->state->MalformedError, "%s index out of range",
-                                opcode);
+        return fpk_decode_error(d, d->state->MalformedError,
+                                "%s index out of range", opcode);
     }
     if (value < 0) {
-        return fpk_decode_error(d, d->state->MalformedError, "negative %s argument",
-                                opcode);
+        return fpk_decode_error(d, d->state->MalformedError,
+                                "negative %s argument", opcode);
     }
     *index = (uint64_t)value;
     return 0;

@@ -12,8 +12,10 @@
 #define PREFETCH_SIZE (128 * 1024)
 
 /* Lengths that the stream claims are allocated in steps that start here and
-   double: a lie costs no more than the truth that came with it. */
+   double: a lie costs no more than the truth that came with it.  A step is
+   never longer than the second: it exists twice for a moment. */
 #define FIRST_CHUNK_SIZE ((size_t)1024 * 1024)
+#define LONGEST_CHUNK_SIZE ((size_t)32 * 1024 * 1024)
 
 static PyObject *read_file(fpk_decoder *d, size_t size);
 
@@ -235,7 +237,9 @@ read_file(fpk_decoder *d, size_t size)
             break;
         }
         done += got;
-        chunk *= 2;
+        if (chunk < LONGEST_CHUNK_SIZE) {
+            chunk *= 2;
+        }
     }
     return all;
 }

@@ -251,7 +251,8 @@ bind_hook(fpk_unpickler *self, PyObject *name, PyCFunction own,
         return -1;
     }
     if (hook != NULL && PyCFunction_Check(hook) &&
-        PyCFunction_GET_FUNCTION(hook) == own) {
+        PyCFunction_GET_FUNCTION(hook) == own &&
+        PyCFunction_GET_SELF(hook) == (PyObject *)self) {
         Py_CLEAR(hook);
     }
     Py_XSETREF(*slot, hook);
