@@ -93,7 +93,6 @@ struct fpk_byvalue_table;
     X(__new__)                                                                \
     X(__newobj__)                                                             \
     X(__newobj_ex__)                                                          \
-    X(__orig_bases__)                                                         \
     X(__package__)                                                            \
     X(__qualname__)                                                           \
     X(__reduce__)                                                             \

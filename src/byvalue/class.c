@@ -15,8 +15,8 @@ enum {
     PRELUDE_METACLASS,
     PRELUDE_METACLASS_DONE,
     PRELUDE_BASES,
-    PRELUDE_ORIGINAL,
-    PRELUDE_ORIGINAL_DONE,
+    PRELUDE_EARLY,
+    PRELUDE_EARLY_DONE,
     OPEN_CALL,
     WRITE_MEMBERS,
     WRITE_MEMBER_DONE,
@@ -70,7 +70,6 @@ add_job(fpk_encoder *e)
     job->creator_index = FPK_UNWRITTEN;
     job->metaclass = FPK_UNWRITTEN;
     job->bases = FPK_UNWRITTEN;
-    job->original_bases = FPK_UNWRITTEN;
     job->target = FPK_UNWRITTEN;
     return job;
 }
@@ -94,7 +93,7 @@ write_bases(fpk_encoder *e)
     Py_ssize_t size = PyTuple_GET_SIZE(bases);
     if (size == 1 &&
         PyTuple_GET_ITEM(bases, 0) == (PyObject *)&PyBaseObject_Type) {
-        frame->step = PRELUDE_ORIGINAL;
+        frame->step = PRELUDE_EARLY;
         return FPK_DONE;
     }
     if (frame->position == 0 && fpk_begin_tuple(e, size) < 0) {
@@ -107,7 +106,8 @@ write_bases(fpk_encoder *e)
             return result;
         }
     }
-    frame->step = PRELUDE_ORIGINAL;
+    frame->step = PRELUDE_EARLY;
+    frame->position = 0;
     if (fpk_end_tuple(e, size) < 0) {
         return FPK_ERROR;
     }
@@ -147,7 +147,7 @@ write_members(fpk_encoder *e)
     PyObject *cls = frame->object;
     PyObject *key, *value;
     while (PyDict_Next(job->members, &frame->position, &key, &value)) {
-        enum fpk_member kind = fpk_classify_member(e, cls, key, value);
+        int kind = fpk_classify_member(e, cls, key, value);
         if (kind == FPK_MEMBER_ERROR) {
             return FPK_ERROR;
         }
@@ -163,8 +163,9 @@ write_members(fpk_encoder *e)
                        ? FPK_ERROR
                        : fpk_create_callable(e, value);
         }
-        return kind == FPK_MEMBER_DATA ? fpk_save(e, value)
-                                       : fpk_emit_get(e, job->original_bases);
+        return kind == FPK_MEMBER_DATA
+                   ? fpk_save(e, value)
+                   : fpk_emit_get(e, job->early[kind - FPK_MEMBER_EARLY]);
     }
     frame->step = COMPLETE_METHODS;
     frame->position = 0;
@@ -246,7 +247,7 @@ set_members(fpk_encoder *e)
     PyObject *cls = frame->object;
     PyObject *key, *value;
     while (PyDict_Next(job->members, &frame->position, &key, &value)) {
-        enum fpk_member kind = fpk_classify_member(e, cls, key, value);
+        int kind = fpk_classify_member(e, cls, key, value);
         if (kind == FPK_MEMBER_ERROR) {
             return FPK_ERROR;
         }
@@ -298,6 +299,30 @@ end_virtual(fpk_encoder *e)
 
 /* ---- the frame ---------------------------------------------------------- */
 
+/* The next member that is to be put aside; frame->position counts them. */
+static int
+write_early_member(fpk_encoder *e)
+{
+    fpk_frame *frame = fpk_top_frame(e);
+    PyObject *members = current_job(e)->members;
+    for (; frame->position < FPK_EARLY_COUNT; frame->position++) {
+        PyObject *name =
+            PyUnicode_FromString(fpk_early_names[frame->position]);
+        PyObject *value =
+            name == NULL ? NULL : PyDict_GetItemWithError(members, name);
+        Py_XDECREF(name);
+        if (value != NULL) {
+            frame->step = PRELUDE_EARLY_DONE;
+            return fpk_save(e, value);
+        }
+        if (PyErr_Occurred()) {
+            return FPK_ERROR;
+        }
+    }
+    frame->step = OPEN_CALL;
+    return FPK_DONE;
+}
+
 static int
 advance_prelude(fpk_encoder *e)
 {
@@ -323,19 +348,11 @@ advance_prelude(fpk_encoder *e)
         return fpk_put_aside(e, &job->metaclass);
     case PRELUDE_BASES:
         return write_bases(e);
-    case PRELUDE_ORIGINAL: {
-        PyObject *original = PyDict_GetItemWithError(
-            job->members, e->state->str.__orig_bases__);
-        if (original == NULL) {
-            frame->step = OPEN_CALL;
-            return PyErr_Occurred() ? FPK_ERROR : FPK_DONE;
-        }
-        frame->step = PRELUDE_ORIGINAL_DONE;
-        return fpk_save(e, original);
-    }
+    case PRELUDE_EARLY:
+        return write_early_member(e);
     default:
-        frame->step = OPEN_CALL;
-        return fpk_put_aside(e, &job->original_bases);
+        frame->step = PRELUDE_EARLY;
+        return fpk_put_aside(e, &job->early[frame->position++]);
     }
 }
 

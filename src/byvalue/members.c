@@ -9,6 +9,12 @@
    Called by: class.c. */
 #include "byvalue/room.h"
 
+const char *const fpk_early_names[FPK_EARLY_COUNT] = {
+    "__annotations__",
+    "__orig_bases__",
+    "__type_params__",
+};
+
 static bool
 is_name(PyObject *key, const char *name)
 {
@@ -99,7 +105,7 @@ classify_slots(fpk_encoder *e, PyObject *cls, PyObject *value)
     return FPK_MEMBER_ERROR;
 }
 
-enum fpk_member
+int
 fpk_classify_member(fpk_encoder *e, PyObject *cls, PyObject *key,
                     PyObject *value)
 {
@@ -123,8 +129,10 @@ fpk_classify_member(fpk_encoder *e, PyObject *cls, PyObject *key,
              PyFrozenSet_CheckExact(value) && PySet_GET_SIZE(value) == 0)) {
             return FPK_MEMBER_SKIP;
         }
-        if (is_name(key, "__orig_bases__")) {
-            return FPK_MEMBER_ORIGINAL_BASES;
+        for (int i = 0; i < FPK_EARLY_COUNT; i++) {
+            if (is_name(key, fpk_early_names[i])) {
+                return FPK_MEMBER_EARLY + i;
+            }
         }
         if (is_name(key, "__slots__")) {
             return classify_slots(e, cls, value);

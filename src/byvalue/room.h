@@ -26,6 +26,15 @@ typedef struct {
 
 #define FPK_NAME_WRITTEN 0
 
+/* Members that whatever makes the class may look at, so that they are in the
+   dict that it is made with, though they are no plain data. */
+enum {
+    FPK_EARLY_ANNOTATIONS,
+    FPK_EARLY_ORIGINAL_BASES,
+    FPK_EARLY_TYPE_PARAMS,
+    FPK_EARLY_COUNT,
+};
+
 /* One class that is being written.  They end in the reverse order of their
    begin. */
 typedef struct {
@@ -36,7 +45,7 @@ typedef struct {
     uint64_t creator_index; /* memo indices, or FPK_UNWRITTEN */
     uint64_t metaclass;
     uint64_t bases;
-    uint64_t original_bases;
+    uint64_t early[FPK_EARLY_COUNT]; /* members that are written before */
     uint64_t id;
     uint64_t present; /* is the class at the receiver already? */
     uint64_t target;  /* what attributes are set on */
@@ -219,12 +228,16 @@ enum fpk_member {
     FPK_MEMBER_SKIP,   /* made anew with the class */
     FPK_MEMBER_DATA,   /* nothing that leads anywhere: created with */
     FPK_MEMBER_METHOD, /* created with, its functions completed later */
-    FPK_MEMBER_ORIGINAL_BASES, /* created with, written before */
     FPK_MEMBER_LATE,   /* set on the class when it exists */
+    FPK_MEMBER_EARLY,  /* created with, written before; plus which */
 };
 
-enum fpk_member fpk_classify_member(fpk_encoder *e, PyObject *cls,
-                                    PyObject *key, PyObject *value);
+/* The names of the early members. */
+extern const char *const fpk_early_names[FPK_EARLY_COUNT];
+
+/* An enum fpk_member. */
+int fpk_classify_member(fpk_encoder *e, PyObject *cls, PyObject *key,
+                        PyObject *value);
 
 /* True for atoms and tuples of names or numbers. */
 bool fpk_is_plain_data(PyObject *value);

@@ -3,8 +3,8 @@
    Does:      gives the instructions that byvalue/names.c looks for, and how
               their arguments index co_names.
    Owns:      nothing.
-   Rule:      opcode.h defines a macro for each instruction under its bare name:
-              include this header in as few files as possible.
+   Rule:      opcode.h defines a macro for each instruction under its bare
+              name: include this header in as few files as possible.
    Used by:   byvalue/names.c. */
 #ifndef FPK_COMPAT_BYTECODE_H
 #define FPK_COMPAT_BYTECODE_H

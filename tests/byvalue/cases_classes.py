@@ -166,6 +166,20 @@ case(
 case("from the instance", ROOT, "o.parent is type(o).root and type(o).me is type(o)")
 
 
+class Linked:
+    next: "Linked"
+    others: list
+
+
+Linked.__annotations__["next"] = Linked
+case(
+    "annotations that name the class",
+    [Linked(), Linked],
+    "o[1].__annotations__ == {'next': o[1], 'others': list}",
+    ALL_PROTOCOLS,
+)
+
+
 class Registered:
     registry = []
 

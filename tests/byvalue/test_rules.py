@@ -1,13 +1,16 @@
 """By reference or by value, and who decides."""
 
 import collections
+import enum
 import functools
+import gc
 import io
 import json
 import pickle
 import subprocess
 import sys
 import types
+import typing
 
 import pytest
 
@@ -375,6 +378,51 @@ def test_dynamic_modules_are_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "dynamic_module", module)
     with pytest.raises(pickle.PicklingError, match="dynamic_module"):
         fpickle.dumps(module)
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+class Movie(typing.TypedDict):
+    name: str
+
+
+@pytest.mark.parametrize("cls", [Color, Movie])
+def test_classes_that_cannot_be_made_again_are_refused(cls):
+    """Rather than sent so that they arrive as something else."""
+    assert pickle.loads(fpickle.dumps(cls)) is cls  # by name
+    fpickle.register_by_value(__name__)
+    try:
+        with pytest.raises(pickle.PicklingError, match="cannot travel by value"):
+            fpickle.dumps(cls)
+    finally:
+        fpickle.unregister_by_value(__name__)
+
+
+def test_an_importable_base_sees_the_whole_class(package):
+    """Its __init_subclass__ runs once at the receiver, as it did here."""
+    vars(package)["seen"] = []
+    exec(
+        "class Base:\n"
+        "    def __init_subclass__(cls):\n"
+        "        seen.append((cls, cls.__annotations__, cls.f.__name__, cls.x))\n",
+        vars(package),
+    )
+
+    class Sub(package.Base):
+        x: int = 5
+
+        def f(self):
+            return self.x
+
+    stream = fpickle.dumps(Sub)
+    del Sub
+    package.seen.clear()
+    gc.collect()
+    first, second = pickle.loads(stream), pickle.loads(stream)
+    assert first is second and first().f() == 5
+    assert package.seen == [(first, {"x": int}, "f", 5)]
 
 
 def test_errors_name_the_place():
