@@ -43,7 +43,7 @@ def run(command, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=60,
         **options,
     )
 
