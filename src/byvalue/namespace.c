@@ -3,9 +3,9 @@
    Does:      gives each dict of globals of the sender one dict at the
               receiver, and adds to it the names that functions use.
    Owns:      nothing; what was written is kept in the context.
-   Invariant: __name__ is there before the first function is made with the
-              dict; a name is added at most once in a memo's life; builtins are
-              never copied.
+   Invariant: __builtins__ and __name__ are there before the first function is
+              made with the dict; a name is added at most once in a memo's
+              life; builtins are never copied.
    Called by: function.c. */
 #include "byvalue/room.h"
 
@@ -118,6 +118,18 @@ emit_module_dict(fpk_encoder *e, PyObject *name)
     return status;
 }
 
+/* __builtins__: functions do without it, but the import that some functions of
+   C do (time.strptime, for one) looks for it in the caller's globals. */
+static int
+emit_builtins_item(fpk_encoder *e)
+{
+    if (fpk_emit_str(e, "__builtins__") < 0 ||
+        emit_module_dict(e, e->state->str.builtins) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_SETITEM);
+}
+
 int
 fpk_save_namespace(fpk_encoder *e, PyObject *function)
 {
@@ -153,7 +165,8 @@ fpk_save_namespace(fpk_encoder *e, PyObject *function)
         return fpk_remember_anonymous(e, &space->index);
     }
     if (fpk_emit_empty_dict(e) < 0 ||
-        fpk_remember_anonymous(e, &space->index) < 0) {
+        fpk_remember_anonymous(e, &space->index) < 0 ||
+        emit_builtins_item(e) < 0) {
         return FPK_ERROR;
     }
     if (name == NULL) {

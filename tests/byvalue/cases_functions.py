@@ -5,6 +5,7 @@ import collections
 import functools
 import math
 import os.path
+import time
 import xml.etree.ElementTree
 
 from byvalue_sender import ALL_PROTOCOLS, case, send
@@ -31,6 +32,12 @@ case(
     "exactly the globals used",
     add_offset,
     "set(o.__globals__) - {'__builtins__'} == {'__name__', 'OFFSET'}",
+)
+case(
+    "a function of C that imports by the globals of its caller",
+    lambda text: time.strptime(text, "%Y").tm_year,
+    "o('2020') == 2020 and 'len' in o.__globals__['__builtins__']",
+    ALL_PROTOCOLS,
 )
 
 
