@@ -1,0 +1,128 @@
+"""How the benchmarks print: one table, for a terminal or in Markdown."""
+
+import platform
+import statistics
+
+PEERS = ("pickle", "marshal", "cloudpickle", "dill")
+WIDTH = 180  # columns that the table may need
+
+
+def microseconds(seconds):
+    value = seconds * 1e6
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def cells(row):
+    """The texts of one row."""
+    texts = [row["name"]]
+    for operation in ("dumps", "loads"):
+        texts.append(microseconds(row[operation]))
+        for peer in PEERS:
+            ratio = row["ratios"][operation].get(peer)
+            if ratio is None:
+                texts.append("")
+            elif peer == nearest_peer(row):
+                texts.append(ratio.with_spread())
+            else:
+                texts.append(str(ratio))
+    texts.append(f"{row['sizes']['fpickle']:,}")
+    size = size_ratio(row)
+    texts.append("" if size is None else f"{size:.2f}")
+    return texts
+
+
+def nearest_peer(row):
+    """The one whose spread and size are shown."""
+    return "pickle" if "pickle" in row["sizes"] else "cloudpickle"
+
+
+def size_ratio(row):
+    other = row["sizes"].get(nearest_peer(row))
+    return None if other is None else row["sizes"]["fpickle"] / other
+
+
+def mean_cells(rows):
+    """The geometric means over [rows], as the texts of one row."""
+    texts = [f"geometric mean of {len(rows)}"]
+    for operation in ("dumps", "loads"):
+        texts.append("")
+        for peer in PEERS:
+            ratios = [
+                row["ratios"][operation][peer].median
+                for row in rows
+                if peer in row["ratios"][operation]
+            ]
+            # A mean over other rows could not be compared.
+            whole = len(ratios) == len(rows)
+            mean = statistics.geometric_mean(ratios) if whole else None
+            texts.append(f"{mean:.2f}" if whole else "")
+    sizes = [size_ratio(row) for row in rows]
+    texts.append("")
+    texts.append(
+        "" if None in sizes else f"{statistics.geometric_mean(sizes):.2f}"
+    )
+    return texts
+
+
+def headings():
+    heads = [""]
+    for operation in ("dumps", "loads"):
+        heads.append(f"{operation} µs")
+        heads += [f"× {peer}" for peer in PEERS]
+    return heads + ["bytes", "size"]
+
+
+def caption(versions):
+    others = ", ".join(f"{name} {text}" for name, text in versions.items())
+    return (
+        f"CPython {platform.python_version()} on {platform.system()} "
+        f"{platform.machine()}; {others}. Times are fpickle's; × says how many "
+        "times as long the other takes (above 1, fpickle is faster), ± half the "
+        "distance between the quartiles; size is ours divided by pickle's, for "
+        "functions by cloudpickle's. All at protocol 5."
+    )
+
+
+def groups_of(rows):
+    """The texts of the table, group by group."""
+    for group in dict.fromkeys(row["group"] for row in rows):
+        members = [row for row in rows if row["group"] == group]
+        lines = [cells(row) for row in members]
+        yield group, lines, mean_cells(members)
+
+
+def print_terminal(rows, versions):
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=max(Console().width, WIDTH))
+    table = Table(
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+        caption=caption(versions),
+        caption_justify="left",
+    )
+    for i, heading in enumerate(headings()):
+        table.add_column(
+            heading, justify="right" if i else "left", no_wrap=True
+        )
+    for _, lines, means in groups_of(rows):
+        for line in lines:
+            table.add_row(*line)
+        table.add_section()
+        table.add_row(*means, style="bold")
+        table.add_section()
+    console.print(table)
+
+
+def print_markdown(rows, versions):
+    heads = headings()
+    print("| " + " | ".join(heads) + " |")
+    print("|---" + "|---:" * (len(heads) - 1) + "|")
+    for _, lines, means in groups_of(rows):
+        for line in lines:
+            print("| " + " | ".join(line) + " |")
+        print("| " + " | ".join(f"**{t}**" if t else "" for t in means) + " |")
+    print()
+    print(caption(versions))
