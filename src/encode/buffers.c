@@ -32,7 +32,8 @@ fpk_save_bytearray(fpk_encoder *e, PyObject *obj, bool shared)
             }
             value = Py_BuildValue("(O(N))", &PyByteArray_Type, bytes);
         }
-        return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, shared);
+        return value == NULL ? FPK_ERROR
+                             : fpk_save_reduced(e, obj, value, shared);
     }
     if (emit_bytearray(e, PyByteArray_AS_STRING(obj),
                        PyByteArray_GET_SIZE(obj), obj) < 0) {

@@ -1,8 +1,8 @@
 /* driver.c -- which writer an object goes to, and the stack of open frames.
 
    Does:      dispatches on the exact type, in the order of the standard
-              pickler: persistent id, atoms, memo, containers, reducer_override,
-              classes and functions, everything else.
+              pickler: persistent id, atoms, memo, containers,
+              reducer_override, classes and functions, everything else.
    Owns:      the frames on the stack.
    Invariant: an object whose part is being written has its frame below the
               part's; fpk_save never calls itself, however deep the data.

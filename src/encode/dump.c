@@ -151,19 +151,19 @@ PyDoc_STRVAR(
     "travel by value, in a stream that a stock pickle.loads reads.\n\n"
     "Args:\n"
     "  obj: any object.\n"
-    "  protocol: 0 to 5; None is the default of the running Python, a negative\n"
-    "    number the highest.\n"
+    "  protocol: 0 to 5; None is the default of the running Python, a\n"
+    "    negative number the highest.\n"
     "  fix_imports: below protocol 3, write the module names of Python 2.\n"
     "  buffer_callback: called with each PickleBuffer; a false answer leaves\n"
     "    the buffer out of the stream (PEP 574, protocol 5).\n"
     "  by_value: False writes functions and classes by name only, as the\n"
     "    standard module does.\n"
-    "  main_names: a set of top-level names of __main__ that the receiver can\n"
-    "    import; these go by name.\n"
+    "  main_names: a set of top-level names of __main__ that the receiver\n"
+    "    can import; these go by name.\n"
     "  dispatch_table: a mapping from types to reducers, used instead of the\n"
     "    one of copyreg, as a Pickler's attribute of this name is.\n\n"
-    "Raises PicklingError, or what the object's own methods raise, with a note\n"
-    "that gives the path to the culprit.\n"
+    "Raises PicklingError, or what the object's own methods raise, with a\n"
+    "note that gives the path to the culprit.\n"
     "Thread-safe; the object must not be changed meanwhile.\n\n"
     ">>> import pickle, fpickle\n"
     ">>> pickle.loads(fpickle.dumps(lambda x: x + 1))(1)\n"
@@ -201,8 +201,8 @@ PyDoc_STRVAR(
     "     dispatch_table=None)\n"
     "--\n\n"
     "Write the pickle of obj to the open file object file.\n\n"
-    "As pickle.dump; see dumps for the arguments.  The file's write method is\n"
-    "called with chunks of about 64 KiB and with large bytes objects as they\n"
+    "As pickle.dump; see dumps for the arguments.  The file's write method\n"
+    "is called with chunks of about 64 KiB and with large bytes objects as they\n"
     "are.  If the dump fails, chunks may already have been written.\n\n"
     ">>> import fpickle, io\n"
     ">>> file = io.BytesIO()\n"
@@ -243,10 +243,10 @@ done:
 }
 
 static PyMethodDef methods[] = {
-    {"dump", (PyCFunction)(void (*)(void))core_dump, METH_FASTCALL | METH_KEYWORDS,
-     dump_doc},
-    {"dumps", (PyCFunction)(void (*)(void))core_dumps, METH_FASTCALL | METH_KEYWORDS,
-     dumps_doc},
+    {"dump", (PyCFunction)(void (*)(void))core_dump,
+     METH_FASTCALL | METH_KEYWORDS, dump_doc},
+    {"dumps", (PyCFunction)(void (*)(void))core_dumps,
+     METH_FASTCALL | METH_KEYWORDS, dumps_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -89,8 +89,9 @@ open_frame(fpk_encoder *e)
 {
     if (e->protocol < 4) {
         e->frame_start = FPK_NO_FRAME;
-        e->frame_limit =
-            e->write == NULL ? SIZE_MAX : e->out.length + FPK_FRAME_SIZE_TARGET;
+        e->frame_limit = e->write == NULL
+                             ? SIZE_MAX
+                             : e->out.length + FPK_FRAME_SIZE_TARGET;
         return 0;
     }
     if (!fpk_reserve(e, FPK_FRAME_HEADER_SIZE)) {

@@ -172,7 +172,8 @@ save_ext(fpk_encoder *e, PyObject *module_name, PyObject *name)
         return -1;
     }
     PyObject *code_object;
-    int found = PyDict_GetItemRef(state->extension_registry, key, &code_object);
+    int found =
+        PyDict_GetItemRef(state->extension_registry, key, &code_object);
     Py_DECREF(key);
     if (found <= 0) {
         return found;

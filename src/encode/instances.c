@@ -1,8 +1,8 @@
 /* instances.c -- plain instances, without a call of __reduce_ex__.
 
    Does:      writes objects whose class leaves pickling to object: class,
-              NEWOBJ, state of __dict__ and __slots__, BUILD.  What it writes is
-              what object.__reduce_ex__ would describe.
+              NEWOBJ, state of __dict__ and __slots__, BUILD.  What it writes
+              is what object.__reduce_ex__ would describe.
    Owns:      the table of plans in the module state: type -> version and kind.
    Invariant: a plan is made only after object.__reduce_ex__ has accepted an
               instance of the class, and holds as long as the type's version
@@ -144,9 +144,9 @@ find_plan(const fpk_encoder *e, PyTypeObject *type)
     return (enum plan_kind)(entry->index & ((1u << PLAN_KIND_BITS) - 1));
 }
 
-/* The instance's own __dict__, or NULL (without exception) if it has none or an
-   empty one, which is no state; borrowed from [obj]: a reference of ours would
-   make it look shared. */
+/* The instance's own __dict__, or NULL (without exception) if it has none or
+   an empty one, which is no state; borrowed from [obj]: a reference of ours
+   would make it look shared. */
 static PyObject *
 instance_dict(PyObject *obj)
 {

@@ -169,8 +169,8 @@ pickler_dealloc(PyObject *op)
 
 PyDoc_STRVAR(persistent_id_doc,
              "persistent_id($self, obj, /)\n--\n\n"
-             "Return None to pickle obj as usual, or an id that stands for it\n"
-             "in the stream.  For subclasses to override.");
+             "Return None to pickle obj as usual, or an id that stands for\n"
+             "it in the stream.  For subclasses to override.");
 
 static PyObject *
 pickler_persistent_id(PyObject *self, PyObject *obj)
@@ -498,8 +498,8 @@ PyDoc_STRVAR(
     "Writes pickles to a file, and remembers what it wrote.\n\n"
     "As pickle.Pickler: subclasses may define persistent_id(obj) and\n"
     "reducer_override(obj); dispatch_table may be set on the class or the\n"
-    "instance.  See dumps for the other arguments.  Not for use by two threads\n"
-    "at once: that raises RuntimeError.\n");
+    "instance.  See dumps for the other arguments.  Not for use by two\n"
+    "threads at once: that raises RuntimeError.\n");
 
 static PyType_Slot pickler_slots[] = {
     {Py_tp_doc, (void *)pickler_doc},

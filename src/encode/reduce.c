@@ -118,7 +118,8 @@ static int
 check_newobj(fpk_encoder *e, PyObject *obj, PyObject *args)
 {
     if (PyTuple_GET_SIZE(args) < 1) {
-        PyErr_SetString(e->state->PicklingError, "__newobj__ arglist is empty");
+        PyErr_SetString(e->state->PicklingError,
+                        "__newobj__ arglist is empty");
         return -1;
     }
     PyObject *cls = PyTuple_GET_ITEM(args, 0);
