@@ -8,7 +8,7 @@
 #   BENCH_ARGS=...   arguments for the benchmarks: BENCH_ARGS='--quick'
 export PYTEST_ARGS BENCH_ARGS
 
-.PHONY: help run test test-all asan bench lint warnings clean
+.PHONY: help run test test-all asan bench lint format warnings clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -33,6 +33,9 @@ bench: ## fpickle beside pickle, marshal, cloudpickle and dill
 
 lint: warnings ## warnings, and the laws of the rooms
 	@PYTEST_ARGS="$(PYTEST_ARGS) -k test_laws" tools/test.sh test
+
+format: ## clang-format over the C sources
+	clang-format -i $$(find src -name '*.[ch]')
 
 warnings: ## compile with gcc and with clang, every warning an error
 	@tools/warnings.sh
