@@ -242,31 +242,29 @@ static int
 advance_instance(fpk_encoder *e)
 {
     fpk_frame *frame = fpk_top_frame(e);
-    int result;
-    switch (frame->step++) {
-    case INSTANCE_CLASS:
-        result = fpk_save_shared(e, (PyObject *)Py_TYPE(frame->object));
+    if (frame->step == INSTANCE_CLASS) {
+        frame->step = INSTANCE_NEW;
+        int result =
+            fpk_save_shared(e, (PyObject *)Py_TYPE(frame->object));
         if (result != FPK_DONE) {
             return result;
         }
         frame = fpk_top_frame(e);
-        frame->step = INSTANCE_BUILD;
-        /* fall through */
-    case INSTANCE_NEW:
-        frame->step = INSTANCE_BUILD;
-        if (fpk_close_late(e)) {
-            /* The class, by value, led back here and built the object. */
-            e->reductions--;
-            return fpk_emit_op(e, FPK_OP_POP) < 0 ||
-                           fpk_emit_get_if_saved(e, frame->object) != 1
-                       ? FPK_ERROR
-                       : FPK_DONE;
-        }
-        return begin_instance(e, frame->shared);
-    default:
-        e->reductions--;
-        return fpk_emit_op(e, FPK_OP_BUILD);
     }
+    if (frame->step == INSTANCE_NEW) {
+        frame->step = INSTANCE_BUILD;
+        if (!fpk_close_late(e)) {
+            return begin_instance(e, frame->shared);
+        }
+        /* The class, by value, led back here and built the object. */
+        e->reductions--;
+        return fpk_emit_op(e, FPK_OP_POP) < 0 ||
+                       fpk_emit_get_if_saved(e, frame->object) != 1
+                   ? FPK_ERROR
+                   : FPK_DONE;
+    }
+    e->reductions--;
+    return fpk_emit_op(e, FPK_OP_BUILD);
 }
 
 int

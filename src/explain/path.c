@@ -213,12 +213,11 @@ describe_frame(const fpk_encoder *e, size_t i)
     const fpk_frame *frame = &e->frames[i];
     PyObject *next =
         i + 1 < e->depth ? e->frames[i + 1].object : e->culprit;
+    if (frame->kind == FPK_FRAME_TUPLE && is_state(e, i)) {
+        return PyUnicode_FromString("");
+    }
     switch ((enum fpk_frame_kind)frame->kind) {
     case FPK_FRAME_TUPLE:
-        if (is_state(e, i)) {
-            return PyUnicode_FromString("");
-        }
-        /* fall through */
     case FPK_FRAME_LIST:
     case FPK_FRAME_ITEMS:
         return PyUnicode_FromFormat(
