@@ -108,6 +108,8 @@ def atom(obj):
         return ("float", "nan" if math.isnan(obj) else struct.pack(">d", obj))
     if kind in (str, bytes):
         return (kind.__name__, obj)
+    if isinstance(obj, type):  # of whatever metaclass
+        return ("type", obj)
     if isinstance(obj, enum.Enum):
         return ("enum", obj)
     if kind is tuple and not obj:
