@@ -178,6 +178,19 @@ def canonical(root):
     return lines
 
 
+def is_writable(graph, protocol):
+    """Whether any pickler can write the graph at this protocol.
+
+    Below protocol 2 an instance of a list's subclass is a call with its items,
+    which cannot describe a list that holds itself."""
+    try:
+        pickle.dumps(graph, protocol)
+    except RecursionError:
+        assert protocol < 2
+        return False
+    return True
+
+
 # ---- the strategy -------------------------------------------------------------
 
 EDGES = [
