@@ -3,13 +3,15 @@
 #
 #   tools/test_all.sh [DONE]
 #
-# DONE is a minor version, such as 3.11, that was tested already.  Ends with one
-# line a Python and exit status 1 if any of them failed.
+# DONE is a minor version, such as 3.11, that was tested already.  Each Python
+# also exchanges streams with those before it: FPICKLE_PYTHONS names their
+# environments.  Ends with one line a Python and exit status 1 if any failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 pythons=$(tools/find_python.sh --all) || exit 1
 summary=
 status=0
+export FPICKLE_PYTHONS=
 for python in $pythons; do
     minor=$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     if [ "$minor" = "${1-}" ]; then
@@ -22,6 +24,9 @@ for python in $pythons; do
             result=FAILED
             status=1
         fi
+    fi
+    if environment=$(PYTHON=$python tools/build.sh test); then
+        FPICKLE_PYTHONS=$environment:$FPICKLE_PYTHONS
     fi
     summary="$summary
   $minor  $result  $python"

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -71,6 +72,7 @@ def run(python, source, text="", isolated=True):
         text=True,
         timeout=120,
         env=environment,
+        cwd=tempfile.gettempdir(),  # not the sources: -c puts it on sys.path
     )
     assert child.returncode == 0, (python, child.returncode, child.stderr)
     return child.stdout
