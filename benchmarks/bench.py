@@ -141,7 +141,29 @@ def compare(name, group, obj, answer, picklers, settings):
         {p: bind(picklers[p][1], s) for p, s in streams.items()}, settings
     )
     row["sizes"] = {p: len(stream) for p, stream in streams.items()}
+    row["crossed"] = cross(streams, picklers, settings)
     return row
+
+
+def cross(streams, picklers, settings):
+    """What reading the other's stream costs, as ratios.
+
+    foreign: our loads beside the standard one, on what pickle wrote;
+    stock: the standard loads on our stream beside the nearest peer's."""
+    crossed = {}
+    if "pickle" in streams:
+        stream = streams["pickle"]
+        _, crossed["foreign"] = timing.measure(
+            {p: bind(picklers[p][1], stream) for p in ("fpickle", "pickle")},
+            settings,
+        )
+    peer = report.nearest_peer(streams)
+    if peer in streams:
+        _, crossed["stock"] = timing.measure(
+            {p: bind(pickle.loads, streams[p]) for p in ("fpickle", peer)},
+            settings,
+        )
+    return crossed
 
 
 def bind(function, argument):

@@ -3,9 +3,10 @@
 All competitors of one row are timed in the same rounds, one after the other,
 the first one changing with the round, so that what else the machine does hits
 all of them alike.  The clock counts the processor time of this thread, not the
-time spent waiting for the processor.  The garbage collector is off while a clock runs, and has run
-before.  A call that is too short for the clock is repeated in a loop; freeing
-the result is part of the loop but not of a single call.
+time spent waiting for the processor.  The garbage collector is off while a
+clock runs, and has run before.  A call that is too short for the clock is
+repeated in a loop; freeing the result is part of the loop but not of a single
+call.
 
 A ratio is taken within each round.  Reported are the median of the ratios and
 their spread: half the distance between the quartiles.

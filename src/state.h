@@ -133,6 +133,8 @@ typedef struct fpk_state {
 #define FPK_MEMBER(name) PyTypeObject *name;
     FPK_STATE_TYPES(FPK_MEMBER)
 #undef FPK_MEMBER
+    size_t expected_output; /* encode/encoder.c: how long a stream may become,
+                               judged by those before */
     fpk_memo plans; /* encode/instances.c: how instances of a type are written;
                        no references */
     fpk_memo without_setstate; /* decode/build.c: version tags of types that

@@ -1,17 +1,25 @@
 /* buffer.c -- the slow paths of the growing byte buffer in buffer.h.
 
-   Does:      moves to the heap, grows by doubling, frees.
-   Owns:      the heap block of each buffer.
+   Does:      moves to a block, grows by doubling, frees, hands over.
+   Owns:      the block of each buffer.
    Invariant: see buffer.h.
    Called by: encode, through the inline functions of buffer.h. */
 #include "base/buffer.h"
 
-#include <stdlib.h>
+/* Leaves the buffer without a block and without room. */
+static void
+forget_block(fpk_buffer *b)
+{
+    b->data = b->inline_storage;
+    b->length = 0;
+    b->capacity = 0;
+}
 
 bool
 fpk_buffer_grow(fpk_buffer *b, size_t extra)
 {
     if (extra > (size_t)PTRDIFF_MAX - b->length) {
+        fpk_buffer_reset(b, 0);
         return false;
     }
     size_t needed = b->length + extra;
@@ -19,18 +27,17 @@ fpk_buffer_grow(fpk_buffer *b, size_t extra)
     while (capacity < needed) {
         capacity = capacity > (size_t)PTRDIFF_MAX / 2 ? needed : capacity * 2;
     }
-    uint8_t *data;
-    if (b->data == b->inline_storage) {
-        data = malloc(capacity);
-        if (data != NULL) {
-            memcpy(data, b->data, b->length);
-        }
+    if (capacity < b->expected && capacity >= b->expected / 8) {
+        capacity = b->expected;
     }
-    else {
-        data = realloc(b->data, capacity);
-    }
+    bool is_inline = b->data == b->inline_storage;
+    uint8_t *data = b->resize(is_inline ? NULL : b->data, capacity);
     if (data == NULL) {
+        forget_block(b);
         return false;
+    }
+    if (is_inline) {
+        memcpy(data, b->data, b->length);
     }
     b->data = data;
     b->capacity = capacity;
@@ -41,7 +48,22 @@ void
 fpk_buffer_reset(fpk_buffer *b, size_t inline_size)
 {
     if (b->data != b->inline_storage) {
-        free(b->data);
+        (void)b->resize(b->data, 0);
     }
-    fpk_buffer_init(b, b->inline_storage, inline_size);
+    forget_block(b);
+    b->capacity = inline_size;
+}
+
+uint8_t *
+fpk_buffer_take_block(fpk_buffer *b)
+{
+    uint8_t *block = NULL;
+    if (b->data != b->inline_storage) {
+        block = b->data;
+        if (b->capacity - b->length > b->capacity / 8) {
+            block = b->resize(block, b->length);
+        }
+    }
+    forget_block(b);
+    return block;
 }

@@ -20,6 +20,10 @@
 #error "fpickle needs CPython 3.11 or later"
 #endif
 
+/* Documented, in spite of its name.  Gives *[bytes], the only reference to it,
+   another length; if there is no memory, frees it and leaves NULL. */
+#define fpk_resize_bytes _PyBytes_Resize
+
 #if PY_VERSION_HEX < 0x030D0000
 
 /* 1 found (*[result] is a new reference), 0 missing (*[result] is NULL, no

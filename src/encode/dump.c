@@ -186,8 +186,7 @@ core_dumps(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     }
     e.policy = FPK_MEMO_MARKED;
     if (fpk_encoder_dump(&e, options.first) == 0) {
-        result = PyBytes_FromStringAndSize((const char *)e.out.data,
-                                           (Py_ssize_t)e.out.length);
+        result = fpk_encoder_take_output(&e);
     }
 done:
     fpk_encoder_fini(&e);

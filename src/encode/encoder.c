@@ -7,6 +7,68 @@
    Called by: pickler.c, dump.c. */
 #include "encode/encoder.h"
 
+/* fpk_resize_block with the inside of bytes objects. */
+static uint8_t *
+resize_bytes_block(uint8_t *block, size_t size)
+{
+    const size_t header = offsetof(PyBytesObject, ob_sval);
+    PyObject *bytes = block == NULL ? NULL : (PyObject *)(block - header);
+    if (size == 0) {
+        Py_XDECREF(bytes);
+        return NULL;
+    }
+    if (bytes == NULL) {
+        bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    }
+    else {
+        (void)fpk_resize_bytes(&bytes, (Py_ssize_t)size);
+    }
+    return bytes == NULL ? NULL : (uint8_t *)PyBytes_AS_STRING(bytes);
+}
+
+/* Where the C library starts to give large blocks back to the system at once:
+   below, a block that is not larger than the one before costs no page faults,
+   and they cost more than all else in a stream of large strings. */
+#define LARGEST_EXPECTED ((size_t)32 << 20)
+
+/* The next stream is probably no longer than this one, or than one of the last
+   few. */
+static void
+expect_output(fpk_state *state, size_t length)
+{
+    size_t expected = state->expected_output;
+    expected -= expected / 8;
+    length += length / 16;
+    if (expected < length) {
+        expected = length;
+    }
+    state->expected_output =
+        expected < LARGEST_EXPECTED ? expected : LARGEST_EXPECTED;
+}
+
+/* A block that is taken may have room behind the content, which the bytes
+   object keeps to itself: to give it back would move the block to where the
+   next stream finds no room for its own. */
+PyObject *
+fpk_encoder_take_output(fpk_encoder *e)
+{
+    fpk_buffer *out = &e->out;
+    if (out->data == out->inline_storage) {
+        return PyBytes_FromStringAndSize((const char *)out->data,
+                                         (Py_ssize_t)out->length);
+    }
+    size_t length = out->length;
+    uint8_t *block = fpk_buffer_take_block(out);
+    if (block == NULL) {
+        return NULL;
+    }
+    expect_output(e->state, length);
+    PyObject *bytes = (PyObject *)(block - offsetof(PyBytesObject, ob_sval));
+    Py_SET_SIZE(bytes, (Py_ssize_t)length);
+    block[length] = '\0';
+    return bytes;
+}
+
 void
 fpk_encoder_init(fpk_encoder *e, fpk_state *state)
 {
@@ -20,7 +82,9 @@ fpk_encoder_init(fpk_encoder *e, fpk_state *state)
     e->by_value = true;
     e->fix_imports = true;
     e->protocol = FPK_DEFAULT_PROTOCOL;
-    fpk_buffer_init(&e->out, e->inline_bytes, sizeof e->inline_bytes);
+    fpk_buffer_init(&e->out, e->inline_bytes, sizeof e->inline_bytes,
+                    resize_bytes_block);
+    e->out.expected = state->expected_output;
 }
 
 /* Drops the entries with an index of at least [first]: what was written since

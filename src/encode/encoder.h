@@ -177,6 +177,9 @@ int fpk_encoder_set_protocol(fpk_encoder *e, PyObject *protocol,
    only what earlier dumps wrote. */
 int fpk_encoder_dump(fpk_encoder *e, PyObject *root);
 
+/* The complete pickle in [out] as bytes, without a copy unless it is short. */
+PyObject *fpk_encoder_take_output(fpk_encoder *e);
+
 /* ---- driver.c: the stack and the dispatch ------------------------------- */
 
 /* Writes [obj], reached by the one reference that its container holds. */

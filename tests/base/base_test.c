@@ -85,6 +85,16 @@ test_free(void *block)
 
 /* ---- buffer ---------------------------------------------------------------- */
 
+static uint8_t *
+resize_block(uint8_t *block, size_t size)
+{
+    void *moved = size == 0 ? NULL : test_realloc(block, size);
+    if (moved == NULL && block != NULL) {
+        test_free(block);
+    }
+    return moved;
+}
+
 static int
 append(fpk_buffer *b, const uint8_t *bytes, size_t n)
 {
@@ -115,7 +125,7 @@ test_buffer_starts_in_the_callers_storage(void)
 {
     uint8_t storage[16];
     fpk_buffer b;
-    fpk_buffer_init(&b, storage, sizeof storage);
+    fpk_buffer_init(&b, storage, sizeof storage, resize_block);
     CHECK(append(&b, (const uint8_t *)"0123456789abcdef", 16));
     CHECK(b.data == storage);
     CHECK(blocks == 0);
@@ -132,7 +142,7 @@ test_buffer_keeps_its_content_while_it_grows(void)
 {
     uint8_t storage[8];
     fpk_buffer b;
-    fpk_buffer_init(&b, storage, sizeof storage);
+    fpk_buffer_init(&b, storage, sizeof storage, resize_block);
     for (size_t i = 0; i < 100000; i++) {
         uint8_t byte = (uint8_t)(i * 7);
         CHECK(append(&b, &byte, 1));
@@ -149,23 +159,67 @@ test_buffer_survives_refusals(void)
 {
     uint8_t storage[8];
     fpk_buffer b;
-    fpk_buffer_init(&b, storage, sizeof storage);
+    fpk_buffer_init(&b, storage, sizeof storage, resize_block);
     size_t length = 0;
     for (long allowed = 0; length < 5000; allowed++) {
-        until_refusal = allowed % 3;
+        until_refusal = allowed < 300 ? allowed % 3 : -1;
         uint8_t byte = (uint8_t)(length * 7);
         if (append(&b, &byte, 1)) {
             length++;
         }
         else {
-            CHECK(holds_count(&b, length));
+            CHECK(holds_count(&b, 0) && blocks == 0);
+            length = 0;
         }
     }
     until_refusal = -1;
     CHECK(holds_count(&b, 5000));
     CHECK(!fpk_buffer_reserve(&b, (size_t)PTRDIFF_MAX));
+    CHECK(holds_count(&b, 0) && blocks == 0);
     CHECK(!fpk_buffer_reserve(&b, SIZE_MAX));
-    CHECK(holds_count(&b, 5000));
+    fpk_buffer_reset(&b, sizeof storage);
+    CHECK(b.capacity == sizeof storage && blocks == 0);
+}
+
+static void
+test_buffer_hands_over_its_block(void)
+{
+    uint8_t storage[8];
+    fpk_buffer b;
+    fpk_buffer_init(&b, storage, sizeof storage, resize_block);
+    CHECK(append(&b, (const uint8_t *)"1234567", 7));
+    CHECK(fpk_buffer_take_block(&b) == NULL && blocks == 0);
+    CHECK(append(&b, (const uint8_t *)"123456789", 9));
+    uint8_t *block = fpk_buffer_take_block(&b);
+    CHECK(block != NULL && memcmp(block, "123456789", 9) == 0);
+    CHECK(holds_count(&b, 0) && blocks == 1);
+    fpk_buffer_reset(&b, sizeof storage);
+    CHECK(blocks == 1);
+    CHECK(resize_block(block, 0) == NULL && blocks == 0);
+    CHECK(append(&b, (const uint8_t *)"123456789", 9));
+    until_refusal = 0; /* to cut the block */
+    CHECK(fpk_buffer_take_block(&b) == NULL && blocks == 0);
+    until_refusal = -1;
+    fpk_buffer_reset(&b, sizeof storage);
+}
+
+static void
+test_buffer_goes_to_the_expected_length(void)
+{
+    uint8_t storage[8];
+    fpk_buffer b;
+    fpk_buffer_init(&b, storage, sizeof storage, resize_block);
+    b.expected = 1000;
+    CHECK(append(&b, (const uint8_t *)"123456789", 9));
+    CHECK(b.capacity == 64);
+    for (int i = 0; i < 99; i++) {
+        CHECK(append(&b, (const uint8_t *)"123456789", 9));
+    }
+    CHECK(b.capacity == 1000);
+    uint8_t *block = fpk_buffer_take_block(&b);
+    CHECK(block != NULL && blocks == 1);
+    CHECK(resize_block(block, 0) == NULL);
+    CHECK(append(&b, (const uint8_t *)"123456789", 9));
     fpk_buffer_reset(&b, sizeof storage);
     CHECK(blocks == 0);
 }
@@ -316,6 +370,8 @@ main(void)
     RUN(test_buffer_starts_in_the_callers_storage);
     RUN(test_buffer_keeps_its_content_while_it_grows);
     RUN(test_buffer_survives_refusals);
+    RUN(test_buffer_hands_over_its_block);
+    RUN(test_buffer_goes_to_the_expected_length);
     RUN(test_memo_finds_what_was_set);
     RUN(test_memo_overwrites);
     RUN(test_memo_starts_in_the_callers_storage);
