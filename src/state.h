@@ -39,6 +39,7 @@ struct fpk_byvalue_table;
     X(codecs_encode)                                                          \
     X(copyreg_newobj)                                                         \
     X(functools_partial)                                                      \
+    X(namedtuple_newargs) /* code of __getnewargs__ of all named tuples */    \
     X(builtins_getattr)                                                       \
     /* byvalue */                                                             \
     X(ABCMeta_register)                                                       \
@@ -133,6 +134,8 @@ typedef struct fpk_state {
 #define FPK_MEMBER(name) PyTypeObject *name;
     FPK_STATE_TYPES(FPK_MEMBER)
 #undef FPK_MEMBER
+    const void *datetime_api; /* encode/dates.c: a PyDateTime_CAPI, which the
+                                 datetime module keeps; NULL until asked */
     size_t expected_output; /* encode/encoder.c: how long a stream may become,
                                judged by those before */
     fpk_memo plans; /* encode/instances.c: how instances of a type are written;

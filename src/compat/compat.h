@@ -292,12 +292,15 @@ fpk_int_from_bytes(const uint8_t *bytes, size_t size)
 #if defined(__GNUC__) || defined(__clang__)
 #define FPK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FPK_UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* [address] will be written to soon; it may be NULL. */
+#define FPK_PREFETCH(address) __builtin_prefetch((address), 1)
 /* For what stands in a hot loop at many places. */
 #define FPK_ALWAYS_INLINE inline __attribute__((always_inline))
 #else
 #define FPK_ALWAYS_INLINE inline
 #define FPK_LIKELY(x) (x)
 #define FPK_UNLIKELY(x) (x)
+#define FPK_PREFETCH(address) ((void)0)
 #endif
 
 #endif

@@ -295,7 +295,12 @@ fpk_decoder_clear_memo(fpk_decoder *d)
     }
     d->memo_count = 0;
     Py_CLEAR(d->sparse_memo);
+    /* The objects have left the cache long ago. */
+    const size_t ahead = 16;
     for (size_t i = 0; i < size && left > 0; i++) {
+        if (i + ahead < size) {
+            FPK_PREFETCH(memo[i + ahead]);
+        }
         if (memo[i] != NULL) {
             Py_DECREF(memo[i]);
             left--;

@@ -175,6 +175,12 @@ load_binput(fpk_decoder *d, uint64_t index)
     if (fpk_height(d) < 1) {
         return fpk_underflow(d);
     }
+    if (FPK_LIKELY(index < d->memo_size && d->memo[index] == NULL &&
+                   d->sparse_memo == NULL)) {
+        d->memo[index] = Py_NewRef(d->sp[-1]);
+        d->memo_count++;
+        return 0;
+    }
     return fpk_memo_put(d, index, d->sp[-1]);
 }
 

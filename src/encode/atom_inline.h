@@ -106,6 +106,27 @@ fpk_put_short_str(fpk_encoder *e, PyObject *str)
     return true;
 }
 
+/* What has no items and is met only once is one opcode, too. */
+static inline bool
+fpk_put_empty_container(fpk_encoder *e, PyObject *item, PyTypeObject *type)
+{
+    if (type == &PyTuple_Type && PyTuple_GET_SIZE(item) == 0) {
+        fpk_put_byte(e, FPK_OP_EMPTY_TUPLE);
+        return true;
+    }
+    if (type == &PyList_Type && PyList_GET_SIZE(item) == 0 &&
+        !fpk_needs_memo(e, item)) {
+        fpk_put_byte(e, FPK_OP_EMPTY_LIST);
+        return true;
+    }
+    if (type == &PyDict_Type && PyDict_GET_SIZE(item) == 0 &&
+        !fpk_needs_memo(e, item)) {
+        fpk_put_byte(e, FPK_OP_EMPTY_DICT);
+        return true;
+    }
+    return false;
+}
+
 /* True if [item] is written; false if the long way has to look at it. */
 static inline bool
 fpk_put_common_atom(fpk_encoder *e, PyObject *item)
@@ -139,7 +160,7 @@ fpk_put_common_atom(fpk_encoder *e, PyObject *item)
         fpk_put_byte(e, item == Py_True ? FPK_OP_NEWTRUE : FPK_OP_NEWFALSE);
         return true;
     }
-    return false;
+    return fpk_put_empty_container(e, item, type);
 }
 
 #endif

@@ -138,12 +138,30 @@ fpk_save_list(fpk_encoder *e, PyObject *obj, bool shared)
     if (size == 0) {
         return FPK_DONE;
     }
+    Py_ssize_t written = 0;
+    if (size > 1 && size <= FPK_BATCH_SIZE) {
+        if (fpk_emit_op(e, FPK_OP_MARK) < 0) {
+            return FPK_ERROR;
+        }
+        while (written < size &&
+               fpk_put_common_atom(e, PyList_GET_ITEM(obj, written))) {
+            written++;
+        }
+        if (written == size) {
+            return fpk_emit_op(e, FPK_OP_APPENDS);
+        }
+        if (written == 0) {
+            e->out.length--; /* the frame opens the batch */
+        }
+    }
     fpk_frame *frame =
         fpk_push_frame(e, FPK_FRAME_LIST, advance_list, obj, NULL);
     if (frame == NULL) {
         return FPK_ERROR;
     }
     frame->size = size;
+    frame->position = written;
+    frame->slot = (uint64_t)written;
     return FPK_MORE;
 }
 
@@ -243,13 +261,15 @@ save_empty_tuple(fpk_encoder *e)
     return emit_empty(e, FPK_OP_EMPTY_TUPLE, FPK_OP_TUPLE);
 }
 
-/* A tuple of atoms is written on the spot; the first item with parts moves the
-   rest into a frame. */
-int
-fpk_save_tuple(fpk_encoder *e, PyObject *obj, bool shared)
+/* Atoms are written on the spot; the first item with parts moves the rest into
+   a frame. */
+static int
+write_tuple_items(fpk_encoder *e, PyObject *obj, Py_ssize_t first,
+                    bool shared)
 {
-    Py_ssize_t size = PyTuple_GET_SIZE(obj);
-    if (size == 0) {
+    Py_ssize_t length = PyTuple_GET_SIZE(obj);
+    Py_ssize_t size = length - first;
+    if (size <= 0) {
         return save_empty_tuple(e);
     }
     if (begin_tuple(e, size) < 0) {
@@ -257,9 +277,9 @@ fpk_save_tuple(fpk_encoder *e, PyObject *obj, bool shared)
     }
     /* Large payloads to a file run Python code, and need the frame's own
        reference. */
-    Py_ssize_t i = 0;
+    Py_ssize_t i = first;
     if (e->write == NULL) {
-        for (; i < size; i++) {
+        for (; i < length; i++) {
             int atom = save_item_atom(e, PyTuple_GET_ITEM(obj, i));
             if (atom < 0) {
                 return FPK_ERROR;
@@ -268,7 +288,7 @@ fpk_save_tuple(fpk_encoder *e, PyObject *obj, bool shared)
                 break;
             }
         }
-        if (i == size) {
+        if (i == length) {
             if (emit_tuple_opcode(e, size) < 0) {
                 return FPK_ERROR;
             }
@@ -279,16 +299,15 @@ fpk_save_tuple(fpk_encoder *e, PyObject *obj, bool shared)
 }
 
 int
+fpk_save_tuple(fpk_encoder *e, PyObject *obj, bool shared)
+{
+    return write_tuple_items(e, obj, 0, shared);
+}
+
+int
 fpk_save_tuple_tail(fpk_encoder *e, PyObject *tuple, Py_ssize_t first)
 {
-    Py_ssize_t size = PyTuple_GET_SIZE(tuple) - first;
-    if (size <= 0) {
-        return save_empty_tuple(e);
-    }
-    if (begin_tuple(e, size) < 0) {
-        return FPK_ERROR;
-    }
-    return push_tuple(e, tuple, first, size, false);
+    return write_tuple_items(e, tuple, first, false);
 }
 
 /* ---- dict --------------------------------------------------------------- */
@@ -428,7 +447,11 @@ advance_set_items(fpk_encoder *e, enum fpk_opcode close)
             }
             frame->slot++;
         }
-        int result = fpk_save(e, item);
+        int atom = save_item_atom(e, item);
+        if (atom > 0) {
+            continue;
+        }
+        int result = atom < 0 ? FPK_ERROR : fpk_save(e, item);
         if (result != FPK_DONE) {
             return result;
         }

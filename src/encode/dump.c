@@ -249,13 +249,49 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* The code that __getnewargs__ of every named tuple runs; None in a Python
+   that makes them in another way. */
+static PyObject *
+find_namedtuple_newargs(void)
+{
+    PyObject *result = NULL, *function = NULL, *code = NULL, *consts = NULL;
+    if (fpk_fetch(&function, "collections", "namedtuple") < 0) {
+        return NULL;
+    }
+    if (!PyFunction_Check(function)) {
+        result = Py_NewRef(Py_None);
+        goto done;
+    }
+    code = Py_NewRef(PyFunction_GET_CODE(function));
+    consts = PyObject_GetAttrString(code, "co_consts");
+    if (consts == NULL) {
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(consts); i++) {
+        PyObject *inner = PyTuple_GET_ITEM(consts, i);
+        if (PyCode_Check(inner) &&
+            PyUnicode_CompareWithASCIIString(((PyCodeObject *)inner)->co_name,
+                                             "__getnewargs__") == 0) {
+            result = Py_NewRef(inner);
+            goto done;
+        }
+    }
+    result = Py_NewRef(Py_None);
+done:
+    Py_XDECREF(function);
+    Py_XDECREF(code);
+    Py_XDECREF(consts);
+    return result;
+}
+
 int
 fpk_encode_init(PyObject *module, fpk_state *state)
 {
     if (fpk_fetch(&state->codecs_encode, "_codecs", "encode") < 0 ||
         fpk_fetch(&state->copyreg_newobj, "copyreg", "__newobj__") < 0 ||
         fpk_fetch(&state->functools_partial, "functools", "partial") < 0 ||
-        fpk_fetch(&state->builtins_getattr, "builtins", "getattr") < 0) {
+        fpk_fetch(&state->builtins_getattr, "builtins", "getattr") < 0 ||
+        (state->namedtuple_newargs = find_namedtuple_newargs()) == NULL) {
         return -1;
     }
     if (PyModule_AddIntConstant(module, "DEFAULT_PROTOCOL",

@@ -398,6 +398,30 @@ int fpk_save_instance(fpk_encoder *e, PyObject *obj, bool shared);
    -1. */
 int fpk_learn_instance(fpk_encoder *e, PyTypeObject *type, PyObject *value);
 
+/* ---- dates.c ------------------------------------------------------------ */
+
+enum fpk_date_kind {
+    FPK_DATETIME,
+    FPK_DATE,
+    FPK_TIME,
+    FPK_TIMEDELTA,
+    FPK_NO_DATE,
+};
+
+/* What [type] is of the classes of the datetime module; never fails. */
+enum fpk_date_kind fpk_find_date_kind(fpk_state *state, PyTypeObject *type);
+
+/* True if the fields of [obj] are numbers only, and the protocol has opcodes
+   for them. */
+bool fpk_has_plain_date_fields(const fpk_encoder *e, PyObject *obj,
+                               enum fpk_date_kind kind);
+
+/* Writes the tuple that the class is called with to make [obj]. */
+int fpk_emit_date_fields(fpk_encoder *e, PyObject *obj,
+                         enum fpk_date_kind kind);
+
+/* ---- reduce.c, the end of the dispatch ---------------------------------- */
+
 /* Writes [obj], which is none of the built-in kinds, by the first of the
    private dispatch table, copyreg, the byvalue room and __reduce_ex__ that
    knows it. */

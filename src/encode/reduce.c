@@ -227,7 +227,14 @@ classify(fpk_encoder *e, PyObject *callable)
     if (e->protocol < 2) {
         return BY_CALL;
     }
+    if (callable == e->state->copyreg_newobj) {
+        return BY_NEWOBJ;
+    }
     int kind = BY_CALL;
+    if (Py_IS_TYPE(callable, &PyType_Type) &&
+        strstr(((PyTypeObject *)callable)->tp_name, "__newobj") == NULL) {
+        return BY_CALL; /* its __name__ would be a new object */
+    }
     if (PyObject_GetOptionalAttr(callable, e->state->str.__name__, &name) <
         0) {
         return -1;

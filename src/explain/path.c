@@ -189,7 +189,8 @@ is_state(const fpk_encoder *e, size_t i)
     for (int levels = 0; i > 0 && levels < 2; levels++) {
         const fpk_frame *below = &e->frames[--i];
         if (below->kind == FPK_FRAME_INSTANCE) {
-            return true;
+            /* A named tuple's items are no state. */
+            return below->object != e->frames[i + 1].object;
         }
         if (below->kind == FPK_FRAME_REDUCE) {
             PyObject *value = below->aux;
