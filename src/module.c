@@ -131,7 +131,7 @@ module_free(void *module)
 {
     (void)module_clear((PyObject *)module);
     fpk_memo_clear(&fpk_state_of_module((PyObject *)module)->plans);
-    fpk_memo_clear(&fpk_state_of_module((PyObject *)module)->without_setstate);
+    fpk_memo_clear(&fpk_state_of_module((PyObject *)module)->descriptors);
     fpk_memo_clear(&fpk_state_of_module((PyObject *)module)->handlers);
 }
 

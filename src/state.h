@@ -140,8 +140,8 @@ typedef struct fpk_state {
                                judged by those before */
     fpk_memo plans; /* encode/instances.c: how instances of a type are written;
                        no references */
-    fpk_memo without_setstate; /* decode/build.c: version tags of types that
-                                  have no __setstate__; no references */
+    fpk_memo descriptors; /* decode/build.c: names of attributes that a type
+                             handles itself; no references */
     fpk_memo handlers; /* byvalue/handled.c: type -> handler; the types are in
                           handled_types */
     Py_ssize_t modules_seen; /* modules there were when handlers was made */

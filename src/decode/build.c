@@ -1,6 +1,9 @@
 /* build.c -- opcode BUILD: an object gets its state.
 
    Does:      calls __setstate__, or else updates __dict__ and sets slots.
+              Where the state would be a dict only to be merged into the
+              object's own, or into its slots, the object gets its attributes
+              from the stack.
    Owns:      nothing.
    Invariant: state is off the stack and owned here; the object stays on the
               stack, with a reference of ours for the time of the calls.
@@ -75,79 +78,162 @@ set_default_state(fpk_decoder *d, PyObject *inst, PyObject *state)
     return slots == NULL || slots == Py_None ? 0 : set_slots(d, inst, slots);
 }
 
-/* Whether no base of [type] defines __setstate__: 1, 0, or -1 on error. */
-static int
-bases_lack_setstate(fpk_decoder *d, PyTypeObject *type)
+/* ---- state that never becomes a dict ------------------------------------ */
+
+/* What attributes of an instance may collide with: one bit for the hash of
+   each name that a data descriptor of the class or its bases has. */
+#define EVERY_NAME UINT32_MAX
+
+static uint32_t
+name_bit(PyObject *name)
 {
-    PyObject *mro = type->tp_mro;
-    for (Py_ssize_t i = 0; mro != NULL && i < PyTuple_GET_SIZE(mro); i++) {
-        PyObject *dict = fpk_type_dict((PyTypeObject *)PyTuple_GET_ITEM(mro,
-                                                                        i));
-        if (dict == NULL) {
-            return PyErr_Occurred() ? -1 : 0;
-        }
-        int found = PyDict_Contains(dict, d->state->str.__setstate__);
-        Py_DECREF(dict);
-        if (found != 0) {
-            return found < 0 ? -1 : 0;
-        }
-    }
-    return mro != NULL;
+    return (uint32_t)1 << ((size_t)PyObject_Hash(name) % 31);
 }
 
-/* Whether look-ups of __setstate__ on instances of [type] can only end in
-   their __dict__.  The answer is kept for the type's version tag: any change
-   to the class or its bases gives it a new one. */
-static int
-type_lacks_setstate(fpk_decoder *d, PyTypeObject *type)
+static bool
+is_dunder(PyObject *name)
 {
-    fpk_memo *known = &d->state->without_setstate;
-    if (type->tp_getattro != PyObject_GenericGetAttr ||
-        type->tp_version_tag == 0) {
+    return PyUnicode_GET_LENGTH(name) >= 2 &&
+           PyUnicode_READ_CHAR(name, 0) == '_' &&
+           PyUnicode_READ_CHAR(name, 1) == '_';
+}
+
+/* The bits of one class; EVERY_NAME if its __dict__ is not the usual one. */
+static uint32_t
+descriptor_bits(const fpk_state *state, PyObject *dict)
+{
+    uint32_t bits = 0;
+    Py_ssize_t position = 0;
+    PyObject *name, *value;
+    while (PyDict_Next(dict, &position, &name, &value)) {
+        if (!PyUnicode_CheckExact(name)) {
+            return EVERY_NAME;
+        }
+        if (!is_dunder(name)) {
+            bits |= Py_TYPE(value)->tp_descr_set == NULL ? 0 : name_bit(name);
+        }
+        else if (!Py_IS_TYPE(value, &PyGetSetDescr_Type) &&
+                 PyUnicode_Compare(name, state->str.__dict__) == 0) {
+            return EVERY_NAME;
+        }
+    }
+    return bits;
+}
+
+static uint32_t
+find_descriptors(fpk_decoder *d, PyTypeObject *type)
+{
+    if (type->tp_dictoffset == 0 || type->tp_version_tag == 0 ||
+        type->tp_getattro != PyObject_GenericGetAttr ||
+        type->tp_mro == NULL) {
+        return EVERY_NAME;
+    }
+    fpk_memo *known = &d->state->descriptors;
+    const fpk_memo_entry *entry = fpk_memo_find(known, type);
+    if (entry != NULL && entry->index >> 32 == type->tp_version_tag) {
+        return (uint32_t)entry->index;
+    }
+    uint32_t bits = 0;
+    PyObject *mro = type->tp_mro;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); i++) {
+        PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
+        PyObject *dict = fpk_type_dict(base);
+        if (dict == NULL) {
+            PyErr_Clear(); /* nothing is known of this class */
+            return EVERY_NAME;
+        }
+        if (base != &PyBaseObject_Type) {
+            bits |= descriptor_bits(d->state, dict);
+        }
+        Py_DECREF(dict);
+    }
+    if (known->used >= MOST_KNOWN_TYPES) {
+        fpk_memo_clear(known);
+    }
+    /* Without memory the answer is found again next time. */
+    (void)fpk_memo_set(known, type,
+                       (uint64_t)type->tp_version_tag << 32 | bits);
+    return bits;
+}
+
+static bool
+are_names(PyObject **items, PyObject **end)
+{
+    for (; items < end; items += 2) {
+        if (!PyUnicode_CheckExact(*items)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whether setting each of the names is the same as storing it in __dict__. */
+static bool
+are_plain_attributes(uint32_t descriptors, PyObject **items, PyObject **end)
+{
+    for (; items < end; items += 2) {
+        if (is_dunder(*items) || (descriptors & name_bit(*items)) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int
+set_attributes(PyObject *inst, PyObject **items, PyObject **end)
+{
+    int status = 0;
+    for (PyObject **item = items; status == 0 && item < end; item += 2) {
+        PyObject *name = Py_NewRef(item[0]);
+        PyUnicode_InternInPlace(&name);
+        status = PyObject_GenericSetAttr(inst, name, item[1]);
+        Py_DECREF(name);
+    }
+    return status;
+}
+
+int
+fpk_build_from_items(fpk_decoder *d, PyObject **items)
+{
+    /* dict, or (None, dict) for slots; then BUILD. */
+    PyObject **end = d->sp;
+    bool slots = *d->p == FPK_OP_TUPLE2;
+    PyObject **state = slots ? items - 2 : items - 1;
+    if (state - 1 < d->fence || (end - items) % 2 != 0 ||
+        !are_names(items, end) || (slots && *state != Py_None)) {
         return 0;
     }
-    const fpk_memo_entry *entry = fpk_memo_find(known, type);
-    if (entry != NULL && entry->index == type->tp_version_tag) {
-        return 1;
+    PyObject *inst = state[-1];
+    if (slots && Py_TYPE(inst)->tp_setattro != PyObject_GenericSetAttr) {
+        return 0;
     }
-    int lacks = bases_lack_setstate(d, type);
-    if (lacks == 1) {
-        if (known->used >= MOST_KNOWN_TYPES) {
-            fpk_memo_clear(known);
-        }
-        if (!fpk_memo_set(known, type, type->tp_version_tag)) {
-            PyErr_NoMemory();
-            return -1;
+    if (!slots) {
+        uint32_t descriptors = find_descriptors(d, Py_TYPE(inst));
+        if (descriptors == EVERY_NAME ||
+            !are_plain_attributes(descriptors, items, end)) {
+            return 0;
         }
     }
-    return lacks;
-}
-
-/* 1 found, 0 missing, -1 error.  A miss costs no exception where the type
-   tells. */
-static int
-find_setstate(fpk_decoder *d, PyObject *inst, PyObject **method)
-{
-    int lacks = type_lacks_setstate(d, Py_TYPE(inst));
-    if (lacks < 0) {
+    PyObject *method;
+    Py_INCREF(inst);
+    int found =
+        PyObject_GetOptionalAttr(inst, d->state->str.__setstate__, &method);
+    if (found != 0) {
+        Py_XDECREF(method);
+        Py_DECREF(inst);
+        return found < 0 ? -1 : 0;
+    }
+    int status = set_attributes(inst, items, end);
+    Py_DECREF(inst);
+    if (status < 0) {
         return -1;
     }
-    if (lacks == 1 && Py_TYPE(inst)->tp_dictoffset == 0) {
-        return 0;
-    }
-    if (lacks == 1) {
-        PyObject *dict = PyObject_GenericGetDict(inst, NULL);
-        if (dict == NULL) {
-            return -1;
-        }
-        int found = PyDict_Contains(dict, d->state->str.__setstate__);
-        Py_DECREF(dict);
-        if (found <= 0) {
-            return found;
-        }
-    }
-    return PyObject_GetOptionalAttr(inst, d->state->str.__setstate__, method);
+    fpk_drop_items(d, state);
+    d->p += slots ? 2 : 1;
+    return 1;
 }
+
+/* ---- BUILD -------------------------------------------------------------- */
 
 int
 fpk_load_build(fpk_decoder *d)
@@ -159,7 +245,8 @@ fpk_load_build(fpk_decoder *d)
     PyObject *inst = Py_NewRef(d->sp[-1]);
     PyObject *method;
     int status = -1;
-    int found = find_setstate(d, inst, &method);
+    int found =
+        PyObject_GetOptionalAttr(inst, d->state->str.__setstate__, &method);
     if (found > 0) {
         PyObject *answer = PyObject_CallOneArg(method, state);
         status = answer == NULL ? -1 : 0;

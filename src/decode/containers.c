@@ -209,10 +209,35 @@ fpk_load_appends(fpk_decoder *d)
     return items == d->sp ? 0 : append_items(d, items);
 }
 
+/* True if a dict on the stack is the state of the object below, or what its
+   slots get. */
+static bool
+is_followed_by_build(const fpk_decoder *d)
+{
+    Py_ssize_t ahead = d->end - d->p;
+    return (ahead >= 1 && d->p[0] == FPK_OP_BUILD) ||
+           (ahead >= 2 && d->p[0] == FPK_OP_TUPLE2 &&
+            d->p[1] == FPK_OP_BUILD);
+}
+
+/* True if nothing but the stack knows the dict. */
+static bool
+is_new_dict(PyObject *obj)
+{
+    return PyDict_CheckExact(obj) && PyDict_GET_SIZE(obj) == 0 &&
+           Py_REFCNT(obj) == 1;
+}
+
 static int
 set_items(fpk_decoder *d, PyObject **items)
 {
     Py_ssize_t count = d->sp - items;
+    if (is_followed_by_build(d) && is_new_dict(items[-1])) {
+        int done = fpk_build_from_items(d, items);
+        if (done != 0) {
+            return done < 0 ? -1 : 0;
+        }
+    }
     if (count % 2 != 0) {
         return fpk_decode_error(d, d->state->UnpicklingError,
                                 "odd number of items for SETITEMS");

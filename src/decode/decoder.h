@@ -244,6 +244,12 @@ int fpk_load_obj(fpk_decoder *d);
 /* build.c */
 int fpk_load_build(fpk_decoder *d);
 
+/* The names and values from [items] on would go into a new dict below them,
+   and that by the next opcodes, BUILD or TUPLE2 and BUILD, into the object
+   below: 1 if they are the object's attributes now and these opcodes are done,
+   0 if the object has a say in it, -1 on error. */
+int fpk_build_from_items(fpk_decoder *d, PyObject **items);
+
 /* buffers.c */
 int fpk_load_buffer(fpk_decoder *d);
 int fpk_load_readonly_buffer(fpk_decoder *d);
