@@ -85,6 +85,9 @@ def measure(functions, settings):
 
     Returns the median of our seconds, and a Ratio for each other name."""
     repeats = {name: choose_repeat(f) for name, f in functions.items()}
+    if max(repeats.values()) > 1:
+        # Freeing the result belongs to the samples of all, or of none.
+        repeats = {name: max(n, 2) for name, n in repeats.items()}
     names = list(functions)
     times = {name: [] for name in names}
     for round_ in range(settings.rounds):
