@@ -43,6 +43,13 @@ fpk_memo_hash(const void *key)
     return (size_t)(h ^ (h >> 15));
 }
 
+/* True if one more entry fits without asking for memory. */
+static inline bool
+fpk_memo_has_room(const fpk_memo *m)
+{
+    return m->table != NULL && (m->used + 1) * 2 <= m->mask;
+}
+
 /* The entry of [key], or NULL. */
 static inline fpk_memo_entry *
 fpk_memo_find(const fpk_memo *m, const void *key)
@@ -65,8 +72,7 @@ fpk_memo_find(const fpk_memo *m, const void *key)
 static inline bool
 fpk_memo_set(fpk_memo *m, const void *key, uint64_t index)
 {
-    if ((m->table == NULL || (m->used + 1) * 2 > m->mask) &&
-        !fpk_memo_grow(m)) {
+    if (!fpk_memo_has_room(m) && !fpk_memo_grow(m)) {
         return false;
     }
     size_t i = fpk_memo_hash(key) & m->mask;

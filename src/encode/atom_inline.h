@@ -91,18 +91,28 @@ fpk_put_short_str(fpk_encoder *e, PyObject *str)
         return false;
     }
     size_t size = (size_t)PyUnicode_GET_LENGTH(str);
-    if (size > 255 || e->out.capacity - e->out.length < 2 + size) {
+    if (size > 255 || e->out.capacity - e->out.length < 3 + size) {
         return false;
     }
-    if (fpk_needs_memo(e, str)) {
+    bool shared = fpk_needs_memo(e, str);
+    if (shared) {
         const fpk_memo_entry *entry = fpk_memo_find(&e->memo, str);
-        return entry != NULL && fpk_put_get(e, entry);
+        if (entry != NULL) {
+            return fpk_put_get(e, entry);
+        }
+        if (e->fast || !fpk_memo_has_room(&e->memo)) {
+            return false;
+        }
     }
     uint8_t *p = fpk_buffer_end(&e->out);
     p[0] = FPK_OP_SHORT_BINUNICODE;
     p[1] = (uint8_t)size;
     memcpy(p + 2, PyUnicode_1BYTE_DATA(str), size);
     e->out.length += 2 + size;
+    if (shared) {
+        (void)fpk_memo_set(&e->memo, Py_NewRef(str), e->next_index++);
+        fpk_put_byte(e, FPK_OP_MEMOIZE);
+    }
     return true;
 }
 
