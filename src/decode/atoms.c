@@ -132,7 +132,8 @@ fpk_load_float(fpk_decoder *d)
     bool complete = *end == '\n' || *end == '\0';
     PyMem_Free(text);
     if (value == -1.0 && PyErr_Occurred()) {
-        if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
+        if (!PyErr_ExceptionMatches(PyExc_ValueError) &&
+            !PyErr_ExceptionMatches(PyExc_OverflowError)) {
             return -1;
         }
         PyErr_Clear();
@@ -157,7 +158,7 @@ decode_string(fpk_decoder *d, PyObject *bytes)
     PyObject *text =
         PyUnicode_FromEncodedObject(bytes, d->encoding, d->errors);
     Py_DECREF(bytes);
-    return text;
+    return fpk_decoded(d, text);
 }
 
 int
@@ -176,6 +177,11 @@ fpk_load_string(fpk_decoder *d)
     }
     PyObject *bytes =
         PyBytes_DecodeEscape(line + 1, size - 2, NULL, 0, NULL);
+    if (bytes == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Clear();
+        return fpk_decode_error(d, d->state->MalformedError,
+                                "invalid escape in a string");
+    }
     return fpk_push(d, decode_string(d, bytes));
 }
 
@@ -199,8 +205,8 @@ fpk_load_unicode(fpk_decoder *d)
     if (fpk_read_line(d, &line, &size) < 0) {
         return -1;
     }
-    return fpk_push(d,
-                    PyUnicode_DecodeRawUnicodeEscape(line, size - 1, NULL));
+    PyObject *text = PyUnicode_DecodeRawUnicodeEscape(line, size - 1, NULL);
+    return fpk_push(d, fpk_decoded(d, text));
 }
 
 int
@@ -210,7 +216,7 @@ fpk_load_counted_unicode(fpk_decoder *d, uint64_t size)
         PyObject *text = PyUnicode_DecodeUTF8(
             (const char *)d->p, (Py_ssize_t)size, "surrogatepass");
         d->p += size;
-        return fpk_push(d, text);
+        return fpk_push(d, fpk_decoded(d, text));
     }
     PyObject *bytes = fpk_read_bytes(d, size);
     if (bytes == NULL) {
@@ -219,7 +225,7 @@ fpk_load_counted_unicode(fpk_decoder *d, uint64_t size)
     PyObject *text = PyUnicode_DecodeUTF8(
         PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes), "surrogatepass");
     Py_DECREF(bytes);
-    return fpk_push(d, text);
+    return fpk_push(d, fpk_decoded(d, text));
 }
 
 /* ---- bytes -------------------------------------------------------------- */
