@@ -11,10 +11,15 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* A line as a C string: [size] counts its newline. */
+/* A line, which must have no NUL, as a C string: [size] counts its newline. */
 static char *
-copy_line(const char *line, Py_ssize_t size)
+copy_line(fpk_decoder *d, const char *line, Py_ssize_t size)
 {
+    if (memchr(line, '\0', (size_t)size) != NULL) {
+        (void)fpk_decode_error(d, d->state->MalformedError,
+                               "a number with a null character");
+        return NULL;
+    }
     char *copy = PyMem_Malloc((size_t)size + 1);
     if (copy == NULL) {
         PyErr_NoMemory();
@@ -52,7 +57,7 @@ fpk_load_int(fpk_decoder *d)
     if (size == 3 && line[0] == '0' && (line[1] == '0' || line[1] == '1')) {
         return fpk_push(d, PyBool_FromLong(line[1] == '1'));
     }
-    char *text = copy_line(line, size);
+    char *text = copy_line(d, line, size);
     if (text == NULL) {
         return -1;
     }
@@ -76,7 +81,7 @@ fpk_load_long(fpk_decoder *d)
     if (fpk_read_line(d, &line, &size) < 0) {
         return -1;
     }
-    char *text = copy_line(line, size);
+    char *text = copy_line(d, line, size);
     if (text == NULL) {
         return -1;
     }
@@ -123,7 +128,7 @@ fpk_load_float(fpk_decoder *d)
     if (fpk_read_line(d, &line, &size) < 0) {
         return -1;
     }
-    char *text = copy_line(line, size);
+    char *text = copy_line(d, line, size);
     if (text == NULL) {
         return -1;
     }

@@ -12,8 +12,9 @@
 #define PREFETCH_SIZE (128 * 1024)
 
 /* Lengths that the stream claims are allocated in steps that start here and
-   double: a lie costs no more than the truth that came with it.  A step is
-   never longer than the second: it exists twice for a moment. */
+   grow with what has come: a lie costs no more than the truth that came with
+   it.  A step is never longer than the second: it exists twice for a
+   moment. */
 #define FIRST_CHUNK_SIZE ((size_t)1024 * 1024)
 #define LONGEST_CHUNK_SIZE ((size_t)32 * 1024 * 1024)
 
@@ -247,7 +248,7 @@ read_file(fpk_decoder *d, size_t size)
             break;
         }
         done += got;
-        if (chunk < LONGEST_CHUNK_SIZE) {
+        if (done / 8 > chunk && chunk < LONGEST_CHUNK_SIZE) {
             chunk *= 2;
         }
     }
