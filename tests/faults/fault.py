@@ -94,6 +94,13 @@ class Row:
         return self.ok(what, found == value and type(found) is type(value),
                        f"returned a {type(found).__name__} of another value")
 
+    # ---- options ----------------------------------------------------------
+
+    def by_name(self):
+        """Keyword arguments of dumps with which classes of the script go by
+        name, whatever the module."""
+        return {"by_value": False} if self.name == "fpickle" else {}
+
     # ---- input ------------------------------------------------------------
 
     def readers(self):
