@@ -342,8 +342,11 @@ advance_dict(fpk_encoder *e)
         goto key_written;
     }
     if (frame->step == DICT_VALUE_WRITTEN) {
-        if (!PyDict_Next(dict, &frame->position, &key, &value) ||
-            end_item(e, frame, FPK_OP_SETITEM) < 0) {
+        /* As large as before, and yet another dict: the pair can be gone. */
+        if (!PyDict_Next(dict, &frame->position, &key, &value)) {
+            goto changed;
+        }
+        if (end_item(e, frame, FPK_OP_SETITEM) < 0) {
             return FPK_ERROR;
         }
         next = frame->position;
