@@ -6,6 +6,8 @@ from fpickle import _core
 from fpickle._core import (
     DEFAULT_PROTOCOL,
     HIGHEST_PROTOCOL,
+    InvalidStateError,
+    InvalidTextError,
     MalformedError,
     PickleError,
     Pickler,
@@ -28,6 +30,8 @@ from fpickle._wrap import wrap
 __all__ = [
     "DEFAULT_PROTOCOL",
     "HIGHEST_PROTOCOL",
+    "InvalidStateError",
+    "InvalidTextError",
     "MalformedError",
     "PickleBuffer",
     "PickleError",

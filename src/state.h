@@ -22,9 +22,12 @@ struct fpk_byvalue_table;
     X(PickleError)                                                            \
     X(PicklingError)                                                          \
     X(UnpicklingError)                                                        \
-    /* decode: UnpicklingError that is an EOFError, or a ValueError, too */   \
+    /* decode: UnpicklingErrors that are an EOFError, a ValueError, a         \
+       UnicodeDecodeError, an AttributeError, too */                          \
     X(TruncatedError)                                                         \
     X(MalformedError)                                                         \
+    X(InvalidTextError)                                                       \
+    X(InvalidStateError)                                                      \
     /* module.c: the registries of copyreg; always read, never replaced */    \
     X(dispatch_table)                                                         \
     X(extension_registry)                                                     \
@@ -41,6 +44,7 @@ struct fpk_byvalue_table;
     X(functools_partial)                                                      \
     X(namedtuple_newargs) /* code of __getnewargs__ of all named tuples */    \
     X(builtins_getattr)                                                       \
+    X(RawIOBase)                                                              \
     /* byvalue */                                                             \
     X(ABCMeta_register)                                                       \
     X(SimpleNamespace)                                                        \
@@ -98,6 +102,7 @@ struct fpk_byvalue_table;
     X(__qualname__)                                                           \
     X(__reduce__)                                                             \
     X(__reduce_ex__)                                                          \
+    X(__self__)                                                               \
     X(__setstate__)                                                           \
     X(__slotnames__)                                                          \
     X(__spec__)                                                               \

@@ -11,10 +11,15 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* A line as a C string: [size] counts its newline. */
+/* A line, which must have no NUL, as a C string: [size] counts its newline. */
 static char *
-copy_line(const char *line, Py_ssize_t size)
+copy_line(fpk_decoder *d, const char *line, Py_ssize_t size)
 {
+    if (memchr(line, '\0', (size_t)size) != NULL) {
+        (void)fpk_decode_error(d, d->state->MalformedError,
+                               "a number with a null character");
+        return NULL;
+    }
     char *copy = PyMem_Malloc((size_t)size + 1);
     if (copy == NULL) {
         PyErr_NoMemory();
@@ -52,7 +57,7 @@ fpk_load_int(fpk_decoder *d)
     if (size == 3 && line[0] == '0' && (line[1] == '0' || line[1] == '1')) {
         return fpk_push(d, PyBool_FromLong(line[1] == '1'));
     }
-    char *text = copy_line(line, size);
+    char *text = copy_line(d, line, size);
     if (text == NULL) {
         return -1;
     }
@@ -76,7 +81,7 @@ fpk_load_long(fpk_decoder *d)
     if (fpk_read_line(d, &line, &size) < 0) {
         return -1;
     }
-    char *text = copy_line(line, size);
+    char *text = copy_line(d, line, size);
     if (text == NULL) {
         return -1;
     }
@@ -123,7 +128,7 @@ fpk_load_float(fpk_decoder *d)
     if (fpk_read_line(d, &line, &size) < 0) {
         return -1;
     }
-    char *text = copy_line(line, size);
+    char *text = copy_line(d, line, size);
     if (text == NULL) {
         return -1;
     }
@@ -132,7 +137,8 @@ fpk_load_float(fpk_decoder *d)
     bool complete = *end == '\n' || *end == '\0';
     PyMem_Free(text);
     if (value == -1.0 && PyErr_Occurred()) {
-        if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
+        if (!PyErr_ExceptionMatches(PyExc_ValueError) &&
+            !PyErr_ExceptionMatches(PyExc_OverflowError)) {
             return -1;
         }
         PyErr_Clear();
@@ -157,7 +163,7 @@ decode_string(fpk_decoder *d, PyObject *bytes)
     PyObject *text =
         PyUnicode_FromEncodedObject(bytes, d->encoding, d->errors);
     Py_DECREF(bytes);
-    return text;
+    return fpk_decoded(d, text);
 }
 
 int
@@ -176,6 +182,11 @@ fpk_load_string(fpk_decoder *d)
     }
     PyObject *bytes =
         PyBytes_DecodeEscape(line + 1, size - 2, NULL, 0, NULL);
+    if (bytes == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Clear();
+        return fpk_decode_error(d, d->state->MalformedError,
+                                "invalid escape in a string");
+    }
     return fpk_push(d, decode_string(d, bytes));
 }
 
@@ -199,8 +210,8 @@ fpk_load_unicode(fpk_decoder *d)
     if (fpk_read_line(d, &line, &size) < 0) {
         return -1;
     }
-    return fpk_push(d,
-                    PyUnicode_DecodeRawUnicodeEscape(line, size - 1, NULL));
+    PyObject *text = PyUnicode_DecodeRawUnicodeEscape(line, size - 1, NULL);
+    return fpk_push(d, fpk_decoded(d, text));
 }
 
 int
@@ -210,7 +221,7 @@ fpk_load_counted_unicode(fpk_decoder *d, uint64_t size)
         PyObject *text = PyUnicode_DecodeUTF8(
             (const char *)d->p, (Py_ssize_t)size, "surrogatepass");
         d->p += size;
-        return fpk_push(d, text);
+        return fpk_push(d, fpk_decoded(d, text));
     }
     PyObject *bytes = fpk_read_bytes(d, size);
     if (bytes == NULL) {
@@ -219,7 +230,7 @@ fpk_load_counted_unicode(fpk_decoder *d, uint64_t size)
     PyObject *text = PyUnicode_DecodeUTF8(
         PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes), "surrogatepass");
     Py_DECREF(bytes);
-    return fpk_push(d, text);
+    return fpk_push(d, fpk_decoded(d, text));
 }
 
 /* ---- bytes -------------------------------------------------------------- */

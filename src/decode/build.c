@@ -12,6 +12,23 @@
 
 #define MOST_KNOWN_TYPES 4096
 
+/* An attribute is missing or cannot be set, and no code of the class said so:
+   the state is of another class.  -1. */
+static int
+refuse_state(fpk_decoder *d, PyObject *inst)
+{
+    PyTypeObject *type = Py_TYPE(inst);
+    if (type->tp_getattro != PyObject_GenericGetAttr ||
+        type->tp_setattro != PyObject_GenericSetAttr ||
+        !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return -1;
+    }
+    PyObject *error = fpk_get_raised_exception();
+    int status = fpk_decode_error(d, d->state->InvalidStateError, "%S", error);
+    Py_DECREF(error);
+    return status;
+}
+
 /* Attribute names are interned as those of a class body are: equal names of
    many objects are one string. */
 static int
@@ -23,7 +40,7 @@ update_dict(fpk_decoder *d, PyObject *inst, PyObject *state)
     }
     PyObject *dict = PyObject_GetAttr(inst, d->state->str.__dict__);
     if (dict == NULL) {
-        return -1;
+        return refuse_state(d, inst);
     }
     bool exact = PyDict_CheckExact(dict);
     Py_ssize_t position = 0;
@@ -58,6 +75,9 @@ set_slots(fpk_decoder *d, PyObject *inst, PyObject *slots)
         Py_INCREF(key);
         Py_INCREF(value);
         status = PyObject_SetAttr(inst, key, value);
+        if (status < 0) {
+            status = refuse_state(d, inst);
+        }
         Py_DECREF(key);
         Py_DECREF(value);
     }

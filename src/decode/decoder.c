@@ -159,9 +159,44 @@ fpk_decode_error(fpk_decoder *d, PyObject *type, const char *format, ...)
     return -1;
 }
 
+PyObject *
+fpk_decoded(fpk_decoder *d, PyObject *text)
+{
+    if (text != NULL || !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+        return text;
+    }
+    Py_ssize_t start, end;
+    PyObject *error = fpk_get_raised_exception();
+    PyObject *place = fpk_describe_place(d);
+    PyObject *encoding = PyUnicodeDecodeError_GetEncoding(error);
+    PyObject *bytes = PyUnicodeDecodeError_GetObject(error);
+    PyObject *reason = PyUnicodeDecodeError_GetReason(error);
+    PyObject *better = NULL;
+    if (place != NULL && encoding != NULL && bytes != NULL && reason != NULL &&
+        PyUnicodeDecodeError_GetStart(error, &start) == 0 &&
+        PyUnicodeDecodeError_GetEnd(error, &end) == 0) {
+        better = PyObject_CallFunction(
+            d->state->InvalidTextError, "OOnnN", encoding, bytes, start, end,
+            PyUnicode_FromFormat("%U (%U)", reason, place));
+    }
+    if (better != NULL) {
+        fpk_set_raised_exception(better);
+    }
+    Py_XDECREF(error);
+    Py_XDECREF(place);
+    Py_XDECREF(encoding);
+    Py_XDECREF(bytes);
+    Py_XDECREF(reason);
+    return NULL;
+}
+
 int
 fpk_truncated(fpk_decoder *d)
 {
+    if (d->behind_frame != NULL) {
+        return fpk_decode_error(d, d->state->UnpicklingError,
+                                "opcode goes beyond its frame");
+    }
     if (d->op_at == NULL && d->op == 0) {
         PyErr_SetString(PyExc_EOFError, "Ran out of input");
         return -1;

@@ -24,6 +24,8 @@ typedef struct {
     const uint8_t *p;
     const uint8_t *end;
     const uint8_t *start;
+    const uint8_t *behind_frame; /* NULL, or the real end of the window: a
+                                    frame is open, and ends where end is */
     uint64_t base;
     const uint8_t *op_at; /* the opcode being executed; NULL if the window has
                              changed since, then: */
@@ -89,7 +91,13 @@ PyObject *fpk_describe_place(fpk_decoder *d);
 /* Sets [type] with the message and where in the stream it happened; -1. */
 int fpk_decode_error(fpk_decoder *d, PyObject *type, const char *format, ...);
 
-/* Input ends inside an opcode or before STOP; -1. */
+/* Passes [text], what a codec made of bytes of the stream, through.  If it is
+   NULL because they are not in the encoding, the UnicodeDecodeError becomes an
+   UnpicklingError too, and says where. */
+PyObject *fpk_decoded(fpk_decoder *d, PyObject *text);
+
+/* Input ends inside an opcode or before STOP, or an opcode goes beyond its
+   frame; -1. */
 int fpk_truncated(fpk_decoder *d);
 
 /* The stack is too short, or a mark stands in the way; -1. */
@@ -171,7 +179,7 @@ int fpk_read_line(fpk_decoder *d, const char **line, Py_ssize_t *size);
 PyObject *fpk_read_bytes(fpk_decoder *d, uint64_t size);
 PyObject *fpk_read_bytearray(fpk_decoder *d, uint64_t size);
 
-/* A frame of [size] bytes begins here. */
+/* A frame of [size] bytes begins here.  Opcodes must not go beyond it. */
 int fpk_begin_frame(fpk_decoder *d, uint64_t size);
 
 /* The file is moved behind what was consumed; the window is dropped. */

@@ -182,7 +182,7 @@ read_name(fpk_decoder *d)
         (void)fpk_truncated(d);
         return NULL;
     }
-    return PyUnicode_DecodeUTF8(line, size - 1, "strict");
+    return fpk_decoded(d, PyUnicode_DecodeUTF8(line, size - 1, "strict"));
 }
 
 PyObject *

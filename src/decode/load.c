@@ -186,6 +186,15 @@ fpk_decode_init(PyObject *module, fpk_state *state)
                   "An argument in the stream has no meaning.\n\n"
                   "An UnpicklingError and a ValueError.",
                   state->UnpicklingError, PyExc_ValueError) < 0 ||
+        add_error(module, &state->InvalidTextError, "fpickle.InvalidTextError",
+                  "A string in the stream is not in its encoding.\n\n"
+                  "An UnpicklingError and a UnicodeDecodeError.",
+                  state->UnpicklingError, PyExc_UnicodeDecodeError) < 0 ||
+        add_error(module, &state->InvalidStateError,
+                  "fpickle.InvalidStateError",
+                  "An object cannot have the state that the stream gives it."
+                  "\n\nAn UnpicklingError and an AttributeError.",
+                  state->UnpicklingError, PyExc_AttributeError) < 0 ||
         PyModule_AddFunctions(module, methods) < 0) {
         return -1;
     }

@@ -12,8 +12,9 @@
 #define PREFETCH_SIZE (128 * 1024)
 
 /* Lengths that the stream claims are allocated in steps that start here and
-   double: a lie costs no more than the truth that came with it.  A step is
-   never longer than the second: it exists twice for a moment. */
+   grow with what has come: a lie costs no more than the truth that came with
+   it.  A step is never longer than the second: it exists twice for a
+   moment. */
 #define FIRST_CHUNK_SIZE ((size_t)1024 * 1024)
 #define LONGEST_CHUNK_SIZE ((size_t)32 * 1024 * 1024)
 
@@ -78,6 +79,16 @@ set_window(fpk_decoder *d, PyObject *bytes, bool peeked)
     d->start = d->p = (const uint8_t *)PyBytes_AS_STRING(bytes);
     d->end = d->start + PyBytes_GET_SIZE(bytes);
     d->peeked = peeked;
+}
+
+/* The window shows what is behind the frame, too. */
+static void
+leave_frame(fpk_decoder *d)
+{
+    if (d->behind_frame != NULL) {
+        d->end = d->behind_frame;
+        d->behind_frame = NULL;
+    }
 }
 
 static void
@@ -237,7 +248,7 @@ read_file(fpk_decoder *d, size_t size)
             break;
         }
         done += got;
-        if (chunk < LONGEST_CHUNK_SIZE) {
+        if (done / 8 > chunk && chunk < LONGEST_CHUNK_SIZE) {
             chunk *= 2;
         }
     }
@@ -247,7 +258,7 @@ read_file(fpk_decoder *d, size_t size)
 int
 fpk_need_slow(fpk_decoder *d, size_t n)
 {
-    if (d->read == NULL) {
+    if (d->read == NULL || d->behind_frame != NULL) {
         return fpk_truncated(d);
     }
     if (d->peek != NULL && (d->peeked || d->p == d->end)) {
@@ -264,6 +275,7 @@ fpk_need_slow(fpk_decoder *d, size_t n)
 int
 fpk_has_input(fpk_decoder *d)
 {
+    leave_frame(d);
     if (d->p < d->end) {
         return 1;
     }
@@ -333,7 +345,7 @@ fpk_read_line(fpk_decoder *d, const char **line, Py_ssize_t *size)
     if (d->p < d->end) {
         newline = memchr(d->p, '\n', (size_t)(d->end - d->p));
     }
-    if (newline == NULL && d->read != NULL) {
+    if (newline == NULL && d->read != NULL && d->behind_frame == NULL) {
         if (read_line_from_file(d) < 0) {
             return -1;
         }
@@ -368,7 +380,8 @@ check_payload(fpk_decoder *d, uint64_t size)
                                 "length exceeds system's maximum of %zd bytes",
                                 PY_SSIZE_T_MAX);
     }
-    if (available(d, size) < size && d->read == NULL) {
+    if (available(d, size) < size &&
+        (d->read == NULL || d->behind_frame != NULL)) {
         return fpk_truncated(d);
     }
     return 0;
@@ -454,24 +467,35 @@ fpk_read_bytearray(fpk_decoder *d, uint64_t size)
 
 /* ---- frames ------------------------------------------------------------- */
 
-/* The bytes of a frame are fetched in one go. */
+/* The bytes of a frame are fetched in one go, and the window ends with them
+   until they are used up: what reads beyond finds that there is no more. */
 int
 fpk_begin_frame(fpk_decoder *d, uint64_t size)
 {
+    if (d->behind_frame != NULL) {
+        return fpk_decode_error(d, d->state->UnpicklingError,
+                                "a frame begins inside of another");
+    }
+    if (size == 0) {
+        return fpk_decode_error(d, d->state->UnpicklingError,
+                                "a frame of no bytes");
+    }
     if (check_payload(d, size) < 0) {
         return -1;
     }
-    if (d->read == NULL) {
-        return (uint64_t)(d->end - d->p) < size ? fpk_truncated(d) : 0;
+    if ((uint64_t)(d->end - d->p) < size &&
+        fpk_need_slow(d, (size_t)size) < 0) {
+        return -1;
     }
-    return (uint64_t)(d->end - d->p) < size && size > 0
-               ? fpk_need_slow(d, (size_t)size)
-               : 0;
+    d->behind_frame = d->end;
+    d->end = d->p + size;
+    return 0;
 }
 
 int
 fpk_end_input(fpk_decoder *d)
 {
+    leave_frame(d);
     if (d->read == NULL) {
         return 0;
     }

@@ -58,6 +58,7 @@ save_huge_int(fpk_encoder *e, PyObject *obj)
     PyObject *bits = NULL, *size = NULL, *bytes = NULL;
     PyObject *to_bytes = NULL, *args = NULL, *kwargs = NULL;
 
+    Py_INCREF(obj); /* making args can run the garbage collector */
     bits = PyObject_CallMethod(obj, "bit_length", NULL);
     if (bits == NULL) {
         goto done;
@@ -114,6 +115,7 @@ done:
     Py_XDECREF(args);
     Py_XDECREF(kwargs);
     Py_XDECREF(bytes);
+    Py_DECREF(obj);
     return status;
 }
 

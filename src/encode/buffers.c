@@ -86,6 +86,26 @@ ask_in_band(fpk_encoder *e, PyObject *obj)
     return in_band;
 }
 
+/* [raw] is a memoryview of bytes. */
+static int
+emit_in_band(fpk_encoder *e, PyObject *raw)
+{
+    const Py_buffer *view = PyMemoryView_GET_BUFFER(raw);
+    return view->readonly ? fpk_emit_bytes(e, view->buf, view->len)
+                          : emit_bytearray(e, view->buf, view->len, raw);
+}
+
+static int
+emit_out_of_band(fpk_encoder *e, PyObject *raw)
+{
+    if (fpk_emit_op(e, FPK_OP_NEXT_BUFFER) < 0) {
+        return FPK_ERROR;
+    }
+    return PyMemoryView_GET_BUFFER(raw)->readonly
+               ? fpk_emit_op(e, FPK_OP_READONLY_BUFFER)
+               : FPK_DONE;
+}
+
 int
 fpk_save_buffer(fpk_encoder *e, PyObject *obj, bool shared)
 {
@@ -104,24 +124,20 @@ fpk_save_buffer(fpk_encoder *e, PyObject *obj, bool shared)
                         "non-contiguous buffer");
         return FPK_ERROR;
     }
+    /* The callback may release it, and the file's write resize what is below:
+       a view of ours keeps the memory. */
+    PyObject *raw = PyObject_CallMethod(obj, "raw", NULL);
+    if (raw == NULL) {
+        return FPK_ERROR;
+    }
+    int status = FPK_ERROR;
     int in_band = ask_in_band(e, obj);
-    if (in_band < 0) {
-        return FPK_ERROR;
+    if (in_band >= 0) {
+        status = in_band ? emit_in_band(e, raw) : emit_out_of_band(e, raw);
     }
-    /* The callback may have released it. */
-    view = PyPickleBuffer_GetBuffer(obj);
-    if (view == NULL) {
-        return FPK_ERROR;
+    if (status == FPK_DONE && in_band && shared) {
+        status = fpk_memoize(e, obj);
     }
-    if (!in_band) {
-        if (fpk_emit_op(e, FPK_OP_NEXT_BUFFER) < 0) {
-            return FPK_ERROR;
-        }
-        return view->readonly ? fpk_emit_op(e, FPK_OP_READONLY_BUFFER)
-                              : FPK_DONE;
-    }
-    int status = view->readonly
-                     ? fpk_emit_bytes(e, view->buf, view->len)
-                     : emit_bytearray(e, view->buf, view->len, obj);
-    return status == FPK_DONE && shared ? fpk_memoize(e, obj) : status;
+    Py_DECREF(raw);
+    return status;
 }

@@ -8,18 +8,29 @@
    Called by: driver.c; reduce.c for items of reductions. */
 #include "encode/atom_inline.h"
 
-/* Writes [item] if it is an atom and nothing has to be asked: 1, 0 or -1. */
+/* True if writing the atom [item] can call the file: a large payload. */
+static inline bool
+is_large_payload(PyObject *item)
+{
+    /* A character takes up to four bytes. */
+    return (PyUnicode_CheckExact(item) &&
+            PyUnicode_GET_LENGTH(item) >= FPK_FRAME_SIZE_TARGET / 4) ||
+           (PyBytes_CheckExact(item) &&
+            PyBytes_GET_SIZE(item) >= FPK_FRAME_SIZE_TARGET);
+}
+
+/* Writes [item] if it is an atom and nothing has to be asked: 1, 0 or -1.  No
+   Python code runs: what the caller has borrowed stays valid.  Items before
+   which a full frame goes to the file are left to fpk_save. */
 static inline int
 save_item_atom(fpk_encoder *e, PyObject *item)
 {
     if (fpk_put_common_atom(e, item)) {
         return 1;
     }
-    if (e->persistent_id != NULL) {
+    if (e->persistent_id != NULL || e->out.length >= e->frame_limit ||
+        (e->write != NULL && is_large_payload(item))) {
         return 0;
-    }
-    if (fpk_element_boundary(e) < 0) {
-        return -1;
     }
     return fpk_save_atom(e, item, fpk_needs_memo(e, item));
 }
@@ -275,25 +286,21 @@ write_tuple_items(fpk_encoder *e, PyObject *obj, Py_ssize_t first,
     if (begin_tuple(e, size) < 0) {
         return FPK_ERROR;
     }
-    /* Large payloads to a file run Python code, and need the frame's own
-       reference. */
     Py_ssize_t i = first;
-    if (e->write == NULL) {
-        for (; i < length; i++) {
-            int atom = save_item_atom(e, PyTuple_GET_ITEM(obj, i));
-            if (atom < 0) {
-                return FPK_ERROR;
-            }
-            if (atom == 0) {
-                break;
-            }
+    for (; i < length; i++) {
+        int atom = save_item_atom(e, PyTuple_GET_ITEM(obj, i));
+        if (atom < 0) {
+            return FPK_ERROR;
         }
-        if (i == length) {
-            if (emit_tuple_opcode(e, size) < 0) {
-                return FPK_ERROR;
-            }
-            return shared ? fpk_memoize(e, obj) : FPK_DONE;
+        if (atom == 0) {
+            break;
         }
+    }
+    if (i == length) {
+        if (emit_tuple_opcode(e, size) < 0) {
+            return FPK_ERROR;
+        }
+        return shared ? fpk_memoize(e, obj) : FPK_DONE;
     }
     return push_tuple(e, obj, i, size, shared);
 }
@@ -335,8 +342,11 @@ advance_dict(fpk_encoder *e)
         goto key_written;
     }
     if (frame->step == DICT_VALUE_WRITTEN) {
-        if (!PyDict_Next(dict, &frame->position, &key, &value) ||
-            end_item(e, frame, FPK_OP_SETITEM) < 0) {
+        /* As large as before, and yet another dict: the pair can be gone. */
+        if (!PyDict_Next(dict, &frame->position, &key, &value)) {
+            goto changed;
+        }
+        if (end_item(e, frame, FPK_OP_SETITEM) < 0) {
             return FPK_ERROR;
         }
         next = frame->position;

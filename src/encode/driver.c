@@ -246,16 +246,33 @@ save_compound(fpk_encoder *e, PyObject *obj, bool shared)
 }
 
 static inline int
-save(fpk_encoder *e, PyObject *obj, bool shared)
+write_in_frame(fpk_encoder *e, PyObject *obj, bool shared)
 {
-    if (fpk_element_boundary(e) < 0) {
-        return FPK_ERROR;
-    }
     int atom = fpk_save_atom(e, obj, shared);
     if (atom != 0) {
         return atom < 0 ? FPK_ERROR : FPK_DONE;
     }
     return save_compound(e, obj, shared);
+}
+
+/* The frame is full.  The file gets it now, and its write method may take away
+   the edge that leads to [obj]. */
+static int
+write_in_next_frame(fpk_encoder *e, PyObject *obj, bool shared)
+{
+    Py_INCREF(obj);
+    int result = fpk_end_frame(e) < 0 ? FPK_ERROR
+                                      : write_in_frame(e, obj, shared);
+    Py_DECREF(obj);
+    return result;
+}
+
+static inline int
+save(fpk_encoder *e, PyObject *obj, bool shared)
+{
+    return FPK_LIKELY(e->out.length < e->frame_limit)
+               ? write_in_frame(e, obj, shared)
+               : write_in_next_frame(e, obj, shared);
 }
 
 /* 1 if persistent_id claimed [obj], 0 if not. */

@@ -291,6 +291,7 @@ fpk_encode_init(PyObject *module, fpk_state *state)
         fpk_fetch(&state->copyreg_newobj, "copyreg", "__newobj__") < 0 ||
         fpk_fetch(&state->functools_partial, "functools", "partial") < 0 ||
         fpk_fetch(&state->builtins_getattr, "builtins", "getattr") < 0 ||
+        fpk_fetch(&state->RawIOBase, "_io", "_RawIOBase") < 0 ||
         (state->namedtuple_newargs = find_namedtuple_newargs()) == NULL) {
         return -1;
     }

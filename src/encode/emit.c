@@ -23,8 +23,51 @@ fpk_reserve_slow(fpk_encoder *e, size_t n)
 
 /* ---- the file ----------------------------------------------------------- */
 
-/* Calls write until [data] is written.  A file that says it took less gets the
-   rest; one that answers anything but an int is taken to be content. */
+/* Whether None, as the answer of write, says that nothing was written: raw
+   files that would block answer so.  Others just return nothing. */
+static int
+is_raw_file(fpk_encoder *e)
+{
+    PyObject *file;
+    int found = PyObject_GetOptionalAttr(e->write, e->state->str.__self__,
+                                         &file);
+    if (found > 0) {
+        found = PyObject_IsInstance(file, e->state->RawIOBase);
+        Py_DECREF(file);
+    }
+    return found;
+}
+
+/* How much of [size] bytes the file took: what it answered, or all if it
+   answered with something else than an int.  -1 with OSError if that is
+   nothing. */
+static Py_ssize_t
+count_written(fpk_encoder *e, PyObject *answer, Py_ssize_t size)
+{
+    if (answer == Py_None) {
+        int raw = is_raw_file(e);
+        if (raw > 0) {
+            PyErr_Format(PyExc_BlockingIOError,
+                         "write() would block: %zd bytes are left", size);
+        }
+        return raw == 0 ? size : -1;
+    }
+    if (!PyLong_CheckExact(answer)) {
+        return size;
+    }
+    Py_ssize_t taken = PyLong_AsSsize_t(answer);
+    if (taken == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (taken <= 0) {
+        PyErr_Format(PyExc_OSError, "write() took %zd of %zd bytes", taken,
+                     size);
+        return -1;
+    }
+    return taken < size ? taken : size;
+}
+
+/* Calls write until [data] is written. */
 static int
 write_to_file(fpk_encoder *e, PyObject *data)
 {
@@ -41,18 +84,15 @@ write_to_file(fpk_encoder *e, PyObject *data)
         if (answer == NULL) {
             goto done;
         }
-        Py_ssize_t taken = size - done;
-        if (PyLong_CheckExact(answer)) {
-            taken = PyLong_AsSsize_t(answer);
-        }
+        Py_ssize_t taken = count_written(e, answer, size - done);
         Py_DECREF(answer);
-        if (taken == -1 && PyErr_Occurred()) {
+        if (taken < 0) {
             goto done;
         }
-        if (taken <= 0 || taken >= size - done) {
+        done += taken;
+        if (done == size) {
             break;
         }
-        done += taken;
         Py_SETREF(rest, PySequence_GetSlice(data, done, size));
         if (rest == NULL) {
             goto done;

@@ -407,7 +407,10 @@ fpk_save_instance(fpk_encoder *e, PyObject *obj, bool shared)
         return FPK_ERROR;
     }
     if (dict != NULL) {
+        /* Keys that are equal to a str can be of any class. */
+        Py_INCREF(dict);
         int found = has_hooks(e->state, dict);
+        Py_DECREF(dict);
         if (found != 0) {
             return found < 0 ? FPK_ERROR : FPK_NO_PLAN;
         }
