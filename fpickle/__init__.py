@@ -6,6 +6,7 @@ from fpickle import _core
 from fpickle._core import (
     DEFAULT_PROTOCOL,
     HIGHEST_PROTOCOL,
+    Limits,
     MalformedError,
     PickleError,
     Pickler,
@@ -28,6 +29,7 @@ from fpickle._wrap import wrap
 __all__ = [
     "DEFAULT_PROTOCOL",
     "HIGHEST_PROTOCOL",
+    "Limits",
     "MalformedError",
     "PickleBuffer",
     "PickleError",

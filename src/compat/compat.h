@@ -284,8 +284,10 @@ fpk_int_from_bytes(const uint8_t *bytes, size_t size)
 #define FPK_PREFETCH(address) __builtin_prefetch((address), 1)
 /* For what stands in a hot loop at many places. */
 #define FPK_ALWAYS_INLINE inline __attribute__((always_inline))
+#define FPK_NO_INLINE __attribute__((noinline))
 #else
 #define FPK_ALWAYS_INLINE inline
+#define FPK_NO_INLINE
 #define FPK_LIKELY(x) (x)
 #define FPK_UNLIKELY(x) (x)
 #define FPK_PREFETCH(address) ((void)0)
