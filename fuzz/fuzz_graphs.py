@@ -390,9 +390,10 @@ def parts(one, two):
     elif isinstance(one, int) and int(one) != int(two):
         return "values"
     state, other = state_of(one), state_of(two)
-    if list(state) != list(other):
+    if len(state) != len(other):
         return "attributes"
-    return pairs + list(zip(state.values(), other.values()))
+    # A stream can put anything into a __dict__, not only names.
+    return pairs + [*zip(state, other), *zip(state.values(), other.values())]
 
 
 def difference(one, two):
