@@ -6,9 +6,11 @@
 #   CC=...           the C compiler
 #   PYTEST_ARGS=...  more arguments for pytest: PYTEST_ARGS='-k memo -x'
 #   BENCH_ARGS=...   arguments for the benchmarks: BENCH_ARGS='--quick'
-export PYTEST_ARGS BENCH_ARGS
+#   FUZZ_SECONDS=... how long each fuzz target runs; FUZZ_ARGS=... which
+export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
-.PHONY: help run test test-all asan bench lint format warnings clean
+.PHONY: help run test test-all asan valgrind coverage fuzz bench lint format \
+	warnings clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -27,6 +29,15 @@ test-all: ## the test suite on every supported Python of this machine
 
 asan: ## the test suite under the address and undefined behaviour sanitizers
 	@tools/test.sh asan
+
+valgrind: ## the tests that need no interpreter, under valgrind
+	@tools/valgrind.sh
+
+coverage: ## the test suite, and which lines of the C core it runs
+	@tools/coverage.sh
+
+fuzz: ## the fuzz targets, FUZZ_SECONDS (60) each, with clang's libFuzzer
+	@tools/fuzz.sh
 
 bench: ## fpickle beside pickle, marshal, cloudpickle and dill
 	@tools/bench.sh

@@ -53,6 +53,7 @@ def load(
     encoding: str = "ASCII",
     errors: str = "strict",
     buffers: Iterable[Any] | None = (),
+    limits: Limits | None = None,
 ) -> Any: ...
 def loads(
     data: Any,
@@ -62,10 +63,27 @@ def loads(
     encoding: str = "ASCII",
     errors: str = "strict",
     buffers: Iterable[Any] | None = (),
+    limits: Limits | None = None,
 ) -> Any: ...
 def register_by_value(module: ModuleType | str, /) -> None: ...
 def unregister_by_value(module: ModuleType | str, /) -> None: ...
 def registered_by_value() -> Collection[str]: ...
+
+class Limits:
+    bytes: int | None
+    objects: int | None
+    depth: int | None
+    memo: int | None
+    allocation: int | None
+    def __new__(
+        cls,
+        *,
+        bytes: int | None = None,
+        objects: int | None = None,
+        depth: int | None = None,
+        memo: int | None = None,
+        allocation: int | None = None,
+    ) -> Limits: ...
 
 class _PicklerMemoProxy:
     def clear(self) -> None: ...
@@ -105,6 +123,7 @@ class Unpickler:
         encoding: str = "ASCII",
         errors: str = "strict",
         buffers: Iterable[Any] | None = (),
+        limits: Limits | None = None,
     ) -> None: ...
     def load(self) -> Any: ...
     def find_class(self, module_name: str, global_name: str, /) -> Any: ...

@@ -78,7 +78,8 @@ struct fpk_byvalue_table;
     X(pickler_type)                                                           \
     X(pickler_memo_proxy_type)                                                \
     X(unpickler_type)                                                         \
-    X(unpickler_memo_proxy_type)
+    X(unpickler_memo_proxy_type)                                              \
+    X(limits_type)
 
 /* Interned strings, as state->str.NAME. */
 #define FPK_INTERNED(X)                                                       \

@@ -20,7 +20,8 @@ SOURCES = C_FILES + HEADERS
 DEFINITIONS = sorted(SRC.rglob("*.def"))
 PYTHON_FILES = sorted(
     path
-    for folder in ("fpickle", "tests", "benchmarks", "examples", "tools")
+    for folder in ("fpickle", "tests", "fuzz", "benchmarks", "examples",
+                   "tools")
     for path in (ROOT / folder).rglob("*.py")
 )
 

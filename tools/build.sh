@@ -7,6 +7,8 @@
 # FLAVOUR   test    the release build and what the tests need
 #           bench   the release build and what the benchmarks compare with
 #           asan    with AddressSanitizer and UndefinedBehaviorSanitizer
+#           fuzz    the same for libFuzzer, with clang
+#           coverage  with line counts
 #           tools   the build tools alone, nothing of fpickle
 #
 # PYTHON chooses the interpreter, CC the compiler.  Everything lives in
@@ -79,7 +81,7 @@ import sys, tomllib
 with open("pyproject.toml", "rb") as file:
     settings = tomllib.load(file)
 extras = settings["project"]["optional-dependencies"]
-flavour = {"asan": "test"}.get(sys.argv[1], sys.argv[1])
+flavour = {"asan": "test", "coverage": "test"}.get(sys.argv[1], sys.argv[1])
 print(*settings["build-system"]["requires"], *extras.get(flavour, ()),
       sep="\n")
 END
@@ -109,7 +111,7 @@ fi
 # fpickle itself.  Folders count as sources: a removed file changes its folder.
 installed=$venv/fpickle.stamp
 if [ -e "$installed" ] && [ -z "$(find src fpickle meson.build pyproject.toml \
-    tools/asan.ini -name __pycache__ -prune -o -newer "$installed" -print)" ]; then
+    tools/*.ini -name __pycache__ -prune -o -newer "$installed" -print)" ]; then
     echo "$PWD/$venv/bin/python" >&3
     exit 0
 fi
@@ -117,8 +119,8 @@ check_prerequisites
 echo "building fpickle for Python $version ($flavour)"
 touch "$installed.new"
 set -- "--config-settings=build-dir=$build"
-if [ "$flavour" = asan ]; then
-    set -- "$@" "--config-settings=setup-args=--native-file=$PWD/tools/asan.ini"
+if [ -e "tools/$flavour.ini" ]; then
+    set -- "$@" "--config-settings=setup-args=--native-file=$PWD/tools/$flavour.ini"
 fi
 # meson and ninja are found in the environment's own bin.
 if ! PATH=$PWD/$venv/bin:$PATH "$venv/bin/python" -m pip install --quiet \

@@ -172,9 +172,14 @@ fpk_code_doc(PyObject *code)
     return PyTuple_GET_ITEM(consts, 0);
 }
 
-/* Module slots that this Python knows: an interpreter of its own with its own
-   GIL is fine, running without any GIL is not claimed. */
-#if PY_VERSION_HEX >= 0x030C0000
+/* Module slots that this Python knows.  An interpreter of its own with its own
+   GIL is fine: all state is in the module.  A GIL is needed: it is what keeps
+   two threads from one Pickler or Unpickler. */
+#if PY_VERSION_HEX >= 0x030D0000
+#define FPK_MODULE_SLOTS                                                      \
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},     \
+        {Py_mod_gil, Py_MOD_GIL_USED},
+#elif PY_VERSION_HEX >= 0x030C0000
 #define FPK_MODULE_SLOTS                                                      \
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #else
@@ -284,8 +289,10 @@ fpk_int_from_bytes(const uint8_t *bytes, size_t size)
 #define FPK_PREFETCH(address) __builtin_prefetch((address), 1)
 /* For what stands in a hot loop at many places. */
 #define FPK_ALWAYS_INLINE inline __attribute__((always_inline))
+#define FPK_NO_INLINE __attribute__((noinline))
 #else
 #define FPK_ALWAYS_INLINE inline
+#define FPK_NO_INLINE
 #define FPK_LIKELY(x) (x)
 #define FPK_UNLIKELY(x) (x)
 #define FPK_PREFETCH(address) ((void)0)

@@ -232,7 +232,9 @@ static int
 set_items(fpk_decoder *d, PyObject **items)
 {
     Py_ssize_t count = d->sp - items;
-    if (is_followed_by_build(d) && is_new_dict(items[-1])) {
+    /* With limits each opcode is checked on its own. */
+    if (d->guard == NULL && is_followed_by_build(d) &&
+        is_new_dict(items[-1])) {
         int done = fpk_build_from_items(d, items);
         if (done != 0) {
             return done < 0 ? -1 : 0;

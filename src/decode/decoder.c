@@ -6,7 +6,7 @@
    Invariant: fence <= sp <= stack_end; fence is the height of the topmost
               mark.
    Called by: all of decode. */
-#include "decode/decoder.h"
+#include "decode/limits.h"
 
 #include <stdarg.h>
 
@@ -43,6 +43,7 @@ fpk_decoder_fini(fpk_decoder *d)
         d->mark_capacity = FPK_INLINE_MARKS;
     }
     fpk_decoder_clear_memo(d);
+    fpk_guard_free(d);
     Py_CLEAR(d->window);
     Py_CLEAR(d->read);
     Py_CLEAR(d->readline);

@@ -16,6 +16,8 @@
 #define FPK_INLINE_MEMO 32
 #define FPK_INLINE_MARKS 16
 
+typedef struct fpk_guard fpk_guard;
+
 typedef struct {
     fpk_state *state;
 
@@ -66,6 +68,8 @@ typedef struct {
     PyObject *buffers;         /* owned or NULL: out-of-band data, iterator */
     PyObject *find_class;      /* owned: bound method when overridden */
     PyObject *persistent_load; /* owned: bound method when overridden */
+
+    fpk_guard *guard; /* owned; NULL without limits */
 
     PyObject *inline_stack[FPK_INLINE_STACK];
     PyObject *inline_memo[FPK_INLINE_MEMO];

@@ -4,6 +4,7 @@
    Owns:      that decoder, for the time of the call.
    Invariant: nothing is kept between calls.
    Called by: Python code. */
+#include "decode/limits.h"
 #include "decode/options.h"
 
 static PyObject **
@@ -17,6 +18,7 @@ find_parameter(fpk_load_options *o, PyObject *name, const char *first)
         {"encoding", offsetof(fpk_load_options, encoding)},
         {"errors", offsetof(fpk_load_options, errors)},
         {"buffers", offsetof(fpk_load_options, buffers)},
+        {"limits", offsetof(fpk_load_options, limits)},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(parameters); i++) {
         if (PyUnicode_CompareWithASCIIString(name, parameters[i].name) == 0) {
@@ -69,6 +71,9 @@ fpk_parse_load_options(const char *function, const char *first,
 int
 fpk_apply_load_options(fpk_decoder *d, const fpk_load_options *o)
 {
+    if (fpk_guard_set(d, o->limits) < 0) {
+        return -1;
+    }
     return fpk_decoder_set_options(d, o->fix_imports, o->encoding, o->errors,
                                    o->buffers);
 }
@@ -76,7 +81,7 @@ fpk_apply_load_options(fpk_decoder *d, const fpk_load_options *o)
 PyDoc_STRVAR(
     loads_doc,
     "loads($module, data, /, *, fix_imports=True, encoding='ASCII',\n"
-    "      errors='strict', buffers=())\n"
+    "      errors='strict', buffers=(), limits=None)\n"
     "--\n\n"
     "Return the object that the pickle in data describes.\n\n"
     "As pickle.loads.  Like it, this runs whatever the stream says: load\n"
@@ -84,7 +89,8 @@ PyDoc_STRVAR(
     "Args:\n"
     "  data: a bytes-like object; what follows the pickle is ignored.\n"
     "  fix_imports, encoding, errors: for streams of Python 2.\n"
-    "  buffers: an iterable of the out-of-band buffers (PEP 574).\n\n"
+    "  buffers: an iterable of the out-of-band buffers (PEP 574).\n"
+    "  limits: what the stream may use at most, a Limits object.\n\n"
     "Raises UnpicklingError with the opcode and its byte offset if the\n"
     "stream is faulty, EOFError if it is empty.  Thread-safe.\n\n"
     ">>> import fpickle\n"
@@ -119,7 +125,7 @@ core_loads(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
 PyDoc_STRVAR(
     load_doc,
     "load($module, /, file, *, fix_imports=True, encoding='ASCII',\n"
-    "     errors='strict', buffers=())\n"
+    "     errors='strict', buffers=(), limits=None)\n"
     "--\n\n"
     "Read one pickle from the open binary file and return its object.\n\n"
     "As pickle.load; see loads for the arguments.  The file needs read(n)\n"
@@ -198,5 +204,7 @@ fpk_decode_init(PyObject *module, fpk_state *state)
         PyModule_AddFunctions(module, methods) < 0) {
         return -1;
     }
-    return fpk_unpickler_init_types(module, state);
+    return fpk_limits_init_type(module, state) < 0
+               ? -1
+               : fpk_unpickler_init_types(module, state);
 }

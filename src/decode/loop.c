@@ -7,7 +7,7 @@
               can end the loop at once; the loop never recurses.
    Called by: load.c, unpickler.c. */
 #include "base/bytes.h"
-#include "decode/decoder.h"
+#include "decode/limits.h"
 
 /* ---- atoms that are built on the spot ----------------------------------- */
 
@@ -412,8 +412,9 @@ execute(fpk_decoder *d, unsigned op)
 
 #undef COUNTED
 
-static PyObject *
-run(fpk_decoder *d)
+/* [guarded] is known at compile time: without limits nothing is checked. */
+static FPK_ALWAYS_INLINE PyObject *
+run(fpk_decoder *d, const bool guarded)
 {
     for (;;) {
         if (FPK_UNLIKELY(d->p >= d->end)) {
@@ -427,13 +428,28 @@ run(fpk_decoder *d)
         }
         d->op_at = d->p;
         unsigned op = *d->p++;
+        if (guarded && fpk_guard_before(d, op) < 0) {
+            return NULL;
+        }
         if (op == FPK_OP_STOP) {
             return fpk_pop(d);
         }
-        if (execute(d, op) < 0) {
+        if (execute(d, op) < 0 || (guarded && fpk_guard_after(d, op) < 0)) {
             return NULL;
         }
     }
+}
+
+/* Apart, so that the compiler keeps it out of the way of the other. */
+static FPK_NO_INLINE PyObject *
+run_guarded(fpk_decoder *d)
+{
+    fpk_guard_begin(d);
+    PyObject *result = run(d, true);
+    if (result != NULL && fpk_guard_result(d, result) < 0) {
+        Py_CLEAR(result);
+    }
+    return result;
 }
 
 /* What was raised by something else than this room gets a note of where the
@@ -461,7 +477,8 @@ fpk_decoder_load(fpk_decoder *d)
     d->protocol = 0;
     d->op_at = NULL;
     d->op = 0;
-    PyObject *result = run(d);
+    PyObject *result =
+        FPK_LIKELY(d->guard == NULL) ? run(d, false) : run_guarded(d);
     PyObject *exception = result == NULL ? fpk_get_raised_exception() : NULL;
     fpk_decoder_clear_stack(d);
     if (exception != NULL && (d->op_at != NULL || d->op != 0)) {

@@ -1,7 +1,8 @@
 /* options.h -- the arguments that load, loads and Unpickler share.
 
    Does:      declares the parser of (file or data, *, fix_imports=True,
-              encoding="ASCII", errors="strict", buffers=()).
+              encoding="ASCII", errors="strict", buffers=(),
+              limits=None).
    Owns:      nothing.
    Used by:   load.c, unpickler.c. */
 #ifndef FPK_DECODE_OPTIONS_H
@@ -16,6 +17,7 @@ typedef struct {
     PyObject *encoding;
     PyObject *errors;
     PyObject *buffers;
+    PyObject *limits;
 } fpk_load_options;
 
 /* Vector-call arguments into [options]; [first] is the name of the first

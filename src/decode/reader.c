@@ -6,7 +6,7 @@
    Invariant: what the window shows beyond p is either peeked at, so that the
               file still has it, or was asked for by a length in the stream.
    Called by: all of decode. */
-#include "decode/decoder.h"
+#include "decode/limits.h"
 
 /* What is asked of peek, in bytes. */
 #define PREFETCH_SIZE (128 * 1024)
@@ -295,6 +295,28 @@ fpk_has_input(fpk_decoder *d)
 
 /* ---- lines -------------------------------------------------------------- */
 
+/* Calls readline, where [have] bytes of the line are in the window; with
+   limits it is told how much is wanted, so that a longer line is not read at
+   all. */
+static PyObject *
+call_readline(fpk_decoder *d, size_t have)
+{
+    uint64_t most =
+        d->guard == NULL ? FPK_UNLIMITED : fpk_guard_longest_line(d);
+    if (most >= (uint64_t)PY_SSIZE_T_MAX) {
+        return PyObject_CallNoArgs(d->readline);
+    }
+    /* One byte more than may be there, to see that it is. */
+    PyObject *size =
+        PyLong_FromUnsignedLongLong(most > have ? most - have + 1 : 1);
+    if (size == NULL) {
+        return NULL;
+    }
+    PyObject *line = PyObject_CallOneArg(d->readline, size);
+    Py_DECREF(size);
+    return line;
+}
+
 /* The line goes on behind the window: takes the rest from readline. */
 static int
 read_line_from_file(fpk_decoder *d)
@@ -312,7 +334,7 @@ read_line_from_file(fpk_decoder *d)
     else if (consume_peeked(d) < 0) {
         goto done;
     }
-    line = PyObject_CallNoArgs(d->readline);
+    line = call_readline(d, have);
     if (line == NULL) {
         goto done;
     }
@@ -351,6 +373,12 @@ fpk_read_line(fpk_decoder *d, const char **line, Py_ssize_t *size)
         }
         if (d->p < d->end) {
             newline = memchr(d->p, '\n', (size_t)(d->end - d->p));
+        }
+    }
+    if (d->guard != NULL) {
+        const uint8_t *end = newline == NULL ? d->end : newline + 1;
+        if ((uint64_t)(end - d->p) > fpk_guard_longest_line(d)) {
+            return fpk_guard_refuse_line(d);
         }
     }
     if (newline == NULL) {

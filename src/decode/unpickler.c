@@ -449,7 +449,7 @@ static PyGetSetDef unpickler_getsets[] = {
 PyDoc_STRVAR(
     unpickler_doc,
     "Unpickler(file, *, fix_imports=True, encoding='ASCII', errors='strict',\n"
-    "          buffers=())\n"
+    "          buffers=(), limits=None)\n"
     "--\n\n"
     "Reads pickles from a file, and remembers what they memoised.\n\n"
     "As pickle.Unpickler: subclasses may define find_class(module, name) and\n"

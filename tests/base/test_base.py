@@ -88,3 +88,19 @@ def test_base_without_an_interpreter(tmp_path, flags):
     program = (HERE / "base_test.c").read_text()
     for name in re.findall(r"RUN\((\w+)\);", program):
         assert f"ok {name}" in result.stdout
+
+
+def test_base_under_valgrind(tmp_path):
+    """Also uses of memory that has no value yet, which no sanitizer sees."""
+    command = compiler()
+    if command is None:
+        pytest.skip("no C compiler")
+    if shutil.which("valgrind") is None:
+        pytest.skip("no valgrind")
+    program = build(command, tmp_path, [])
+    result = run(
+        ["valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full",
+         "--show-leak-kinds=all", "--errors-for-leak-kinds=all", program]
+    )
+    assert result.returncode == 0, result.stdout
+    assert "==" not in result.stdout
