@@ -55,8 +55,6 @@ WITHOUT_PYTHON = {"base", "wire"}
 # PyErr_Clear that does not follow a PyErr_ExceptionMatches: file and function,
 # and why any exception may be dropped there.
 MAY_CLEAR = {
-    ("byvalue/class_plan.c", "check_metaclass"):
-        "a metaclass that its module no longer has refuses nothing",
     ("byvalue/class_plan.c", "overrides_prepare"):
         "the question is whether two attributes are the same function",
     ("byvalue/handled.c", "fpk_find_handler"):
