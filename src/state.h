@@ -111,6 +111,7 @@ struct fpk_byvalue_table;
     X(__set_name__)                                                           \
     X(__setstate__)                                                           \
     X(__slotnames__)                                                          \
+    X(__supertype__)                                                          \
     X(__spec__)                                                               \
     X(__type_params__)                                                        \
     X(_abc_impl)                                                              \

@@ -318,6 +318,19 @@ int fpk_init_identity(PyObject *module, fpk_state *state);
 int fpk_save_module(fpk_encoder *e, PyObject *module);
 int fpk_init_modules(PyObject *module, fpk_state *state);
 
+/* ---- typenames.c -------------------------------------------------------- */
+
+/* A TypeVar, ParamSpec, TypeVarTuple or NewType. */
+int fpk_save_named_type(fpk_encoder *e, PyObject *obj);
+
+/* An object of the standard library with __slots__. */
+int fpk_save_slotted(fpk_encoder *e, PyObject *obj);
+
+/* ---- typealias.c -------------------------------------------------------- */
+
+/* What a type statement binds. */
+int fpk_save_type_alias(fpk_encoder *e, PyObject *obj);
+
 /* ---- handled.c ---------------------------------------------------------- */
 
 int fpk_find_handler(fpk_encoder *e, PyTypeObject *type);

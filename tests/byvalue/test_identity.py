@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import typing
 import weakref
 
 import pytest
@@ -309,3 +310,31 @@ def test_enumerations_that_are_gone_are_collected():
     del again, red
     gc.collect()
     assert reference() is None
+
+
+# ---- names of typing ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: typing.TypeVar("T", bound=int),
+        lambda: typing.ParamSpec("P"),
+        lambda: typing.TypeVarTuple("Ts"),
+        lambda: typing.NewType("N", int),
+    ],
+)
+def test_type_variables_are_the_same_in_all_streams(make, loads):
+    variable = make()
+    streams = [fpickle.dumps(variable), fpickle.dumps([variable, variable])]
+    assert loads(streams[0]) is variable
+    assert loads(streams[1])[0] is loads(streams[1])[1] is variable
+    assert b"ok" in run_child(
+        """
+one = pickle.loads(streams[0])
+assert pickle._loads(streams[1]) == [one, one]
+assert pickle.loads(streams[1])[0] is one and one.__module__
+print("ok")
+""",
+        *streams,
+    )
