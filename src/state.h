@@ -49,18 +49,22 @@ struct fpk_byvalue_table;
     X(ABCMeta_register)                                                       \
     X(SimpleNamespace)                                                        \
     X(WeakValueDictionary)                                                    \
+    X(abc_init)                                                               \
     X(builtins_exec)                                                          \
     X(builtins_setattr)                                                       \
+    X(builtins_vars)                                                          \
     X(bytecode_magic)                                                         \
     X(class_ids)                                                              \
     X(copyreg_dict)                                                           \
     X(dict_get)                                                               \
     X(dict_setdefault)                                                        \
+    X(dict_update)                                                            \
     X(guard_text)                                                             \
     X(handled_types)                                                          \
     X(import_module)                                                          \
     X(lru_cache)                                                              \
     X(marshal_loads)                                                          \
+    X(object_getstate)                                                        \
     X(operator_add)                                                           \
     X(operator_contains)                                                      \
     X(operator_getitem)                                                       \
@@ -68,7 +72,9 @@ struct fpk_byvalue_table;
     X(os_urandom)                                                             \
     X(registered_modules)                                                     \
     X(some_python_class)                                                      \
+    X(stdlib_names)                                                           \
     X(type_names)                                                             \
+    X(type_new)                                                               \
     X(type_setattr)                                                           \
     X(types_new_class)                                                        \
     X(weak_get)                                                               \
@@ -83,6 +89,7 @@ struct fpk_byvalue_table;
 
 /* Interned strings, as state->str.NAME. */
 #define FPK_INTERNED(X)                                                       \
+    X(__annotations__)                                                        \
     X(__builtins__)                                                           \
     X(__class__)                                                              \
     X(__dict__)                                                               \
@@ -91,6 +98,8 @@ struct fpk_byvalue_table;
     X(__getnewargs__)                                                         \
     X(__getnewargs_ex__)                                                      \
     X(__getstate__)                                                           \
+    X(__hash__)                                                               \
+    X(__init__)                                                               \
     X(__init_subclass__)                                                      \
     X(__main__)                                                               \
     X(__module__)                                                             \
@@ -99,14 +108,18 @@ struct fpk_byvalue_table;
     X(__new__)                                                                \
     X(__newobj__)                                                             \
     X(__newobj_ex__)                                                          \
+    X(__orig_bases__)                                                         \
     X(__package__)                                                            \
     X(__qualname__)                                                           \
     X(__reduce__)                                                             \
     X(__reduce_ex__)                                                          \
     X(__self__)                                                               \
+    X(__set_name__)                                                           \
     X(__setstate__)                                                           \
     X(__slotnames__)                                                          \
+    X(__supertype__)                                                          \
     X(__spec__)                                                               \
+    X(__type_params__)                                                        \
     X(_abc_impl)                                                              \
     X(_compat_pickle)                                                         \
     X(_initializing)                                                          \

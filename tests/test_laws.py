@@ -56,14 +56,10 @@ WITHOUT_PYTHON = {"base", "wire"}
 # PyErr_Clear that does not follow a PyErr_ExceptionMatches: file and function,
 # and why any exception may be dropped there.
 MAY_CLEAR = {
-    ("byvalue/class_plan.c", "check_metaclass"):
-        "a metaclass that its module no longer has refuses nothing",
     ("byvalue/class_plan.c", "overrides_prepare"):
         "the question is whether two attributes are the same function",
     ("byvalue/handled.c", "fpk_find_handler"):
         "types that cannot be fetched fail later, as in the standard module",
-    ("byvalue/handled.c", "reduce_type_parameter"):
-        "a type parameter without constraints",
     ("byvalue/handled.c", "save_sentinel"):
         "the search goes on with the next name",
     ("byvalue/names.c", "find_submodule"):

@@ -20,6 +20,7 @@ enum {
     OPEN_CALL,
     WRITE_MEMBERS,
     WRITE_MEMBER_DONE,
+    AFTER_CALL,
     COMPLETE_METHODS,
     SET_MEMBERS,
     SET_MEMBER_DONE,
@@ -36,7 +37,13 @@ fpk_clear_class_job(fpk_class_job *job)
     Py_CLEAR(job->creator);
     Py_CLEAR(job->members);
     Py_CLEAR(job->functions);
+    Py_CLEAR(job->late);
     Py_CLEAR(job->virtual_subclasses);
+    fpk_memo_clear(&job->early);
+    if (job->enumeration != NULL) {
+        fpk_clear_enum_job(job->enumeration);
+        job->enumeration = NULL;
+    }
 }
 
 /* frame->size is the number of the class's job. */
@@ -138,6 +145,80 @@ note_functions(fpk_class_job *job, PyObject *value)
     return status;
 }
 
+static int
+note_late(fpk_class_job *job, PyObject *key)
+{
+    if (job->late == NULL && (job->late = PyList_New(0)) == NULL) {
+        return -1;
+    }
+    return PyList_Append(job->late, key);
+}
+
+/* What runs at the receiver when the class is made may have changed a member:
+   it is set again, unless that is pointless. */
+static int
+note_again(fpk_class_job *job, PyObject *key)
+{
+    if (PyUnicode_CompareWithASCIIString(key, "__module__") == 0 ||
+        PyUnicode_CompareWithASCIIString(key, "__slots__") == 0 ||
+        PyUnicode_CompareWithASCIIString(key, "__firstlineno__") == 0 ||
+        PyUnicode_CompareWithASCIIString(key, "__static_attributes__") == 0) {
+        return 0;
+    }
+    return note_late(job, key);
+}
+
+/* A member that is set later keeps its place in the class's dict. */
+static int
+write_placeholder(fpk_encoder *e, fpk_class_job *job, PyObject *key)
+{
+    int status = job->enumeration == NULL
+                     ? 0
+                     : fpk_save_enum_dict(e, job->enumeration, key);
+    if (status != 0) {
+        return status < 0 ? FPK_ERROR : fpk_emit_op(e, FPK_OP_SETITEM);
+    }
+    if (note_late(job, key) < 0 || fpk_save_atom(e, key, true) < 0 ||
+        fpk_emit_op(e, FPK_OP_NONE) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_SETITEM);
+}
+
+/* Where the early member [key] was put. */
+static uint64_t
+find_early(const fpk_encoder *e, const fpk_class_job *job, PyObject *key)
+{
+    const fpk_memo_entry *entry = fpk_memo_find(&job->early, key);
+    PyObject *names[FPK_EARLY_COUNT];
+    fpk_get_early_names(e, names);
+    for (int i = 0; entry == NULL && i < FPK_EARLY_COUNT; i++) {
+        if (PyUnicode_Compare(key, names[i]) == 0) {
+            entry = fpk_memo_find(&job->early, names[i]);
+        }
+    }
+    assert(entry != NULL);
+    return entry->index;
+}
+
+static int
+write_member(fpk_encoder *e, fpk_class_job *job, int kind, PyObject *key,
+             PyObject *value)
+{
+    if ((job->reruns && note_again(job, key) < 0) ||
+        fpk_emit_unicode(e, key) < 0) {
+        return FPK_ERROR;
+    }
+    if (kind == FPK_MEMBER_METHOD) {
+        return note_functions(job, value) < 0 ? FPK_ERROR
+                                              : fpk_create_callable(e, value);
+    }
+    if (kind == FPK_MEMBER_DATA) {
+        return fpk_save(e, value);
+    }
+    return fpk_emit_get(e, find_early(e, job, key));
+}
+
 /* The next member that the class is created with. */
 static int
 write_members(fpk_encoder *e)
@@ -147,27 +228,28 @@ write_members(fpk_encoder *e)
     PyObject *cls = frame->object;
     PyObject *key, *value;
     while (PyDict_Next(job->members, &frame->position, &key, &value)) {
-        int kind = fpk_classify_member(e, cls, key, value);
-        if (kind == FPK_MEMBER_ERROR) {
+        int kind = fpk_classify_member(e, job, cls, key, value);
+        switch (kind) {
+        case FPK_MEMBER_ERROR:
             return FPK_ERROR;
+        case FPK_MEMBER_SKIP:
+            break;
+        case FPK_MEMBER_LATE:
+            if (note_late(job, key) < 0) {
+                return FPK_ERROR;
+            }
+            break;
+        case FPK_MEMBER_PLACED:
+            if (write_placeholder(e, job, key) < 0) {
+                return FPK_ERROR;
+            }
+            break;
+        default:
+            frame->step = WRITE_MEMBER_DONE;
+            return write_member(e, job, kind, key, value);
         }
-        if (kind == FPK_MEMBER_SKIP || kind == FPK_MEMBER_LATE) {
-            continue;
-        }
-        frame->step = WRITE_MEMBER_DONE;
-        if (fpk_emit_unicode(e, key) < 0) {
-            return FPK_ERROR;
-        }
-        if (kind == FPK_MEMBER_METHOD) {
-            return note_functions(job, value) < 0
-                       ? FPK_ERROR
-                       : fpk_create_callable(e, value);
-        }
-        return kind == FPK_MEMBER_DATA
-                   ? fpk_save(e, value)
-                   : fpk_emit_get(e, job->early[kind - FPK_MEMBER_EARLY]);
     }
-    frame->step = COMPLETE_METHODS;
+    frame->step = AFTER_CALL;
     frame->position = 0;
     return fpk_close_class_call(e, job, cls);
 }
@@ -201,16 +283,11 @@ begin_member(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
     if (!job->by_setattr) {
         return fpk_begin_attribute(e);
     }
-    int status =
-        Py_TYPE(cls)->tp_setattro != PyType_Type.tp_setattro
-            ? fpk_save_global_as(e, e->state->type_setattr, "builtins",
-                                 "type.__setattr__")
-            : fpk_save_global_as(e, e->state->builtins_setattr, "builtins",
-                                 "setattr");
-    if (status < 0 || fpk_begin_tuple(e, 3) < 0) {
+    if (fpk_emit_get(e, job->target) < 0 || fpk_begin_tuple(e, 3) < 0 ||
+        fpk_recall(e, cls) < 0) {
         return FPK_ERROR;
     }
-    return fpk_emit_get(e, job->target);
+    return FPK_DONE;
 }
 
 static int
@@ -228,15 +305,43 @@ end_member(fpk_encoder *e, const fpk_class_job *job)
 static int
 restore_bases(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
-    if (!job->quiet) {
-        return FPK_DONE;
-    }
-    job->quiet = false;
     if (begin_member(e, job, cls) < 0 || fpk_emit_str(e, "__bases__") < 0 ||
         fpk_emit_get(e, job->bases) < 0) {
         return FPK_ERROR;
     }
     return end_member(e, job);
+}
+
+/* The class has just been made: what has to be right before anything uses
+   it. */
+static int
+after_call(fpk_encoder *e)
+{
+    fpk_frame *frame = fpk_top_frame(e);
+    fpk_class_job *job = current_job(e);
+    PyObject *cls = frame->object;
+    frame->step = COMPLETE_METHODS;
+    if ((job->quiet && restore_bases(e, job, cls) < 0) ||
+        (job->virtual_subclasses != NULL &&
+         fpk_complete_abstract_class(e, job, cls) < 0)) {
+        return FPK_ERROR;
+    }
+    return job->enumeration == NULL ? FPK_DONE
+                                    : fpk_save_enum_members(e, job, cls);
+}
+
+/* The value of a late member. */
+static int
+save_late(fpk_encoder *e, const fpk_class_job *job, PyObject *value)
+{
+    if (job->enumeration != NULL) {
+        const fpk_memo_entry *entry =
+            fpk_memo_find(&job->enumeration->indices, value);
+        if (entry != NULL) {
+            return fpk_emit_get(e, entry->index);
+        }
+    }
+    return fpk_save(e, value);
 }
 
 static int
@@ -245,20 +350,15 @@ set_members(fpk_encoder *e)
     fpk_frame *frame = fpk_top_frame(e);
     fpk_class_job *job = current_job(e);
     PyObject *cls = frame->object;
-    PyObject *key, *value;
-    while (PyDict_Next(job->members, &frame->position, &key, &value)) {
-        int kind = fpk_classify_member(e, cls, key, value);
-        if (kind == FPK_MEMBER_ERROR) {
+    if (job->late != NULL && frame->position < PyList_GET_SIZE(job->late)) {
+        PyObject *key = PyList_GET_ITEM(job->late, frame->position++);
+        PyObject *value = PyDict_GetItemWithError(job->members, key);
+        frame->step = SET_MEMBER_DONE;
+        if (value == NULL || begin_member(e, job, cls) < 0 ||
+            fpk_save_atom(e, key, fpk_needs_memo(e, key)) < 0) {
             return FPK_ERROR;
         }
-        if (kind == FPK_MEMBER_LATE) {
-            frame->step = SET_MEMBER_DONE;
-            if (begin_member(e, job, cls) < 0 ||
-                fpk_emit_unicode(e, key) < 0) {
-                return FPK_ERROR;
-            }
-            return fpk_save(e, value);
-        }
+        return save_late(e, job, value);
     }
     frame->step = REGISTER_VIRTUAL;
     frame->position = 0;
@@ -299,27 +399,68 @@ end_virtual(fpk_encoder *e)
 
 /* ---- the frame ---------------------------------------------------------- */
 
-/* The next member that is to be put aside; frame->position counts them. */
+/* Saves the early member [key]; its name waits in the frame. */
+static int
+save_early(fpk_encoder *e, PyObject *key, PyObject *value)
+{
+    fpk_frame *frame = fpk_top_frame(e);
+    frame->step = PRELUDE_EARLY_DONE;
+    Py_XSETREF(frame->aux, Py_NewRef(key));
+    return fpk_save(e, value);
+}
+
+/* The next member that is to be put aside. */
 static int
 write_early_member(fpk_encoder *e)
 {
     fpk_frame *frame = fpk_top_frame(e);
-    PyObject *members = current_job(e)->members;
-    for (; frame->position < FPK_EARLY_COUNT; frame->position++) {
-        PyObject *name =
-            PyUnicode_FromString(fpk_early_names[frame->position]);
-        PyObject *value =
-            name == NULL ? NULL : PyDict_GetItemWithError(members, name);
-        Py_XDECREF(name);
-        if (value != NULL) {
-            frame->step = PRELUDE_EARLY_DONE;
-            return fpk_save(e, value);
+    fpk_class_job *job = current_job(e);
+    PyObject *key, *value;
+    if (job->reruns) {
+        while (PyDict_Next(job->members, &frame->position, &key, &value)) {
+            int kind =
+                fpk_classify_member(e, job, frame->object, key, value);
+            if (kind == FPK_MEMBER_ERROR) {
+                return FPK_ERROR;
+            }
+            if (kind == FPK_MEMBER_EARLY) {
+                return save_early(e, key, value);
+            }
         }
-        if (PyErr_Occurred()) {
-            return FPK_ERROR;
+    }
+    else {
+        PyObject *names[FPK_EARLY_COUNT];
+        fpk_get_early_names(e, names);
+        while (frame->position < FPK_EARLY_COUNT) {
+            key = names[frame->position++];
+            value = PyDict_GetItemWithError(job->members, key);
+            if (value != NULL) {
+                return save_early(e, key, value);
+            }
+            if (PyErr_Occurred()) {
+                return FPK_ERROR;
+            }
         }
     }
     frame->step = OPEN_CALL;
+    return job->enumeration == NULL
+               ? FPK_DONE
+               : fpk_write_enum_maker(e, job->enumeration);
+}
+
+static int
+end_early_member(fpk_encoder *e)
+{
+    fpk_frame *frame = fpk_top_frame(e);
+    frame->step = PRELUDE_EARLY;
+    uint64_t index;
+    if (fpk_put_aside(e, &index) < 0) {
+        return FPK_ERROR;
+    }
+    if (!fpk_memo_set(&current_job(e)->early, frame->aux, index)) {
+        PyErr_NoMemory();
+        return FPK_ERROR;
+    }
     return FPK_DONE;
 }
 
@@ -336,7 +477,10 @@ advance_prelude(fpk_encoder *e)
             return FPK_DONE;
         }
         frame->step = PRELUDE_CREATOR_DONE;
-        return fpk_save(e, job->creator);
+        return job->creator == e->state->type_new
+                   ? fpk_save_global_as(e, job->creator, "builtins",
+                                        "type.__new__")
+                   : fpk_save(e, job->creator);
     case PRELUDE_CREATOR_DONE:
         frame->step = job->needs_metaclass ? PRELUDE_METACLASS : PRELUDE_BASES;
         return fpk_put_aside(e, &job->creator_index);
@@ -351,8 +495,7 @@ advance_prelude(fpk_encoder *e)
     case PRELUDE_EARLY:
         return write_early_member(e);
     default:
-        frame->step = PRELUDE_EARLY;
-        return fpk_put_aside(e, &job->early[frame->position++]);
+        return end_early_member(e);
     }
 }
 
@@ -383,11 +526,11 @@ advance_class(fpk_encoder *e)
         case WRITE_MEMBERS:
             result = write_members(e);
             break;
+        case AFTER_CALL:
+            result = after_call(e);
+            break;
         case COMPLETE_METHODS:
-            result = restore_bases(e, current_job(e), cls);
-            if (result == FPK_DONE) {
-                result = complete_methods(e);
-            }
+            result = complete_methods(e);
             break;
         case SET_MEMBER_DONE:
             frame->step = SET_MEMBERS;

@@ -15,7 +15,15 @@
                                   present)
        cls     = WeakValueDictionary.setdefault(registry, id, make(*args))
        target  = operator.getitem((cls, SimpleNamespace()), present)
-       target.NAME = VALUE ... */
+       target.NAME = VALUE ...
+
+   or, where an attribute cannot be set by BUILD,
+
+       setter  = operator.getitem((setattr, slice), present)
+       setter(cls, NAME, VALUE) ...
+
+   where slice is a callable that takes three arguments of any type and does
+   nothing with them. */
 #include "byvalue/room.h"
 
 int
@@ -89,9 +97,9 @@ emit_type(fpk_encoder *e)
     return fpk_save_global_as(e, (PyObject *)&PyType_Type, "builtins", "type");
 }
 
-/* A class without bases and members that takes part in nothing. */
+/* A class that lets the classes below it be made in silence. */
 static int
-emit_empty_class(fpk_encoder *e, bool quiet, bool slotted)
+emit_quiet_class(fpk_encoder *e, bool slotted)
 {
     if (emit_type(e) < 0 || fpk_begin_tuple(e, 3) < 0 ||
         fpk_emit_str(e, "_") < 0 || fpk_emit_empty_tuple(e) < 0 ||
@@ -99,11 +107,10 @@ emit_empty_class(fpk_encoder *e, bool quiet, bool slotted)
         return FPK_ERROR;
     }
     /* Any callable that takes keywords and is no function. */
-    if (quiet &&
-        (fpk_emit_str(e, "__init_subclass__") < 0 ||
-         fpk_save_global_as(e, (PyObject *)&PyDict_Type, "builtins", "dict") <
-             0 ||
-         fpk_emit_op(e, FPK_OP_SETITEM) < 0)) {
+    if (fpk_emit_str(e, "__init_subclass__") < 0 ||
+        fpk_save_global_as(e, (PyObject *)&PyDict_Type, "builtins", "dict") <
+            0 ||
+        fpk_emit_op(e, FPK_OP_SETITEM) < 0) {
         return FPK_ERROR;
     }
     if (slotted &&
@@ -128,7 +135,7 @@ emit_bases(fpk_encoder *e, const fpk_class_job *job, PyTypeObject *type)
     }
     if (fpk_save_global_as(e, e->state->operator_add, "operator", "add") < 0 ||
         fpk_begin_tuple(e, 2) < 0 || fpk_begin_tuple(e, 1) < 0 ||
-        emit_empty_class(e, true, type->tp_dictoffset == 0) < 0 ||
+        emit_quiet_class(e, type->tp_dictoffset == 0) < 0 ||
         fpk_end_tuple(e, 1) < 0 || fpk_emit_get(e, job->bases) < 0 ||
         fpk_end_tuple(e, 2) < 0) {
         return FPK_ERROR;
@@ -212,30 +219,60 @@ fpk_close_class_call(fpk_encoder *e, const fpk_class_job *job, PyObject *cls)
     return fpk_remember(e, cls);
 }
 
-/* What attributes are set on: the class, or nothing that matters if the
-   receiver had it already. */
+/* A metaclass may forbid what its own classes need to get. */
+static int
+emit_setter(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
+{
+    int status =
+        Py_TYPE(cls)->tp_setattro != PyType_Type.tp_setattro
+            ? fpk_save_global_as(e, e->state->type_setattr, "builtins",
+                                 "type.__setattr__")
+            : fpk_save_global_as(e, e->state->builtins_setattr, "builtins",
+                                 "setattr");
+    if (status < 0 ||
+        fpk_save_global_as(e, (PyObject *)&PySlice_Type, "builtins",
+                           "slice") < 0) {
+        return FPK_ERROR;
+    }
+    return FPK_DONE;
+}
+
 int
 fpk_emit_class_target(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
-    if (begin_choice(e) < 0 || fpk_recall(e, cls) < 0) {
+    if (begin_choice(e) < 0) {
         return FPK_ERROR;
     }
-    if (Py_TYPE(cls)->tp_setattro != PyType_Type.tp_setattro) {
-        if (emit_empty_class(e, false, false) < 0) {
+    if (job->by_setattr) {
+        if (emit_setter(e, job, cls) < 0 || end_choice(e, job) < 0) {
             return FPK_ERROR;
         }
+        return fpk_put_aside(e, &job->target);
     }
-    else if (fpk_save_global_as(e, e->state->SimpleNamespace, "types",
-                                "SimpleNamespace") < 0 ||
-             fpk_emit_empty_tuple(e) < 0 ||
-             fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+    if (fpk_recall(e, cls) < 0 ||
+        fpk_save_global_as(e, e->state->SimpleNamespace, "types",
+                           "SimpleNamespace") < 0 ||
+        fpk_emit_empty_tuple(e) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
+        end_choice(e, job) < 0) {
         return FPK_ERROR;
     }
-    if (end_choice(e, job) < 0) {
+    return fpk_remember_anonymous(e, &job->target);
+}
+
+/* _abc._abc_init(cls), where nothing else has called it. */
+int
+fpk_complete_abstract_class(fpk_encoder *e, const fpk_class_job *job,
+                            PyObject *cls)
+{
+    if (job->creator != e->state->type_new) {
+        return FPK_DONE;
+    }
+    if (fpk_save_global_as(e, e->state->abc_init, "_abc", "_abc_init") < 0 ||
+        fpk_begin_tuple(e, 1) < 0 || fpk_recall(e, cls) < 0 ||
+        fpk_end_tuple(e, 1) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
         return FPK_ERROR;
     }
-    return job->by_setattr ? fpk_put_aside(e, &job->target)
-                           : fpk_remember_anonymous(e, &job->target);
+    return fpk_emit_op(e, FPK_OP_POP);
 }
 
 int
@@ -249,11 +286,15 @@ fpk_init_class(PyObject *module, fpk_state *state)
         fpk_fetch(&state->types_new_class, "types", "new_class") < 0 ||
         fpk_fetch(&state->SimpleNamespace, "types", "SimpleNamespace") < 0 ||
         fpk_fetch(&state->builtins_setattr, "builtins", "setattr") < 0 ||
+        fpk_fetch(&state->abc_init, "_abc", "_abc_init") < 0 ||
+        fpk_fetch(&state->stdlib_names, "sys", "stdlib_module_names") < 0 ||
         fpk_fetch(&state->ABCMeta_register, "abc", "ABCMeta") < 0) {
         return -1;
     }
     Py_SETREF(state->ABCMeta_register,
               PyObject_GetAttrString(state->ABCMeta_register, "register"));
+    state->type_new =
+        PyObject_GetAttrString((PyObject *)&PyType_Type, "__new__");
     state->type_setattr =
         PyObject_GetAttrString((PyObject *)&PyType_Type, "__setattr__");
     state->weak_get =
@@ -261,7 +302,8 @@ fpk_init_class(PyObject *module, fpk_state *state)
     state->weak_setdefault =
         PyObject_GetAttrString(state->WeakValueDictionary, "setdefault");
     return state->ABCMeta_register == NULL || state->type_setattr == NULL ||
-                   state->weak_get == NULL || state->weak_setdefault == NULL
+                   state->type_new == NULL || state->weak_get == NULL ||
+                   state->weak_setdefault == NULL
                ? -1
                : 0;
 }

@@ -7,48 +7,157 @@
    Called by: class.c, once for each class. */
 #include "byvalue/room.h"
 
-/* Metaclasses whose classes need more than this file knows. */
-static int
-check_metaclass(fpk_encoder *e, PyObject *cls)
+/* What [type] or the first class above it has as [name], starting with number
+ *[i] of its mro, which becomes the number where it was found: a new reference,
+   or NULL, perhaps with an exception. */
+static PyObject *
+find_in_mro(PyTypeObject *type, PyObject *name, Py_ssize_t *i)
 {
-    static const struct {
-        const char *module;
-        const char *name;
-        const char *kind;
-    } refused[] = {
-        {"enum", "EnumMeta", "enumerations"},
-        {"typing", "_TypedDictMeta", "TypedDict classes"},
-    };
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(refused); i++) {
-        PyObject *name = PyUnicode_FromString(refused[i].module);
-        PyObject *module = name == NULL ? NULL : PyImport_GetModule(name);
-        Py_XDECREF(name);
-        if (module == NULL) {
-            if (PyErr_Occurred()) {
-                return -1;
-            }
-            continue;
-        }
-        PyObject *meta = PyObject_GetAttrString(module, refused[i].name);
-        Py_DECREF(module);
-        if (meta == NULL) {
-            PyErr_Clear();
-            continue;
-        }
-        bool is_refused =
-            PyType_Check(meta) &&
-            PyType_IsSubtype(Py_TYPE(cls), (PyTypeObject *)meta);
-        Py_DECREF(meta);
-        if (is_refused) {
-            PyErr_Format(e->state->PicklingError,
-                         "Can't pickle %R: %s cannot travel by value yet; "
-                         "define it in a module that the receiver can import",
-                         cls, refused[i].kind);
-            return -1;
+    PyObject *mro = type->tp_mro;
+    for (; *i < PyTuple_GET_SIZE(mro); ++*i) {
+        PyObject *dict =
+            fpk_type_dict((PyTypeObject *)PyTuple_GET_ITEM(mro, *i));
+        PyObject *value =
+            dict == NULL
+                ? NULL
+                : Py_XNewRef(PyDict_GetItemWithError(dict, name));
+        Py_XDECREF(dict);
+        if (value != NULL || PyErr_Occurred()) {
+            return value;
         }
     }
-    return 0;
+    return NULL;
 }
+
+int
+fpk_tells_name(fpk_encoder *e, PyObject *value)
+{
+    Py_ssize_t i = 0;
+    PyObject *method =
+        find_in_mro(Py_TYPE(value), e->state->str.__set_name__, &i);
+    Py_XDECREF(method);
+    return method != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+}
+
+/* ---- code of importable classes ----------------------------------------- */
+
+/* What is behind a class or static method: borrowed from [value]. */
+static PyObject *
+unwrap(PyObject *value)
+{
+    if (!Py_IS_TYPE(value, &PyClassMethod_Type) &&
+        !Py_IS_TYPE(value, &PyStaticMethod_Type)) {
+        return value;
+    }
+    PyObject *function = PyObject_GetAttrString(value, "__func__");
+    Py_XDECREF(function); /* the wrapper has it */
+    return function;
+}
+
+/* 1 if the top package of [function]'s module is of the standard library. */
+static int
+is_of_stdlib(fpk_encoder *e, PyObject *function)
+{
+    PyObject *module = ((PyFunctionObject *)function)->func_module;
+    if (module == NULL || !PyUnicode_Check(module)) {
+        return 0;
+    }
+    Py_ssize_t length = PyUnicode_GET_LENGTH(module);
+    Py_ssize_t dot = PyUnicode_FindChar(module, '.', 0, length, 1);
+    PyObject *top = PyUnicode_Substring(module, 0, dot < 0 ? length : dot);
+    if (top == NULL) {
+        return -1;
+    }
+    int found = PySequence_Contains(e->state->stdlib_names, top);
+    Py_DECREF(top);
+    return found;
+}
+
+static bool
+is_of_module(PyObject *function, const char *name)
+{
+    PyObject *module = ((PyFunctionObject *)function)->func_module;
+    return module != NULL && PyUnicode_Check(module) &&
+           PyUnicode_CompareWithASCIIString(module, name) == 0;
+}
+
+/* True if [function] cannot be called with [given] positional arguments and
+   nothing else. */
+static bool
+needs_more(PyObject *function, int given)
+{
+    PyFunctionObject *f = (PyFunctionObject *)function;
+    PyCodeObject *code = (PyCodeObject *)f->func_code;
+    Py_ssize_t defaults =
+        f->func_defaults == NULL ? 0 : PyTuple_GET_SIZE(f->func_defaults);
+    Py_ssize_t keywords =
+        f->func_kwdefaults == NULL || !PyDict_Check(f->func_kwdefaults)
+            ? 0
+            : PyDict_GET_SIZE(f->func_kwdefaults);
+    return code->co_argcount - defaults > given ||
+           code->co_kwonlyargcount > keywords;
+}
+
+int
+fpk_is_inherited(PyObject *cls, PyObject *key, PyObject *value)
+{
+    Py_ssize_t i = 1;
+    PyObject *own = Py_XNewRef(unwrap(value));
+    PyObject *found =
+        own == NULL ? NULL : find_in_mro((PyTypeObject *)cls, key, &i);
+    int answer = PyErr_Occurred() ? -1 : 0;
+    if (found != NULL) {
+        PyObject *inherited = unwrap(found);
+        answer = inherited == NULL ? -1 : inherited == own;
+        Py_DECREF(found);
+    }
+    Py_XDECREF(own);
+    return answer;
+}
+
+/* What to do with code that would run when the class is made. */
+enum rerun {
+    RERUN_ERROR = -1,
+    RERUN_HARMLESS, /* let it: what it does is known to be the same again */
+    RERUN_RESET,    /* let it, and set the class's members again */
+    RERUN_NEVER,
+};
+
+/* [value] is what a class that goes by name has as __init_subclass__, or a
+   metaclass as __new__ or __init__. */
+static enum rerun
+judge_code(fpk_encoder *e, PyObject *value, int given)
+{
+    PyObject *function = unwrap(value);
+    if (function == NULL) {
+        return RERUN_ERROR;
+    }
+    if (!PyFunction_Check(function)) {
+        return Py_IS_TYPE(function, &PyCFunction_Type) ||
+                       Py_IS_TYPE(function, &PyWrapperDescr_Type) ||
+                       Py_IS_TYPE(function, &PyMethodDescr_Type) ||
+                       Py_IS_TYPE(function, &PyClassMethodDescr_Type)
+                   ? RERUN_HARMLESS
+                   : RERUN_RESET;
+    }
+    int of_stdlib = is_of_stdlib(e, function);
+    if (of_stdlib < 0) {
+        return RERUN_ERROR;
+    }
+    if (!of_stdlib) {
+        return needs_more(function, given) ? RERUN_NEVER : RERUN_RESET;
+    }
+    /* Here too: what takes keywords may have had some. */
+    PyCodeObject *code =
+        (PyCodeObject *)((PyFunctionObject *)function)->func_code;
+    bool harmless =
+        is_of_module(function, "abc") || is_of_module(function, "enum") ||
+        (is_of_module(function, "typing") && code->co_argcount <= given &&
+         code->co_kwonlyargcount == 0);
+    return harmless ? RERUN_HARMLESS : RERUN_NEVER;
+}
+
+/* ---- the callable ------------------------------------------------------- */
 
 static bool
 overrides_prepare(PyObject *metaclass)
@@ -67,23 +176,61 @@ overrides_prepare(PyObject *metaclass)
     return !same;
 }
 
-/* The __new__ of the first class above [metaclass] that goes by name: that of
-   the metaclass itself has done its work at the sender. */
+/* What the metaclass [type] runs when it makes a class, beginning with number
+   [first] of its mro. */
+static enum rerun
+judge_metaclass(fpk_encoder *e, PyTypeObject *type, Py_ssize_t first)
+{
+    PyObject *names[] = {e->state->str.__new__, e->state->str.__init__};
+    enum rerun worst = RERUN_HARMLESS;
+    for (size_t k = 0; k < Py_ARRAY_LENGTH(names); k++) {
+        Py_ssize_t i = first;
+        PyObject *value = find_in_mro(type, names[k], &i);
+        if (value == NULL) {
+            return RERUN_ERROR;
+        }
+        enum rerun answer = judge_code(e, value, 4);
+        Py_DECREF(value);
+        if (answer == RERUN_ERROR) {
+            return answer;
+        }
+        worst = answer > worst ? answer : worst;
+    }
+    return worst;
+}
+
+/* A __new__ above [metaclass] that may be called for its classes; those that
+   travel by value, and those that want keywords, have done their work at the
+   sender. */
 static PyObject *
-find_inherited_new(fpk_encoder *e, PyTypeObject *metaclass)
+find_inherited_new(fpk_encoder *e, PyTypeObject *metaclass, bool *reruns)
 {
     PyObject *mro = metaclass->tp_mro;
-    for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(mro); i++) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); i++) {
         PyObject *base = PyTuple_GET_ITEM(mro, i);
         int by_value = fpk_goes_by_value(e, base);
         if (by_value < 0) {
             return NULL;
         }
-        if (!by_value) {
+        if (by_value) {
+            continue;
+        }
+        Py_ssize_t from = i;
+        PyObject *value =
+            find_in_mro(metaclass, e->state->str.__new__, &from);
+        enum rerun answer =
+            value == NULL ? RERUN_ERROR : judge_code(e, value, 4);
+        Py_XDECREF(value);
+        if (answer == RERUN_ERROR) {
+            return NULL;
+        }
+        if (answer != RERUN_NEVER) {
+            *reruns = answer == RERUN_RESET;
             return PyObject_GetAttr(base, e->state->str.__new__);
         }
+        i = from;
     }
-    Py_UNREACHABLE();
+    return Py_NewRef(e->state->type_new);
 }
 
 static int
@@ -95,24 +242,34 @@ choose_creator(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
         job->creator = Py_NewRef((PyObject *)&PyType_Type);
         return 0;
     }
-    if (check_metaclass(e, cls) < 0) {
-        return -1;
-    }
+    int is_enum = fpk_is_enum(e->state, cls);
     int by_value = fpk_goes_by_value(e, (PyObject *)metaclass);
-    if (by_value < 0) {
+    if (is_enum < 0 || by_value < 0) {
         return -1;
     }
-    if (by_value) {
-        job->needs_metaclass = true;
-        job->arguments = 4;
-        job->creator = find_inherited_new(e, metaclass);
+    enum rerun rerun = by_value || is_enum
+                           ? RERUN_NEVER
+                           : judge_metaclass(e, metaclass, 0);
+    if (rerun == RERUN_ERROR) {
+        return -1;
+    }
+    job->needs_metaclass = true;
+    job->arguments = 4;
+    if (is_enum) {
+        job->creator = Py_NewRef(e->state->type_new);
+        return fpk_plan_enum(e, job, cls);
+    }
+    if (rerun == RERUN_NEVER) {
+        job->creator = find_inherited_new(e, metaclass, &job->reruns);
     }
     else if (overrides_prepare((PyObject *)metaclass)) {
-        job->needs_metaclass = true;
-        job->arguments = 4;
+        job->reruns = rerun == RERUN_RESET;
         job->creator = Py_NewRef(e->state->types_new_class);
     }
     else {
+        job->reruns = rerun == RERUN_RESET;
+        job->needs_metaclass = false;
+        job->arguments = 3;
         job->creator = Py_NewRef((PyObject *)metaclass);
     }
     return job->creator == NULL ? -1 : 0;
@@ -120,27 +277,38 @@ choose_creator(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 
 /* __init_subclass__ of a base that travels by value has left its traces in
    what travels: it must not run again.  That of an importable base has to, as
-   that base knows nothing of the class at the receiver. */
+   that base knows nothing of the class at the receiver; but the keywords that
+   it had are gone, and what the standard library's do is all in the class. */
 static int
-is_quiet(fpk_encoder *e, PyTypeObject *type)
+plan_init_subclass(fpk_encoder *e, fpk_class_job *job, PyTypeObject *type)
 {
-    PyObject *mro = type->tp_mro;
-    for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(mro); i++) {
-        PyObject *base = PyTuple_GET_ITEM(mro, i);
-        if (base == (PyObject *)&PyBaseObject_Type) {
-            break;
+    PyObject *name = e->state->str.__init_subclass__;
+    bool first = true;
+    for (Py_ssize_t i = 1;; i++) {
+        PyObject *value = find_in_mro(type, name, &i);
+        if (value == NULL) {
+            return PyErr_Occurred() ? -1 : 0;
         }
-        PyObject *dict = fpk_type_dict((PyTypeObject *)base);
-        if (dict == NULL) {
+        PyObject *base = PyTuple_GET_ITEM(type->tp_mro, i);
+        int by_value = base == (PyObject *)&PyBaseObject_Type
+                           ? 0
+                           : fpk_goes_by_value(e, base);
+        enum rerun answer =
+            first && !by_value ? judge_code(e, value, 1) : RERUN_HARMLESS;
+        Py_DECREF(value);
+        if (by_value < 0 || answer == RERUN_ERROR) {
             return -1;
         }
-        int has = PyDict_Contains(dict, e->state->str.__init_subclass__);
-        Py_DECREF(dict);
-        if (has != 0) {
-            return has < 0 ? -1 : fpk_goes_by_value(e, base);
+        if (by_value || answer == RERUN_NEVER) {
+            job->quiet = true;
         }
+        else if (answer == RERUN_RESET) {
+            /* The members of an enumeration need their class first. */
+            job->quiet = job->quiet || job->enumeration != NULL;
+            job->reruns = job->enumeration == NULL;
+        }
+        first = false;
     }
-    return 0;
 }
 
 /* BUILD would call a __setstate__ that is meant for instances. */
@@ -204,14 +372,13 @@ fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
         choose_creator(e, job, cls) < 0) {
         return -1;
     }
-    int quiet = is_quiet(e, (PyTypeObject *)cls);
     int by_setattr = needs_setattr(e, cls);
     int is_abstract =
         PyDict_Contains(job->members, e->state->str._abc_impl);
-    if (quiet < 0 || by_setattr < 0 || is_abstract < 0) {
+    if (by_setattr < 0 || is_abstract < 0 ||
+        plan_init_subclass(e, job, (PyTypeObject *)cls) < 0) {
         return -1;
     }
-    job->quiet = quiet;
     job->by_setattr = by_setattr;
     if (is_abstract) {
         job->virtual_subclasses = find_virtual_subclasses(e, cls);

@@ -2,7 +2,7 @@
 
    Does:      writes code, cells, modules, properties, class and static
               methods, lru_cache wrappers, cached properties, mapping proxies,
-              type parameters and the sentinels of dataclasses.
+              and the sentinels of dataclasses.
    Owns:      the table of these types in the module state.
    Invariant: exact types only.  The types of modules that are slow to import
               join the table when somebody else has imported them.
@@ -17,7 +17,9 @@ enum handler {
     HANDLE_LRU_CACHE,
     HANDLE_CACHED_PROPERTY,
     HANDLE_MAPPING_PROXY,
-    HANDLE_TYPE_PARAMETER,
+    HANDLE_NAMED_TYPE,
+    HANDLE_TYPE_ALIAS,
+    HANDLE_SLOTTED,
     HANDLE_SENTINEL,
 };
 
@@ -42,8 +44,14 @@ static const char *const sentinel_names[] = {
     "_FIELD_INITVAR",
 };
 
-static const char *const type_parameter_names[] = {
-    "TypeVar", "ParamSpec", "TypeVarTuple",
+static const struct {
+    const char *name;
+    enum handler handler;
+} typing_types[] = {
+    {"TypeVar", HANDLE_NAMED_TYPE},      {"ParamSpec", HANDLE_NAMED_TYPE},
+    {"TypeVarTuple", HANDLE_NAMED_TYPE}, {"NewType", HANDLE_NAMED_TYPE},
+    {"TypeAliasType", HANDLE_TYPE_ALIAS}, {"ForwardRef", HANDLE_SLOTTED},
+    {"ParamSpecArgs", HANDLE_SLOTTED},    {"ParamSpecKwargs", HANDLE_SLOTTED},
 };
 
 /* The module called [name] if it is imported, or NULL, perhaps with an
@@ -88,6 +96,14 @@ add_late_types(fpk_state *state)
         state->has_dataclasses ? NULL : get_loaded("dataclasses");
     if (module != NULL) {
         state->has_dataclasses = true;
+        if (add_optional(state, module, "Field", false, HANDLE_SLOTTED) < 0 ||
+            add_optional(state, module, "InitVar", false, HANDLE_SLOTTED) <
+                0 ||
+            add_optional(state, module, "_DataclassParams", false,
+                         HANDLE_SLOTTED) < 0) {
+            Py_DECREF(module);
+            return -1;
+        }
         for (size_t i = 0; i < Py_ARRAY_LENGTH(sentinel_names); i++) {
             if (add_optional(state, module, sentinel_names[i], true,
                              HANDLE_SENTINEL) < 0) {
@@ -100,9 +116,9 @@ add_late_types(fpk_state *state)
     module = state->has_typing ? NULL : get_loaded("typing");
     if (module != NULL) {
         state->has_typing = true;
-        for (size_t i = 0; i < Py_ARRAY_LENGTH(type_parameter_names); i++) {
-            if (add_optional(state, module, type_parameter_names[i], false,
-                             HANDLE_TYPE_PARAMETER) < 0) {
+        for (size_t i = 0; i < Py_ARRAY_LENGTH(typing_types); i++) {
+            if (add_optional(state, module, typing_types[i].name, false,
+                             typing_types[i].handler) < 0) {
                 Py_DECREF(module);
                 return -1;
             }
@@ -232,143 +248,6 @@ save_sentinel(fpk_encoder *e, PyObject *obj)
     Py_DECREF(module);
     return name == NULL ? save_by_its_reduction(e, obj)
                         : fpk_save_global_as(e, obj, "dataclasses", name);
-}
-
-/* ---- type parameters ---------------------------------------------------- */
-
-/* Copies attribute [from] of [obj] to keyword [to] if it is there and not the
-   default. */
-static int
-add_keyword(PyObject *kwargs, PyObject *obj, const char *from, const char *to)
-{
-    PyObject *value = PyObject_GetAttrString(obj, from);
-    if (value == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            return -1;
-        }
-        PyErr_Clear();
-        return 0;
-    }
-    int status = 0;
-    if (value != Py_None && value != Py_False) {
-        status = PyDict_SetItemString(kwargs, to, value);
-    }
-    Py_DECREF(value);
-    return status;
-}
-
-static int
-add_default(PyObject *kwargs, PyObject *obj)
-{
-    PyObject *name = PyUnicode_FromString("has_default");
-    PyObject *method, *answer = NULL;
-    if (name == NULL) {
-        return -1;
-    }
-    int found = PyObject_GetOptionalAttr(obj, name, &method);
-    Py_DECREF(name);
-    if (found <= 0) {
-        return found;
-    }
-    answer = PyObject_CallNoArgs(method);
-    Py_DECREF(method);
-    int truth = answer == NULL ? -1 : PyObject_IsTrue(answer);
-    Py_XDECREF(answer);
-    if (truth <= 0) {
-        return truth;
-    }
-    PyObject *value = PyObject_GetAttrString(obj, "__default__");
-    int status =
-        value == NULL ? -1 : PyDict_SetItemString(kwargs, "default", value);
-    Py_XDECREF(value);
-    return status;
-}
-
-/* partial(TypeVar, name, *constraints, **keywords) */
-static PyObject *
-reduce_type_parameter(fpk_encoder *e, PyObject *obj, PyObject *name,
-                      PyObject *module)
-{
-    static const char *const keywords[][2] = {
-        {"__bound__", "bound"},
-        {"__covariant__", "covariant"},
-        {"__contravariant__", "contravariant"},
-        {"__infer_variance__", "infer_variance"},
-    };
-    PyObject *args = NULL, *partial = NULL, *result = NULL;
-    PyObject *kwargs = PyDict_New();
-    PyObject *list = PyList_New(0);
-    if (kwargs == NULL || list == NULL ||
-        PyList_Append(list, (PyObject *)Py_TYPE(obj)) < 0 ||
-        PyList_Append(list, name) < 0) {
-        goto done;
-    }
-    PyObject *constraints = PyObject_GetAttrString(obj, "__constraints__");
-    if (constraints == NULL) {
-        PyErr_Clear();
-    }
-    else {
-        int status = PyList_SetSlice(list, 2, 2, constraints);
-        Py_DECREF(constraints);
-        if (status < 0) {
-            goto done;
-        }
-    }
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(keywords); i++) {
-        if (add_keyword(kwargs, obj, keywords[i][0], keywords[i][1]) < 0) {
-            goto done;
-        }
-    }
-    args = add_default(kwargs, obj) < 0 ? NULL : PyList_AsTuple(list);
-    if (args == NULL) {
-        goto done;
-    }
-    if (PyDict_GET_SIZE(kwargs) == 0) {
-        PyObject *tail = PyTuple_GetSlice(args, 1, PyTuple_GET_SIZE(args));
-        result = tail == NULL ? NULL
-                              : Py_BuildValue("(ON(O{sO}))", Py_TYPE(obj),
-                                              tail, Py_None, "__module__",
-                                              module);
-        goto done;
-    }
-    partial = PyObject_Call(e->state->functools_partial, args, kwargs);
-    if (partial != NULL) {
-        result = Py_BuildValue("(O()(O{sO}))", partial, Py_None, "__module__",
-                               module);
-    }
-done:
-    Py_XDECREF(args);
-    Py_XDECREF(kwargs);
-    Py_XDECREF(list);
-    Py_XDECREF(partial);
-    return result;
-}
-
-static int
-save_type_parameter(fpk_encoder *e, PyObject *obj)
-{
-    int status = FPK_ERROR;
-    PyObject *name = PyObject_GetAttr(obj, e->state->str.__name__);
-    PyObject *module = PyObject_GetAttr(obj, e->state->str.__module__);
-    if (name == NULL || module == NULL) {
-        goto done;
-    }
-    int by_value = fpk_named_goes_by_value(e, obj, module, name);
-    if (by_value < 0) {
-        goto done;
-    }
-    if (!by_value) {
-        status = fpk_save_global(e, obj, name);
-        goto done;
-    }
-    PyObject *value = reduce_type_parameter(e, obj, name, module);
-    if (value != NULL) {
-        status = fpk_save_reduced(e, obj, value, true);
-    }
-done:
-    Py_XDECREF(name);
-    Py_XDECREF(module);
-    return status;
 }
 
 /* ---- functools.lru_cache ------------------------------------------------ */
@@ -547,8 +426,12 @@ fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler)
         return save_cached_property(e, obj);
     case HANDLE_MAPPING_PROXY:
         return save_mapping_proxy(e, obj);
-    case HANDLE_TYPE_PARAMETER:
-        return save_type_parameter(e, obj);
+    case HANDLE_NAMED_TYPE:
+        return fpk_save_named_type(e, obj);
+    case HANDLE_TYPE_ALIAS:
+        return fpk_save_type_alias(e, obj);
+    case HANDLE_SLOTTED:
+        return fpk_save_slotted(e, obj);
     case HANDLE_SENTINEL:
         return save_sentinel(e, obj);
     }

@@ -26,14 +26,20 @@ typedef struct {
 
 #define FPK_NAME_WRITTEN 0
 
-/* Members that whatever makes the class may look at, so that they are in the
+/* Members that whatever makes any class may look at, so that they are in the
    dict that it is made with, though they are no plain data. */
-enum {
-    FPK_EARLY_ANNOTATIONS,
-    FPK_EARLY_ORIGINAL_BASES,
-    FPK_EARLY_TYPE_PARAMS,
-    FPK_EARLY_COUNT,
-};
+#define FPK_EARLY_COUNT 3
+
+/* The members of an enumeration, while its class is being written. */
+typedef struct {
+    PyObject *members;    /* owned list: each member once */
+    PyObject *maker;      /* owned: the __new__ that makes a member */
+    fpk_memo indices;     /* member -> memo index; borrowed from [members] */
+    uint64_t maker_index; /* memo indices */
+    uint64_t by_name;
+    uint64_t by_value;
+    bool has_setstate;
+} fpk_enum_job;
 
 /* One class that is being written.  They end in the reverse order of their
    begin. */
@@ -41,17 +47,22 @@ typedef struct {
     PyObject *creator;     /* owned: the callable that makes the class */
     PyObject *members;     /* owned: a copy of the class's dict */
     PyObject *functions;   /* owned list: methods that are to be completed */
+    PyObject *late;        /* owned list of names, or NULL: members that are
+                              set when the class exists */
     PyObject *virtual_subclasses; /* owned list, or NULL */
+    fpk_enum_job *enumeration; /* owned, or NULL */
+    fpk_memo early; /* name -> memo index of a member that is written before;
+                       borrowed from [members] */
     uint64_t creator_index; /* memo indices, or FPK_UNWRITTEN */
     uint64_t metaclass;
     uint64_t bases;
-    uint64_t early[FPK_EARLY_COUNT]; /* members that are written before */
     uint64_t id;
     uint64_t present; /* is the class at the receiver already? */
-    uint64_t target;  /* what attributes are set on */
+    uint64_t target;  /* what attributes are set on, or what sets them */
     int arguments;    /* of the creator */
     bool needs_metaclass; /* as an argument */
     bool quiet;           /* __init_subclass__ must not run again */
+    bool reruns;          /* code of importable classes runs again */
     bool by_setattr;      /* attributes cannot be set by BUILD */
 } fpk_class_job;
 
@@ -204,6 +215,14 @@ void fpk_clear_class_job(fpk_class_job *job);
 /* Fills in the new [job]. */
 int fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
 
+/* 1 if [cls] would find the same function or object as [key] if it did not
+   have [value] there, 0 if not, -1 on error. */
+int fpk_is_inherited(PyObject *cls, PyObject *key, PyObject *value);
+
+/* 1 if a class that is made with [value] in its dict tells it its name, 0, or
+   -1 on error. */
+int fpk_tells_name(fpk_encoder *e, PyObject *value);
+
 /* ---- class_call.c ------------------------------------------------------- */
 
 /* The stack top goes to the memo for later. */
@@ -215,9 +234,35 @@ int fpk_open_class_call(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
 int fpk_close_class_call(fpk_encoder *e, const fpk_class_job *job,
                          PyObject *cls);
 
-/* What attributes are set on: left on the stack, unless they are set by
-   setattr. */
+/* What attributes are set on: left on the stack; or, if they are set by
+   setattr, what to call for that, put aside. */
 int fpk_emit_class_target(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
+
+/* ---- enum.c ------------------------------------------------------------- */
+
+/* 1 if [cls] is an enumeration, 0, or -1 on error. */
+int fpk_is_enum(fpk_state *state, PyObject *cls);
+
+/* Prepares [job] for the enumeration [cls]. */
+int fpk_plan_enum(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
+
+/* Writes what makes members, and puts it aside; no frames. */
+int fpk_write_enum_maker(fpk_encoder *e, fpk_enum_job *job);
+
+/* True for the dicts of an enumeration that lead from names and values to its
+   members: written empty and put aside. */
+int fpk_save_enum_dict(fpk_encoder *e, fpk_enum_job *job, PyObject *key);
+
+/* Makes the members and fills the dicts: pushes a frame. */
+int fpk_save_enum_members(fpk_encoder *e, const fpk_class_job *job,
+                          PyObject *cls);
+
+void fpk_clear_enum_job(fpk_enum_job *job);
+int fpk_init_enum(PyObject *module, fpk_state *state);
+
+/* An abstract class that was made without its metaclass's __new__. */
+int fpk_complete_abstract_class(fpk_encoder *e, const fpk_class_job *job,
+                                PyObject *cls);
 
 int fpk_init_class(PyObject *module, fpk_state *state);
 
@@ -228,18 +273,21 @@ enum fpk_member {
     FPK_MEMBER_SKIP,   /* made anew with the class */
     FPK_MEMBER_DATA,   /* nothing that leads anywhere: created with */
     FPK_MEMBER_METHOD, /* created with, its functions completed later */
-    FPK_MEMBER_LATE,   /* set on the class when it exists */
-    FPK_MEMBER_EARLY,  /* created with, written before; plus which */
+    FPK_MEMBER_EARLY,  /* created with, written before */
+    FPK_MEMBER_PLACED, /* set on the class when it exists; until then, None
+                          keeps its place */
+    FPK_MEMBER_LATE,   /* the same, and nobody may see None there */
 };
 
-/* The names of the early members. */
-extern const char *const fpk_early_names[FPK_EARLY_COUNT];
+/* The names of the members that are always early. */
+void fpk_get_early_names(const fpk_encoder *e,
+                         PyObject *names[FPK_EARLY_COUNT]);
 
 /* An enum fpk_member. */
-int fpk_classify_member(fpk_encoder *e, PyObject *cls, PyObject *key,
-                        PyObject *value);
+int fpk_classify_member(fpk_encoder *e, const fpk_class_job *job,
+                        PyObject *cls, PyObject *key, PyObject *value);
 
-/* True for atoms and tuples of names or numbers. */
+/* True for atoms and tuples of atoms. */
 bool fpk_is_plain_data(PyObject *value);
 
 /* ---- wrapper.c ---------------------------------------------------------- */
@@ -269,6 +317,19 @@ int fpk_init_identity(PyObject *module, fpk_state *state);
 /* A module, by reference. */
 int fpk_save_module(fpk_encoder *e, PyObject *module);
 int fpk_init_modules(PyObject *module, fpk_state *state);
+
+/* ---- typenames.c -------------------------------------------------------- */
+
+/* A TypeVar, ParamSpec, TypeVarTuple or NewType. */
+int fpk_save_named_type(fpk_encoder *e, PyObject *obj);
+
+/* An object of the standard library with __slots__. */
+int fpk_save_slotted(fpk_encoder *e, PyObject *obj);
+
+/* ---- typealias.c -------------------------------------------------------- */
+
+/* What a type statement binds. */
+int fpk_save_type_alias(fpk_encoder *e, PyObject *obj);
 
 /* ---- handled.c ---------------------------------------------------------- */
 

@@ -1,12 +1,14 @@
 """One class at the receiver: across streams, processes and loaders."""
 
 import copyreg
+import enum
 import gc
 import io
 import os
 import pickle
 import subprocess
 import sys
+import typing
 import weakref
 
 import pytest
@@ -254,3 +256,85 @@ def test_the_senders_class_is_not_touched():
     assert pickle.loads(stream) is Sub
     assert Base.registry == [Sub]
     assert (dict(vars(Sub)), dict(vars(Base)), Base.__subclasses__()) == before
+
+
+# ---- enumerations ----------------------------------------------------------------
+
+
+def make_enum():
+    class Color(enum.Enum):
+        RED = 1
+        BLUE = 2
+
+    return Color
+
+
+def test_members_are_the_same_in_all_streams():
+    cls = make_enum()
+    streams = [fpickle.dumps(o) for o in ([cls.RED, cls], cls.BLUE, {cls.RED: cls})]
+    assert b"ok" in run_child(
+        """
+red, Color = pickle.loads(streams[0])
+red.mark = "live"
+blue = pickle._loads(streams[1])
+assert blue is Color.BLUE is Color(2) and red is Color.RED
+assert pickle.loads(streams[2]) == {red: Color}
+assert pickle.loads(streams[0])[0] is red and red.mark == "live"
+assert list(Color) == [red, blue] and Color._value2member_map_ == {1: red, 2: blue}
+print("ok")
+""",
+        *streams,
+    )
+
+
+def test_the_sender_gets_its_own_members_back(loads):
+    cls = make_enum()
+    red, blue = cls
+    stream = fpickle.dumps([cls.RED, {cls.BLUE}, cls])
+    red.mark = "live"
+    copy, keys, again = loads(stream)
+    assert copy is red and keys == {blue} and again is cls and red.mark == "live"
+    assert list(cls) == [red, blue] and cls(1) is red
+
+
+def test_enumerations_that_are_gone_are_collected():
+    cls = make_enum()
+    stream = fpickle.dumps([cls, cls.RED])
+    reference = weakref.ref(cls)
+    del cls
+    gc.collect()
+    assert reference() is None
+    again, red = pickle.loads(stream)
+    assert again.RED is red and red.value == 1
+    reference = weakref.ref(again)
+    del again, red
+    gc.collect()
+    assert reference() is None
+
+
+# ---- names of typing ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: typing.TypeVar("T", bound=int),
+        lambda: typing.ParamSpec("P"),
+        lambda: typing.TypeVarTuple("Ts"),
+        lambda: typing.NewType("N", int),
+    ],
+)
+def test_type_variables_are_the_same_in_all_streams(make, loads):
+    variable = make()
+    streams = [fpickle.dumps(variable), fpickle.dumps([variable, variable])]
+    assert loads(streams[0]) is variable
+    assert loads(streams[1])[0] is loads(streams[1])[1] is variable
+    assert b"ok" in run_child(
+        """
+one = pickle.loads(streams[0])
+assert pickle._loads(streams[1]) == [one, one]
+assert pickle.loads(streams[1])[0] is one and one.__module__
+print("ok")
+""",
+        *streams,
+    )

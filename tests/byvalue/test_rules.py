@@ -1,7 +1,6 @@
 """By reference or by value, and who decides."""
 
 import collections
-import enum
 import functools
 import gc
 import io
@@ -10,7 +9,6 @@ import pickle
 import subprocess
 import sys
 import types
-import typing
 
 import pytest
 
@@ -378,26 +376,6 @@ def test_dynamic_modules_are_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "dynamic_module", module)
     with pytest.raises(pickle.PicklingError, match="dynamic_module"):
         fpickle.dumps(module)
-
-
-class Color(enum.Enum):
-    RED = 1
-
-
-class Movie(typing.TypedDict):
-    name: str
-
-
-@pytest.mark.parametrize("cls", [Color, Movie])
-def test_classes_that_cannot_be_made_again_are_refused(cls):
-    """Rather than sent so that they arrive as something else."""
-    assert pickle.loads(fpickle.dumps(cls)) is cls  # by name
-    fpickle.register_by_value(__name__)
-    try:
-        with pytest.raises(pickle.PicklingError, match="cannot travel by value"):
-            fpickle.dumps(cls)
-    finally:
-        fpickle.unregister_by_value(__name__)
 
 
 def test_an_importable_base_sees_the_whole_class(package):
