@@ -3,6 +3,7 @@ makes of the same stream."""
 
 import dataclasses
 import pickle
+import pickletools
 
 import pytest
 
@@ -106,8 +107,8 @@ def state_of(obj):
 
 def stream_for(cls, items, slots=False, *, memo=b"", arguments=b")"):
     """NEWOBJ and BUILD with a state that is made on the stack."""
-    body = b"".join(pickle.dumps(item, 4)[2:-1] for item in items)
-    body = body.replace(b"\x94", b"")  # memo entries of single strings
+    streams = [pickletools.optimize(pickle.dumps(item, 3)) for item in items]
+    body = b"".join(stream[2:-1] for stream in streams)
     state = (
         b"}" + memo + (b"(" + body + b"u" if len(items) != 2 else body + b"s")
     )
@@ -169,7 +170,12 @@ def test_as_the_standard_module(cls, items, slots):
                     dict(Asked.store),
                 )
             )
-    assert all(got == outcomes[0] for got in outcomes), outcomes
+    expected = outcomes[0]
+    for got in outcomes:
+        if isinstance(expected[0], type):
+            assert issubclass(got[0], expected[0])
+            got = expected[0], *got[1:]
+        assert got == expected
 
 
 def test_names_are_interned():
