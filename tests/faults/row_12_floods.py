@@ -10,6 +10,7 @@ import io
 import fault
 
 TIMEOUT = 90
+LONG = True  # 600 MB of opcodes
 MEMORY = 3 * 1024
 
 SIZE = 100_000_000
