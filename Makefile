@@ -8,7 +8,7 @@
 #   BENCH_ARGS=...   arguments for the benchmarks: BENCH_ARGS='--quick'
 export PYTEST_ARGS BENCH_ARGS
 
-.PHONY: help run test test-all asan bench lint format warnings clean
+.PHONY: help run test test-all asan bench faults lint format warnings clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -27,6 +27,9 @@ test-all: ## the test suite on every supported Python of this machine
 
 asan: ## the test suite under the address and undefined behaviour sanitizers
 	@tools/test.sh asan
+
+faults: ## docs/faults.md: fpickle beside pickle on each row of the fault table
+	@tools/faults.sh
 
 bench: ## fpickle beside pickle, marshal, cloudpickle and dill
 	@tools/bench.sh
