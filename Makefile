@@ -9,8 +9,8 @@
 #   FUZZ_SECONDS=... how long each fuzz target runs; FUZZ_ARGS=... which
 export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
-.PHONY: help run test test-all asan valgrind coverage fuzz bench lint format \
-	warnings clean
+.PHONY: help run test test-all asan valgrind coverage fuzz faults bench lint \
+	format warnings clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -38,6 +38,9 @@ coverage: ## the test suite, and which lines of the C core it runs
 
 fuzz: ## the fuzz targets, FUZZ_SECONDS (60) each, with clang's libFuzzer
 	@tools/fuzz.sh
+
+faults: ## docs/faults.md: fpickle beside pickle on each row of the fault table
+	@tools/faults.sh
 
 bench: ## fpickle beside pickle, marshal, cloudpickle and dill
 	@tools/bench.sh

@@ -244,6 +244,9 @@ fpk_build_from_items(fpk_decoder *d, PyObject **items)
         return found < 0 ? -1 : 0;
     }
     int status = set_attributes(inst, items, end);
+    if (status < 0) {
+        status = refuse_state(d, inst);
+    }
     Py_DECREF(inst);
     if (status < 0) {
         return -1;

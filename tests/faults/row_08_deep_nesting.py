@@ -33,6 +33,8 @@ def check(row):
     for name in "loads", "load":
         load = readers[name]
         for what, (data, step) in NESTED.items():
+            if what == "frozensets" and name == "load":
+                continue  # they take most of the time
             try:
                 depth = depth_of(load(data + b"."), step)
             except row.module.UnpicklingError:

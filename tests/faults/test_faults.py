@@ -1,0 +1,92 @@
+"""Every row of the fault table holds for fpickle.
+
+Each script runs in a child process, with a time-out, a limit on its memory
+where it has one, and its verdict by exit status and message.
+"""
+
+import re
+
+import pytest
+
+import faults_runner
+
+ROWS = faults_runner.scripts()
+
+# They measure memory or time, or need a small C stack.
+MEASURING = {4, 6, 8, 9, 10, 11, 12, 20, 23}
+
+
+def row_parameters():
+    for path in ROWS:
+        marks = ([pytest.mark.no_sanitizer]
+                 if faults_runner.Script(path).number in MEASURING else [])
+        yield pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.mark.parametrize("path", row_parameters())
+def test_row(path, long_profile):
+    script = faults_runner.Script(path)
+    if script.long and not long_profile:
+        pytest.skip("a long one: FPICKLE_TEST_PROFILE=long")
+    result = script.run("fpickle")
+    assert result.holds, result.outcome
+
+
+def test_there_is_a_script_for_each_row():
+    assert [faults_runner.Script(path).number for path in ROWS] == list(
+        range(1, 25))
+
+
+def test_each_script_has_its_row_in_the_table():
+    root = faults_runner.FOLDER.parent.parent
+    table = (root / "docs" / "faults.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", table, re.M)
+    assert rows == [
+        (str(script.number), faults_runner.escape(script.case))
+        for script in map(faults_runner.Script, ROWS)
+    ]
+
+
+class Probe(faults_runner.Script):
+    """A script that is written here."""
+
+    def __init__(self, tmp_path, code):
+        path = tmp_path / "row_99_probe.py"
+        path.write_text('"""A probe."""\nimport os, sys, time\n'
+                        f"sys.path.insert(0, {str(faults_runner.FOLDER)!r})\n"
+                        "import fault\n" + code)
+        super().__init__(path)
+
+
+CHECK = """
+def check(row):
+    {}
+
+if __name__ == "__main__":
+    fault.main(check)
+"""
+
+
+@pytest.mark.no_sanitizer
+@pytest.mark.parametrize("code, holds, outcome", [
+    (CHECK.format("row.ok('one', True)"), True, "holds: 2 checks"),
+    (CHECK.format("row.ok('one', False)"), False,
+     "fails: 1 of 2 variations end otherwise, first one"),
+    (CHECK.format("row.raises('x', lambda: 1, ValueError)"), False,
+     "returned a int"),
+    (CHECK.format("row.refuses('x', lambda: row.module.loads(b'g'))"), True,
+     "holds"),
+    (CHECK.format("1 / 0"), False, "ZeroDivisionError"),
+    (CHECK.format("os.write(2, b'stray')"), False, "stray"),
+    (CHECK.format("row.peak('p', lambda: b'x' * 10**7, 10**6)"), False,
+     "took"),
+    (CHECK.format("os.abort()"), False, "SIGABRT"),
+    ("TIMEOUT = 1\n" + CHECK.format("time.sleep(9)"), False, "time-out"),
+    ("MEMORY = 512\n" + CHECK.format("bytearray(10**9)"), False,
+     "MemoryError"),
+    ("pass\n", False, "said nothing"),
+])
+def test_the_verdict_is_right(code, holds, outcome, tmp_path):
+    result = Probe(tmp_path, code).run("fpickle")
+    assert result.holds is holds
+    assert outcome in result.outcome
