@@ -104,9 +104,15 @@ def state_of(obj):
     return type(obj), attributes, slots
 
 
+def opcodes_of(item):
+    """The pickle of an item without PROTO, FRAME and STOP."""
+    data = pickle.dumps(item, 4)[2:-1]
+    return data[9:] if data.startswith(b"\x95") else data
+
+
 def stream_for(cls, items, slots=False, *, memo=b"", arguments=b")"):
     """NEWOBJ and BUILD with a state that is made on the stack."""
-    body = b"".join(pickle.dumps(item, 4)[2:-1] for item in items)
+    body = b"".join(map(opcodes_of, items))
     body = body.replace(b"\x94", b"")  # memo entries of single strings
     state = (
         b"}" + memo + (b"(" + body + b"u" if len(items) != 2 else body + b"s")
@@ -147,7 +153,9 @@ def outcome(loads, stream):
     try:
         obj = loads(stream)
     except Exception as error:
-        return type(error)
+        # Ours is an UnpicklingError, too.
+        return (AttributeError if isinstance(error, AttributeError)
+                else type(error))
     return state_of(obj)
 
 
