@@ -257,17 +257,21 @@ class Builder:
     def method(self):
         return Stateful(self.pick()).__getstate__
 
+    def count(self):
+        """Mostly small; sometimes as large as a batch, or larger."""
+        count = self.source.byte()
+        return count if count < 248 else 995 + count % 8
+
     def repeated(self):
-        """More than a batch, or than a frame."""
-        return [self.pick()] * (self.source.byte() * 10)
+        return [self.pick()] * self.count()
 
     def numbers(self):
-        return list(range(self.source.byte() * 10))
+        return list(range(self.count()))
 
     def nest(self):
         obj = self.pick()
         kind = self.source.byte() % 3
-        for _ in range(self.source.byte() * 4):
+        for _ in range(self.count()):
             obj = [obj] if kind == 0 else (obj,) if kind == 1 else {1: obj}
         return obj
 
