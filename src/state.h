@@ -59,6 +59,7 @@ struct fpk_byvalue_table;
     X(dict_get)                                                               \
     X(dict_setdefault)                                                        \
     X(dict_update)                                                            \
+    X(dispatcher_code)                                                        \
     X(guard_text)                                                             \
     X(handled_types)                                                          \
     X(import_module)                                                          \
@@ -71,6 +72,7 @@ struct fpk_byvalue_table;
     X(operator_methodcaller)                                                  \
     X(os_urandom)                                                             \
     X(registered_modules)                                                     \
+    X(singledispatch)                                                         \
     X(some_python_class)                                                      \
     X(stdlib_names)                                                           \
     X(type_names)                                                             \

@@ -7,11 +7,8 @@
    Called by: class.c, once for each class. */
 #include "byvalue/room.h"
 
-/* What [type] or the first class above it has as [name], starting with number
- *[i] of its mro, which becomes the number where it was found: a new reference,
-   or NULL, perhaps with an exception. */
-static PyObject *
-find_in_mro(PyTypeObject *type, PyObject *name, Py_ssize_t *i)
+PyObject *
+fpk_find_in_mro(PyTypeObject *type, PyObject *name, Py_ssize_t *i)
 {
     PyObject *mro = type->tp_mro;
     for (; *i < PyTuple_GET_SIZE(mro); ++*i) {
@@ -34,7 +31,7 @@ fpk_tells_name(fpk_encoder *e, PyObject *value)
 {
     Py_ssize_t i = 0;
     PyObject *method =
-        find_in_mro(Py_TYPE(value), e->state->str.__set_name__, &i);
+        fpk_find_in_mro(Py_TYPE(value), e->state->str.__set_name__, &i);
     Py_XDECREF(method);
     return method != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
 }
@@ -104,7 +101,7 @@ fpk_is_inherited(PyObject *cls, PyObject *key, PyObject *value)
     Py_ssize_t i = 1;
     PyObject *own = Py_XNewRef(unwrap(value));
     PyObject *found =
-        own == NULL ? NULL : find_in_mro((PyTypeObject *)cls, key, &i);
+        own == NULL ? NULL : fpk_find_in_mro((PyTypeObject *)cls, key, &i);
     int answer = PyErr_Occurred() ? -1 : 0;
     if (found != NULL) {
         PyObject *inherited = unwrap(found);
@@ -185,7 +182,7 @@ judge_metaclass(fpk_encoder *e, PyTypeObject *type, Py_ssize_t first)
     enum rerun worst = RERUN_HARMLESS;
     for (size_t k = 0; k < Py_ARRAY_LENGTH(names); k++) {
         Py_ssize_t i = first;
-        PyObject *value = find_in_mro(type, names[k], &i);
+        PyObject *value = fpk_find_in_mro(type, names[k], &i);
         if (value == NULL) {
             return RERUN_ERROR;
         }
@@ -217,7 +214,7 @@ find_inherited_new(fpk_encoder *e, PyTypeObject *metaclass, bool *reruns)
         }
         Py_ssize_t from = i;
         PyObject *value =
-            find_in_mro(metaclass, e->state->str.__new__, &from);
+            fpk_find_in_mro(metaclass, e->state->str.__new__, &from);
         enum rerun answer =
             value == NULL ? RERUN_ERROR : judge_code(e, value, 4);
         Py_XDECREF(value);
@@ -285,7 +282,7 @@ plan_init_subclass(fpk_encoder *e, fpk_class_job *job, PyTypeObject *type)
     PyObject *name = e->state->str.__init_subclass__;
     bool first = true;
     for (Py_ssize_t i = 1;; i++) {
-        PyObject *value = find_in_mro(type, name, &i);
+        PyObject *value = fpk_find_in_mro(type, name, &i);
         if (value == NULL) {
             return PyErr_Occurred() ? -1 : 0;
         }

@@ -69,9 +69,8 @@ list_members(fpk_enum_job *job, PyObject *by_name)
     return list;
 }
 
-/* The class of C that an instance of [type] is made by. */
-static PyTypeObject *
-find_maker_type(fpk_state *state, PyTypeObject *type)
+PyTypeObject *
+fpk_find_maker_type(fpk_state *state, PyTypeObject *type)
 {
     while (fpk_is_python_class(state, type)) {
         type = type->tp_base;
@@ -113,7 +112,7 @@ fpk_plan_enum(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
     enumeration->has_setstate = found;
     enumeration->members = list_members(enumeration, by_name);
     enumeration->maker = PyObject_GetAttr(
-        (PyObject *)find_maker_type(e->state, (PyTypeObject *)cls),
+        (PyObject *)fpk_find_maker_type(e->state, (PyTypeObject *)cls),
         e->state->str.__new__);
     return enumeration->members == NULL || enumeration->maker == NULL ? -1
                                                                       : 0;

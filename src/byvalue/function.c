@@ -451,6 +451,11 @@ push_function(fpk_encoder *e, PyObject *function, uint8_t step, uint64_t parts)
 int
 fpk_save_function_body(fpk_encoder *e, PyObject *function)
 {
+    if (FPK_UNLIKELY(PyFunction_GET_CODE(function) ==
+                     e->state->dispatcher_code) &&
+        fpk_is_dispatcher(e->state, function)) {
+        return fpk_save_dispatcher(e, function);
+    }
     int found = fpk_recall(e, function);
     if (found != 0) {
         return found < 0 ? FPK_ERROR : FPK_DONE;

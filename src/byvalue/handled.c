@@ -20,6 +20,8 @@ enum handler {
     HANDLE_NAMED_TYPE,
     HANDLE_TYPE_ALIAS,
     HANDLE_SLOTTED,
+    HANDLE_DISPATCH_METHOD,
+    HANDLE_EXCEPTION,
     HANDLE_SENTINEL,
 };
 
@@ -145,7 +147,12 @@ fpk_find_handler(fpk_encoder *e, PyTypeObject *type)
         }
     }
     const fpk_memo_entry *entry = fpk_memo_find(&state->handlers, type);
-    return entry == NULL ? -1 : (int)entry->index;
+    if (entry != NULL) {
+        return (int)entry->index;
+    }
+    return PyType_HasFeature(type, Py_TPFLAGS_BASE_EXC_SUBCLASS)
+               ? HANDLE_EXCEPTION
+               : -1;
 }
 
 /* ---- simple reductions -------------------------------------------------- */
@@ -430,6 +437,10 @@ fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler)
         return fpk_save_named_type(e, obj);
     case HANDLE_TYPE_ALIAS:
         return fpk_save_type_alias(e, obj);
+    case HANDLE_DISPATCH_METHOD:
+        return fpk_save_dispatch_method(e, obj);
+    case HANDLE_EXCEPTION:
+        return fpk_save_exception(e, obj);
     case HANDLE_SLOTTED:
         return fpk_save_slotted(e, obj);
     case HANDLE_SENTINEL:
@@ -471,7 +482,9 @@ fpk_init_handlers(PyObject *module, fpk_state *state)
     state->lru_cache = PyObject_GetAttrString(functools, "lru_cache");
     cached_property = PyObject_GetAttrString(functools, "cached_property");
     wrapper = PyObject_GetAttrString(functools, "_lru_cache_wrapper");
-    if (state->lru_cache != NULL && cached_property != NULL &&
+    if (add_optional(state, functools, "singledispatchmethod", false,
+                     HANDLE_DISPATCH_METHOD) == 0 &&
+        state->lru_cache != NULL && cached_property != NULL &&
         wrapper != NULL &&
         add_type(state, cached_property, HANDLE_CACHED_PROPERTY) == 0 &&
         add_type(state, wrapper, HANDLE_LRU_CACHE) == 0) {

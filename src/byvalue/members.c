@@ -143,7 +143,9 @@ static int
 is_method(fpk_encoder *e, PyObject *value)
 {
     if (PyFunction_Check(value)) {
-        return fpk_goes_by_value(e, value);
+        return fpk_is_dispatcher(e->state, value)
+                   ? 0
+                   : fpk_goes_by_value(e, value);
     }
     PyObject *parts = fpk_wrapper_parts(value);
     if (parts == NULL) {
@@ -152,8 +154,9 @@ is_method(fpk_encoder *e, PyObject *value)
     int answer = 1;
     for (Py_ssize_t i = 0; answer > 0 && i < PyTuple_GET_SIZE(parts); i++) {
         PyObject *part = PyTuple_GET_ITEM(parts, i);
-        answer = PyFunction_Check(part) ? fpk_goes_by_value(e, part)
-                                        : fpk_is_plain_data(part);
+        answer = fpk_is_dispatcher(e->state, part) ? 0
+                 : PyFunction_Check(part) ? fpk_goes_by_value(e, part)
+                                          : fpk_is_plain_data(part);
     }
     Py_DECREF(parts);
     return answer;

@@ -24,6 +24,7 @@ fpk_byvalue_init(PyObject *module, fpk_state *state)
         fpk_init_code(module, state) < 0 ||
         fpk_init_identity(module, state) < 0 ||
         fpk_init_class(module, state) < 0 ||
+        fpk_init_dispatcher(module, state) < 0 ||
         fpk_init_enum(module, state) < 0 ||
         fpk_init_modules(module, state) < 0) {
         return -1;

@@ -215,6 +215,11 @@ void fpk_clear_class_job(fpk_class_job *job);
 /* Fills in the new [job]. */
 int fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
 
+/* What [type] or the first class above it has as [name], starting with number
+ *[i] of its mro, which becomes the number where it was found: a new reference,
+   or NULL, perhaps with an exception. */
+PyObject *fpk_find_in_mro(PyTypeObject *type, PyObject *name, Py_ssize_t *i);
+
 /* 1 if [cls] would find the same function or object as [key] if it did not
    have [value] there, 0 if not, -1 on error. */
 int fpk_is_inherited(PyObject *cls, PyObject *key, PyObject *value);
@@ -239,6 +244,9 @@ int fpk_close_class_call(fpk_encoder *e, const fpk_class_job *job,
 int fpk_emit_class_target(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
 
 /* ---- enum.c ------------------------------------------------------------- */
+
+/* The class of C that an instance of [type] is made by. */
+PyTypeObject *fpk_find_maker_type(fpk_state *state, PyTypeObject *type);
 
 /* 1 if [cls] is an enumeration, 0, or -1 on error. */
 int fpk_is_enum(fpk_state *state, PyObject *cls);
@@ -317,6 +325,19 @@ int fpk_init_identity(PyObject *module, fpk_state *state);
 /* A module, by reference. */
 int fpk_save_module(fpk_encoder *e, PyObject *module);
 int fpk_init_modules(PyObject *module, fpk_state *state);
+
+/* ---- exceptions.c ------------------------------------------------------- */
+
+int fpk_save_exception(fpk_encoder *e, PyObject *obj);
+
+/* ---- dispatcher.c ------------------------------------------------------- */
+
+/* True if functools.singledispatch made [function]. */
+bool fpk_is_dispatcher(fpk_state *state, PyObject *function);
+
+int fpk_save_dispatcher(fpk_encoder *e, PyObject *function);
+int fpk_save_dispatch_method(fpk_encoder *e, PyObject *obj);
+int fpk_init_dispatcher(PyObject *module, fpk_state *state);
 
 /* ---- typenames.c -------------------------------------------------------- */
 

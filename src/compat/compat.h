@@ -128,6 +128,14 @@ fpk_int_is_compact(PyObject *obj, int64_t *value)
 
 #endif
 
+/* [member] is a member descriptor; READONLY has been Py_READONLY since
+   3.12, and 1 since ever. */
+static inline bool
+fpk_member_is_readonly(PyObject *member)
+{
+    return (((PyMemberDescrObject *)member)->d_member->flags & 1) != 0;
+}
+
 /* What [ref] refers to: 1 and a new reference, 0 and NULL if it is gone, -1
    with TypeError if it is no weak reference. */
 static inline int

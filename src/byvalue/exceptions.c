@@ -1,0 +1,259 @@
+/* exceptions.c -- exceptions.
+
+   Does:      writes exceptions with their cause and context, and those that
+              their class cannot make from their args as the base in C makes
+              them.
+   Owns:      nothing.
+   Invariant: a class with a reduction or __setstate__ of its own is asked as
+              in the standard module.
+   Called by: handled.c.
+
+   The standard module calls the class with args.  That fails at the receiver
+   if __init__ wants other arguments than it handed to Exception, or runs it
+   with the wrong ones.  The attributes travel anyway, so __init__ of a class
+   by value need not run at all. */
+#include "byvalue/room.h"
+
+/* What [type] has as [name] comes from C: 1, 0, or -1 on error. */
+static int
+is_from_c(PyTypeObject *type, const char *name)
+{
+    Py_ssize_t i = 0;
+    PyObject *key = PyUnicode_InternFromString(name);
+    PyObject *value = key == NULL ? NULL : fpk_find_in_mro(type, key, &i);
+    Py_XDECREF(key);
+    if (value == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    int answer = Py_IS_TYPE(value, &PyMethodDescr_Type) ||
+                 Py_IS_TYPE(value, &PyWrapperDescr_Type) ||
+                 Py_IS_TYPE(value, &PyCFunction_Type);
+    Py_DECREF(value);
+    return answer;
+}
+
+/* True if no code of Python says how [type] is pickled. */
+static int
+has_plain_reduction(PyTypeObject *type)
+{
+    static const char *const names[] = {"__reduce_ex__", "__reduce__",
+                                        "__setstate__"};
+    int answer = 1;
+    for (size_t i = 0; answer > 0 && i < Py_ARRAY_LENGTH(names); i++) {
+        answer = is_from_c(type, names[i]);
+    }
+    return answer;
+}
+
+/* True if __init__ of [type] can be called with [given] arguments. */
+static int
+takes_arguments(fpk_encoder *e, PyTypeObject *type, Py_ssize_t given)
+{
+    Py_ssize_t i = 0;
+    PyObject *init = fpk_find_in_mro(type, e->state->str.__init__, &i);
+    if (init == NULL) {
+        return PyErr_Occurred() ? -1 : 1;
+    }
+    int answer = 1;
+    if (PyFunction_Check(init)) {
+        PyFunctionObject *f = (PyFunctionObject *)init;
+        PyCodeObject *code = (PyCodeObject *)f->func_code;
+        Py_ssize_t defaults =
+            f->func_defaults == NULL ? 0 : PyTuple_GET_SIZE(f->func_defaults);
+        Py_ssize_t keywords =
+            f->func_kwdefaults == NULL || !PyDict_Check(f->func_kwdefaults)
+                ? 0
+                : PyDict_GET_SIZE(f->func_kwdefaults);
+        answer = code->co_argcount - defaults <= given + 1 &&
+                 (code->co_argcount >= given + 1 ||
+                  (code->co_flags & CO_VARARGS) != 0) &&
+                 code->co_kwonlyargcount <= keywords;
+    }
+    Py_DECREF(init);
+    return answer;
+}
+
+/* 1 if the class must not be called. */
+static int
+goes_around_class(fpk_encoder *e, PyObject *obj, PyTypeObject *maker,
+                  PyObject *args)
+{
+    PyTypeObject *type = Py_TYPE(obj);
+    if (type->tp_init == maker->tp_init && type->tp_new == maker->tp_new) {
+        return 0;
+    }
+    int by_value = fpk_goes_by_value(e, (PyObject *)type);
+    if (by_value != 0) {
+        return by_value;
+    }
+    int takes = takes_arguments(e, type, PyTuple_GET_SIZE(args));
+    return takes < 0 ? -1 : !takes;
+}
+
+/* ---- attributes --------------------------------------------------------- */
+
+static int
+copy_attribute(PyObject *state, PyObject *obj, PyObject *name)
+{
+    PyObject *value;
+    int found = PyObject_GetOptionalAttr(obj, name, &value);
+    if (found <= 0) {
+        return found;
+    }
+    int status =
+        value == Py_None ? 0 : PyDict_SetItem(state, name, value);
+    Py_DECREF(value);
+    return status;
+}
+
+/* What __init__ of the bases in C would have set, and slots. */
+static int
+add_members(PyObject *state, PyObject *obj)
+{
+    PyObject *mro = Py_TYPE(obj)->tp_mro;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); i++) {
+        PyObject *base = PyTuple_GET_ITEM(mro, i);
+        if (base == PyExc_BaseException) {
+            break;
+        }
+        PyObject *dict = fpk_type_dict((PyTypeObject *)base);
+        Py_ssize_t position = 0;
+        PyObject *name, *value;
+        int status = dict == NULL ? -1 : 0;
+        while (status == 0 && PyDict_Next(dict, &position, &name, &value)) {
+            if (Py_IS_TYPE(value, &PyMemberDescr_Type) &&
+                !fpk_member_is_readonly(value)) {
+                /* The descriptor knows a private name as it is. */
+                status = copy_attribute(state, obj, name);
+            }
+        }
+        Py_XDECREF(dict);
+        if (status < 0) {
+            return -1;
+        }
+    }
+    PyObject *name = PyUnicode_InternFromString("args");
+    int status = name == NULL ? -1 : copy_attribute(state, obj, name);
+    Py_XDECREF(name);
+    return status;
+}
+
+/* __cause__ and __context__, as far as they are shown. */
+static int
+add_chain(PyObject *state, PyObject *obj)
+{
+    PyObject *cause = PyException_GetCause(obj);
+    PyObject *context = PyException_GetContext(obj);
+    bool suppress = ((PyBaseExceptionObject *)obj)->suppress_context;
+    int status = -1;
+    if ((cause != NULL &&
+         PyDict_SetItemString(state, "__cause__", cause) < 0) ||
+        (context != NULL && (!suppress || context == cause) &&
+         PyDict_SetItemString(state, "__context__", context) < 0) ||
+        /* Setting a cause suppresses the context. */
+        (suppress != (cause != NULL) &&
+         PyDict_SetItemString(state, "__suppress_context__",
+                              suppress ? Py_True : Py_False) < 0)) {
+        goto done;
+    }
+    status = 0;
+done:
+    Py_XDECREF(cause);
+    Py_XDECREF(context);
+    return status;
+}
+
+/* The attributes that travel: a new dict. */
+static PyObject *
+collect_state(PyObject *obj, PyObject *value, bool around)
+{
+    PyObject *state = PyDict_New();
+    if (state == NULL) {
+        return NULL;
+    }
+    if (PyTuple_GET_SIZE(value) > 2 &&
+        PyDict_Check(PyTuple_GET_ITEM(value, 2)) &&
+        PyDict_Update(state, PyTuple_GET_ITEM(value, 2)) < 0) {
+        goto error;
+    }
+    if ((around && add_members(state, obj) < 0) || add_chain(state, obj) < 0) {
+        goto error;
+    }
+    return state;
+error:
+    Py_DECREF(state);
+    return NULL;
+}
+
+/* ---- the reduction ------------------------------------------------------ */
+
+/* maker.__new__(class, *args) */
+static PyObject *
+reduce_around(fpk_encoder *e, PyObject *obj, PyTypeObject *maker,
+              PyObject *state)
+{
+    PyObject *args = PyObject_GetAttrString(obj, "args");
+    PyObject *make =
+        PyObject_GetAttr((PyObject *)maker, e->state->str.__new__);
+    PyObject *list = args == NULL ? NULL : PySequence_List(args);
+    PyObject *result = NULL;
+    if (make != NULL && list != NULL &&
+        PyList_Insert(list, 0, (PyObject *)Py_TYPE(obj)) == 0) {
+        Py_SETREF(list, PyList_AsTuple(list));
+        result = list == NULL ? NULL : PyTuple_Pack(3, make, list, state);
+    }
+    Py_XDECREF(args);
+    Py_XDECREF(make);
+    Py_XDECREF(list);
+    return result;
+}
+
+int
+fpk_save_exception(fpk_encoder *e, PyObject *obj)
+{
+    int status = FPK_ERROR;
+    PyObject *state = NULL, *result = NULL;
+    PyTypeObject *type = Py_TYPE(obj);
+    PyObject *value =
+        PyObject_CallMethod(obj, "__reduce_ex__", "i", e->protocol);
+    if (value == NULL) {
+        return FPK_ERROR;
+    }
+    int plain = has_plain_reduction(type);
+    if (plain < 0) {
+        goto done;
+    }
+    if (!plain || !PyTuple_Check(value) || PyTuple_GET_SIZE(value) < 2 ||
+        PyTuple_GET_SIZE(value) > 3 ||
+        PyTuple_GET_ITEM(value, 0) != (PyObject *)type ||
+        !PyTuple_Check(PyTuple_GET_ITEM(value, 1))) {
+        return fpk_save_reduced(e, obj, value, true);
+    }
+    PyTypeObject *maker = fpk_find_maker_type(e->state, type);
+    int around =
+        goes_around_class(e, obj, maker, PyTuple_GET_ITEM(value, 1));
+    if (around < 0) {
+        goto done;
+    }
+    state = collect_state(obj, value, around);
+    if (state == NULL) {
+        goto done;
+    }
+    if (!around && PyDict_GET_SIZE(state) == 0) {
+        result = Py_NewRef(value);
+    }
+    else if (around) {
+        result = reduce_around(e, obj, maker, state);
+    }
+    else {
+        result = PyTuple_Pack(3, PyTuple_GET_ITEM(value, 0),
+                              PyTuple_GET_ITEM(value, 1), state);
+    }
+    if (result != NULL) {
+        status = fpk_save_reduced(e, obj, result, true);
+    }
+done:
+    Py_DECREF(value);
+    Py_XDECREF(state);
+    return status;
+}
