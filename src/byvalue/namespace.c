@@ -75,7 +75,7 @@ is_at_receiver(fpk_encoder *e, PyObject *globals, PyObject *name)
     fpk_state *state = e->state;
     if (PyUnicode_Compare(name, state->str.__main__) == 0 ||
         PyUnicode_Compare(name, state->str.__mp_main__) == 0 ||
-        fpk_is_registered(state, name)) {
+        fpk_is_registered(e, name)) {
         return 0;
     }
     PyObject *spec = PyDict_GetItemWithError(globals, state->str.__spec__);
