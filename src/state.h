@@ -52,6 +52,7 @@ struct fpk_byvalue_table;
     X(WeakValueDictionary)                                                    \
     X(abc_init)                                                               \
     X(builtins_exec)                                                          \
+    X(builtins_vars)                                                          \
     X(builtins_setattr)                                                       \
     X(builtins_vars)                                                          \
     X(bytecode_magic)                                                         \

@@ -186,7 +186,14 @@ int fpk_save_cell(fpk_encoder *e, PyObject *cell);
 /* ---- namespace.c -------------------------------------------------------- */
 
 /* Writes the receiver's dict for [globals] and remembers it. */
-int fpk_save_namespace(fpk_encoder *e, PyObject *function);
+int fpk_save_namespace(fpk_encoder *e, PyObject *globals);
+
+/* The same for the dict of [module], which goes by value and was not met. */
+int fpk_add_module(fpk_encoder *e, PyObject *module, PyObject *name);
+
+/* [name] is due in this collection of names, unless it was written; 0 or
+   -1. */
+int fpk_announce_name(fpk_namespace *space, PyObject *name, uint64_t serial);
 
 /* What fpk_save_namespace remembered for [globals]; valid until the next
    namespace is written. */
@@ -413,8 +420,14 @@ int fpk_init_refused(PyObject *module, fpk_state *state);
 
 /* ---- modules.c ---------------------------------------------------------- */
 
-/* A module, by reference. */
 int fpk_save_module(fpk_encoder *e, PyObject *module);
+
+/* 1 if the receiver can be expected to import [module] under its name. */
+int fpk_is_importable(fpk_encoder *e, PyObject *module);
+
+/* Makes an empty module at the receiver; its dict is left on the stack.  The
+   content is due. */
+int fpk_create_module(fpk_encoder *e, PyObject *module, PyObject *name);
 int fpk_init_modules(PyObject *module, fpk_state *state);
 
 /* ---- typenames.c -------------------------------------------------------- */
