@@ -1,27 +1,21 @@
 """What is refused, with which words; files that are written; control."""
 
-import contextvars
 import ctypes
-import gc
 import hashlib
 import io
-import itertools
 import logging
 import pickle
 import queue
-import re
 import socket
 import sqlite3
 import sys
 import tempfile
 import threading
-import types
 import weakref
 
 import pytest
 
 import fpickle
-from test_rules import load_in_child, local_function, package  # noqa: F401
 
 
 class Plain:
