@@ -9,10 +9,12 @@ from fpickle._core import (
     InvalidStateError,
     InvalidTextError,
     Limits,
+    USER_CODE,
     MalformedError,
     PickleError,
     Pickler,
     PicklingError,
+    RefusedError,
     TruncatedError,
     Unpickler,
     UnpicklingError,
@@ -20,10 +22,10 @@ from fpickle._core import (
     dumps,
     load,
     loads,
-    register_by_value,
     registered_by_value,
     unregister_by_value,
 )
+from fpickle._control import copy, register, register_by_value, unregister
 from fpickle._install import install, uninstall
 from fpickle._version import __version__ as __version__
 from fpickle._wrap import wrap
@@ -39,17 +41,22 @@ __all__ = [
     "PickleError",
     "Pickler",
     "PicklingError",
+    "RefusedError",
     "TruncatedError",
+    "USER_CODE",
     "Unpickler",
     "UnpicklingError",
+    "copy",
     "dump",
     "dumps",
     "install",
     "load",
     "loads",
+    "register",
     "register_by_value",
     "registered_by_value",
     "uninstall",
+    "unregister",
     "unregister_by_value",
     "wrap",
 ]

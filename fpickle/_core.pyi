@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 DEFAULT_PROTOCOL: int
+USER_CODE: str
 HIGHEST_PROTOCOL: int
 
 class PickleError(Exception): ...
 class PicklingError(PickleError): ...
 class UnpicklingError(PickleError): ...
+class RefusedError(PicklingError, TypeError): ...
 class TruncatedError(UnpicklingError, EOFError): ...
 class MalformedError(UnpicklingError, ValueError): ...
 class InvalidTextError(UnpicklingError, UnicodeDecodeError): ...
@@ -23,6 +25,9 @@ class _Readable(Protocol):
     def readline(self) -> bytes: ...
 
 _Reducer = Callable[[Any], str | tuple[Any, ...]]
+_ByValue = bool | Iterable[ModuleType | str]
+_Files = Literal["error", "reopen", "contents"]
+_Locks = Literal["error", "recreate"]
 _BufferCallback = Callable[[Any], Any] | None
 
 def dump(
@@ -32,8 +37,10 @@ def dump(
     *,
     fix_imports: bool = True,
     buffer_callback: _BufferCallback = None,
-    by_value: bool = True,
+    by_value: _ByValue = True,
     main_names: set[str] | frozenset[str] | None = None,
+    files: _Files = "error",
+    locks: _Locks = "error",
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> None: ...
 def dumps(
@@ -42,8 +49,10 @@ def dumps(
     *,
     fix_imports: bool = True,
     buffer_callback: _BufferCallback = None,
-    by_value: bool = True,
+    by_value: _ByValue = True,
     main_names: set[str] | frozenset[str] | None = None,
+    files: _Files = "error",
+    locks: _Locks = "error",
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> bytes: ...
 def load(
@@ -68,6 +77,7 @@ def loads(
 def register_by_value(module: ModuleType | str, /) -> None: ...
 def unregister_by_value(module: ModuleType | str, /) -> None: ...
 def registered_by_value() -> Collection[str]: ...
+def set_reducer(type: type, reducer: Callable[[Any], Any] | None, /) -> None: ...
 
 class Limits:
     bytes: int | None
@@ -106,8 +116,10 @@ class Pickler:
         *,
         fix_imports: bool = True,
         buffer_callback: _BufferCallback = None,
-        by_value: bool = True,
+        by_value: _ByValue = True,
         main_names: set[str] | frozenset[str] | None = None,
+        files: _Files = "error",
+        locks: _Locks = "error",
     ) -> None: ...
     def dump(self, obj: object, /) -> None: ...
     def clear_memo(self) -> None: ...

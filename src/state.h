@@ -47,13 +47,16 @@ struct fpk_byvalue_table;
     X(RawIOBase)                                                              \
     /* byvalue */                                                             \
     X(ABCMeta_register)                                                       \
+    X(RefusedError)                                                           \
     X(SimpleNamespace)                                                        \
     X(WeakValueDictionary)                                                    \
     X(abc_init)                                                               \
     X(builtins_exec)                                                          \
+    X(builtins_vars)                                                          \
     X(builtins_setattr)                                                       \
     X(builtins_vars)                                                          \
     X(bytecode_magic)                                                         \
+    X(call_type)                                                              \
     X(class_ids)                                                              \
     X(copyreg_dict)                                                           \
     X(dict_get)                                                               \
@@ -71,6 +74,8 @@ struct fpk_byvalue_table;
     X(operator_getitem)                                                       \
     X(operator_methodcaller)                                                  \
     X(os_urandom)                                                             \
+    X(rebuild_traceback)                                                      \
+    X(reducers)                                                               \
     X(registered_modules)                                                     \
     X(singledispatch)                                                         \
     X(some_python_class)                                                      \
@@ -166,7 +171,7 @@ typedef struct fpk_state {
     fpk_memo handlers; /* byvalue/handled.c: type -> handler; the types are in
                           handled_types */
     Py_ssize_t modules_seen; /* modules there were when handlers was made */
-    bool has_dataclasses, has_typing; /* their types are in handlers */
+    uint64_t modules_known; /* bits of modules whose types are in handlers */
     size_t class_id_limit; /* byvalue/identity.c: entries at the next sweep */
     /* What the encoder calls in rooms that it must not include. */
     const struct fpk_byvalue_table *byvalue; /* static storage */

@@ -195,7 +195,7 @@ create_rest(fpk_encoder *e, PyObject *function)
 {
     PyFunctionObject *f = (PyFunctionObject *)function;
     Py_ssize_t count = count_arguments(e, f);
-    if (fpk_save_namespace(e, function) < 0 ||
+    if (fpk_save_namespace(e, PyFunction_GET_GLOBALS(function)) < 0 ||
         (count >= 3 && emit_name(e, f) < 0) ||
         (count >= 4 && emit_defaults(e, f->func_defaults) < 0) ||
         (count >= 5 && emit_closure(e, f->func_closure) < 0) ||

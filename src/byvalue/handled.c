@@ -1,75 +1,141 @@
 /* handled.c -- the other types that have no way into a pickle of their own.
 
-   Does:      writes code, cells, modules, properties, class and static
-              methods, lru_cache wrappers, cached properties, mapping proxies,
-              and the sentinels of dataclasses.
-   Owns:      the table of these types in the module state.
+   Does:      keeps the table of these types and sends an object to the file
+              that writes its kind; writes properties, class and static
+              methods, lru_cache wrappers, cached properties and the
+              sentinels of dataclasses itself.
+   Owns:      the table in the module state.
    Invariant: exact types only.  The types of modules that are slow to import
               join the table when somebody else has imported them.
    Called by: driver, through the table of the room. */
 #include "byvalue/room.h"
 
-enum handler {
-    HANDLE_CODE,
-    HANDLE_CELL,
-    HANDLE_MODULE,
-    HANDLE_WRAPPER,
-    HANDLE_LRU_CACHE,
-    HANDLE_CACHED_PROPERTY,
-    HANDLE_MAPPING_PROXY,
-    HANDLE_NAMED_TYPE,
-    HANDLE_TYPE_ALIAS,
-    HANDLE_SLOTTED,
-    HANDLE_DISPATCH_METHOD,
-    HANDLE_EXCEPTION,
-    HANDLE_SENTINEL,
-};
+static int save_wrapper(fpk_encoder *e, PyObject *obj);
+static int save_lru_cache(fpk_encoder *e, PyObject *obj);
+static int save_cached_property(fpk_encoder *e, PyObject *obj);
+static int save_sentinel(fpk_encoder *e, PyObject *obj);
 
 /* ---- the table ---------------------------------------------------------- */
 
+typedef int (*writer)(fpk_encoder *e, PyObject *obj);
+
+/* Types of the interpreter. */
+static const struct {
+    PyTypeObject *type;
+    writer save;
+} fixed_types[] = {
+    {&PyCode_Type, fpk_save_code},
+    {&PyCell_Type, fpk_save_cell},
+    {&PyModule_Type, fpk_save_module},
+    {&PyProperty_Type, save_wrapper},
+    {&PyClassMethod_Type, save_wrapper},
+    {&PyStaticMethod_Type, save_wrapper},
+    {&PyMethod_Type, fpk_save_method},
+    {&PyClassMethodDescr_Type, fpk_save_descriptor},
+    {&PyGetSetDescr_Type, fpk_save_descriptor},
+    {&PyMemberDescr_Type, fpk_save_descriptor},
+    {&PyMethodDescr_Type, fpk_save_descriptor},
+    {&PyWrapperDescr_Type, fpk_save_descriptor},
+    {&PySuper_Type, fpk_save_super},
+    {&PyDictKeys_Type, fpk_save_dict_view},
+    {&PyDictValues_Type, fpk_save_dict_view},
+    {&PyDictItems_Type, fpk_save_dict_view},
+    {&PyODictKeys_Type, fpk_save_dict_view},
+    {&PyODictValues_Type, fpk_save_dict_view},
+    {&PyODictItems_Type, fpk_save_dict_view},
+    {&PyDictProxy_Type, fpk_save_mapping_proxy},
+    {&PyMemoryView_Type, fpk_save_memory_view},
+    {&PyTraceBack_Type, fpk_save_traceback},
+    {&PyContextVar_Type, fpk_save_context_variable},
+    {&PyContext_Type, fpk_save_context},
+};
+
+#define FIXED_COUNT Py_ARRAY_LENGTH(fixed_types)
+
+/* Types of modules: the type called [name], or the type of what has the
+   name.  Entries of one module stand together. */
+static const struct {
+    const char *module, *name;
+    bool is_instance;
+    writer save;
+} module_types[] = {
+    {"_io", "BufferedRandom", false, fpk_save_file},
+    {"_io", "BufferedReader", false, fpk_save_file},
+    {"_io", "BufferedWriter", false, fpk_save_file},
+    {"_io", "BytesIO", false, fpk_save_memory_file},
+    {"_io", "FileIO", false, fpk_save_file},
+    {"_io", "StringIO", false, fpk_save_memory_file},
+    {"_io", "TextIOWrapper", false, fpk_save_file},
+    {"_thread", "LockType", false, fpk_save_lock},
+    {"_thread", "RLock", false, fpk_save_rlock},
+    {"_blake2", "blake2b", false, fpk_save_hash},
+    {"_blake2", "blake2s", false, fpk_save_hash},
+    {"_hashlib", "HASH", false, fpk_save_hash},
+    {"_hashlib", "HASHXOF", false, fpk_save_hash},
+    {"_struct", "Struct", false, fpk_save_struct},
+    {"dataclasses", "Field", false, fpk_save_slotted},
+    {"dataclasses", "InitVar", false, fpk_save_slotted},
+    {"dataclasses", "_DataclassParams", false, fpk_save_slotted},
+    {"dataclasses", "KW_ONLY", true, save_sentinel},
+    {"dataclasses", "MISSING", true, save_sentinel},
+    {"dataclasses", "_FIELD", true, save_sentinel},
+    {"dataclasses", "_FIELD_CLASSVAR", true, save_sentinel},
+    {"dataclasses", "_FIELD_INITVAR", true, save_sentinel},
+    {"dataclasses", "_HAS_DEFAULT_FACTORY", true, save_sentinel},
+    {"functools", "_lru_cache_wrapper", false, save_lru_cache},
+    {"functools", "cached_property", false, save_cached_property},
+    {"functools", "singledispatchmethod", false, fpk_save_dispatch_method},
+    {"itertools", "pairwise", false, fpk_save_pairwise},
+    {"re", "Match", false, fpk_save_match},
+    {"threading", "Barrier", false, fpk_save_barrier},
+    {"threading", "BoundedSemaphore", false, fpk_save_semaphore},
+    {"threading", "Condition", false, fpk_save_condition},
+    {"threading", "Event", false, fpk_save_event},
+    {"threading", "Semaphore", false, fpk_save_semaphore},
+    {"typing", "ForwardRef", false, fpk_save_slotted},
+    {"typing", "NewType", false, fpk_save_named_type},
+    {"typing", "ParamSpec", false, fpk_save_named_type},
+    {"typing", "ParamSpecArgs", false, fpk_save_slotted},
+    {"typing", "ParamSpecKwargs", false, fpk_save_slotted},
+    {"typing", "TypeAliasType", false, fpk_save_type_alias},
+    {"typing", "TypeVar", false, fpk_save_named_type},
+    {"typing", "TypeVarTuple", false, fpk_save_named_type},
+    {"weakref", "CallableProxyType", false, fpk_save_weak_proxy},
+    {"weakref", "KeyedRef", false, fpk_save_keyed_ref},
+    {"weakref", "ProxyType", false, fpk_save_weak_proxy},
+    {"weakref", "ReferenceType", false, fpk_save_weakref},
+    {"weakref", "WeakKeyDictionary", false, fpk_save_weak_dict},
+    {"weakref", "WeakMethod", false, fpk_save_weak_method},
+    {"weakref", "WeakSet", false, fpk_save_weak_set},
+    {"weakref", "WeakValueDictionary", false, fpk_save_weak_dict},
+};
+
+#define MODULE_COUNT Py_ARRAY_LENGTH(module_types)
+
+/* What the table holds for a type: its place in fixed_types, behind that in
+   module_types, behind that in fpk_refused_types; or the one of calls.
+   Exceptions need no entry. */
+#define HANDLER_CALL (FIXED_COUNT + MODULE_COUNT + FPK_REFUSED_COUNT)
+#define HANDLER_EXCEPTION (HANDLER_CALL + 1)
+
 static int
-add_type(fpk_state *state, PyObject *type, enum handler handler)
+add_type(fpk_state *state, PyObject *type, size_t handler)
 {
     /* The list keeps the address from being used again. */
     if (PyList_Append(state->handled_types, type) < 0) {
         return -1;
     }
-    if (!fpk_memo_set(&state->handlers, type, (uint64_t)handler)) {
+    if (!fpk_memo_set(&state->handlers, type, handler)) {
         PyErr_NoMemory();
         return -1;
     }
     return 0;
 }
 
-static const char *const sentinel_names[] = {
-    "MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY", "_FIELD", "_FIELD_CLASSVAR",
-    "_FIELD_INITVAR",
-};
-
-static const struct {
-    const char *name;
-    enum handler handler;
-} typing_types[] = {
-    {"TypeVar", HANDLE_NAMED_TYPE},      {"ParamSpec", HANDLE_NAMED_TYPE},
-    {"TypeVarTuple", HANDLE_NAMED_TYPE}, {"NewType", HANDLE_NAMED_TYPE},
-    {"TypeAliasType", HANDLE_TYPE_ALIAS}, {"ForwardRef", HANDLE_SLOTTED},
-    {"ParamSpecArgs", HANDLE_SLOTTED},    {"ParamSpecKwargs", HANDLE_SLOTTED},
-};
-
-/* The module called [name] if it is imported, or NULL, perhaps with an
-   exception. */
-static PyObject *
-get_loaded(const char *name)
-{
-    PyObject *text = PyUnicode_FromString(name);
-    PyObject *module = text == NULL ? NULL : PyImport_GetModule(text);
-    Py_XDECREF(text);
-    return module;
-}
-
+/* Adds what [module] has of one type; it may have nothing. */
 static int
-add_optional(fpk_state *state, PyObject *module, const char *name,
-             bool is_instance, enum handler handler)
+add_named(fpk_state *state, PyObject *module, const char *name,
+          bool is_instance, size_t handler)
 {
     PyObject *text = PyUnicode_FromString(name);
     PyObject *value;
@@ -91,43 +157,64 @@ add_optional(fpk_state *state, PyObject *module, const char *name,
     return status;
 }
 
+/* Entry [i] of all types of modules, the refused ones last. */
+static const char *
+module_of_entry(size_t i)
+{
+    return i < MODULE_COUNT ? module_types[i].module
+                            : fpk_refused_types[i - MODULE_COUNT].module;
+}
+
+/* Adds the types of the entries from [first] to [end], which are of one
+   module, if that is imported: 1, 0 if it is not, -1 on error. */
+static int
+add_types_of_module(fpk_state *state, size_t first, size_t end)
+{
+    PyObject *name = PyUnicode_FromString(module_of_entry(first));
+    PyObject *module = name == NULL ? NULL : PyImport_GetModule(name);
+    Py_XDECREF(name);
+    if (module == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    int status = 1;
+    for (size_t i = first; status > 0 && i < end; i++) {
+        const char *type = i < MODULE_COUNT
+                               ? module_types[i].name
+                               : fpk_refused_types[i - MODULE_COUNT].name;
+        bool is_instance = i < MODULE_COUNT && module_types[i].is_instance;
+        if (add_named(state, module, type, is_instance, FIXED_COUNT + i) < 0) {
+            status = -1;
+        }
+    }
+    Py_DECREF(module);
+    return status;
+}
+
+/* Looks at each module that was not imported yet. */
 static int
 add_late_types(fpk_state *state)
 {
-    PyObject *module =
-        state->has_dataclasses ? NULL : get_loaded("dataclasses");
-    if (module != NULL) {
-        state->has_dataclasses = true;
-        if (add_optional(state, module, "Field", false, HANDLE_SLOTTED) < 0 ||
-            add_optional(state, module, "InitVar", false, HANDLE_SLOTTED) <
-                0 ||
-            add_optional(state, module, "_DataclassParams", false,
-                         HANDLE_SLOTTED) < 0) {
-            Py_DECREF(module);
+    size_t count = MODULE_COUNT + FPK_REFUSED_COUNT;
+    unsigned group = 0;
+    for (size_t first = 0, end; first < count; first = end, group++) {
+        for (end = first + 1;
+             end < count &&
+             strcmp(module_of_entry(first), module_of_entry(end)) == 0;) {
+            end++;
+        }
+        uint64_t bit = (uint64_t)1 << group;
+        if ((state->modules_known & bit) != 0) {
+            continue;
+        }
+        int found = add_types_of_module(state, first, end);
+        if (found < 0) {
             return -1;
         }
-        for (size_t i = 0; i < Py_ARRAY_LENGTH(sentinel_names); i++) {
-            if (add_optional(state, module, sentinel_names[i], true,
-                             HANDLE_SENTINEL) < 0) {
-                Py_DECREF(module);
-                return -1;
-            }
+        if (found > 0) {
+            state->modules_known |= bit;
         }
-        Py_DECREF(module);
     }
-    module = state->has_typing ? NULL : get_loaded("typing");
-    if (module != NULL) {
-        state->has_typing = true;
-        for (size_t i = 0; i < Py_ARRAY_LENGTH(typing_types); i++) {
-            if (add_optional(state, module, typing_types[i].name, false,
-                             typing_types[i].handler) < 0) {
-                Py_DECREF(module);
-                return -1;
-            }
-        }
-        Py_DECREF(module);
-    }
-    return PyErr_Occurred() ? -1 : 0;
+    return 0;
 }
 
 int
@@ -151,8 +238,45 @@ fpk_find_handler(fpk_encoder *e, PyTypeObject *type)
         return (int)entry->index;
     }
     return PyType_HasFeature(type, Py_TPFLAGS_BASE_EXC_SUBCLASS)
-               ? HANDLE_EXCEPTION
+               ? (int)HANDLER_EXCEPTION
                : -1;
+}
+
+int
+fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler)
+{
+    size_t i = (size_t)handler;
+    if (i == HANDLER_EXCEPTION) {
+        return fpk_save_exception(e, obj);
+    }
+    if (i < FIXED_COUNT) {
+        return fixed_types[i].save(e, obj);
+    }
+    i -= FIXED_COUNT;
+    if (i < MODULE_COUNT) {
+        return module_types[i].save(e, obj);
+    }
+    i -= MODULE_COUNT;
+    return i < FPK_REFUSED_COUNT
+               ? fpk_refuse(e, obj, fpk_refused_types[i].reason)
+               : fpk_save_call(e, obj);
+}
+
+int
+fpk_init_handlers(PyObject *module, fpk_state *state)
+{
+    state->handled_types = PyList_New(0);
+    if (state->handled_types == NULL ||
+        fpk_fetch(&state->lru_cache, "functools", "lru_cache") < 0 ||
+        add_type(state, state->call_type, HANDLER_CALL) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < FIXED_COUNT; i++) {
+        if (add_type(state, (PyObject *)fixed_types[i].type, i) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* ---- simple reductions -------------------------------------------------- */
@@ -189,18 +313,6 @@ save_wrapper(fpk_encoder *e, PyObject *obj)
     return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, true);
 }
 
-static int
-save_mapping_proxy(fpk_encoder *e, PyObject *obj)
-{
-    PyObject *dict = PyDict_New();
-    if (dict == NULL || PyDict_Update(dict, obj) < 0) {
-        Py_XDECREF(dict);
-        return FPK_ERROR;
-    }
-    PyObject *value = Py_BuildValue("(O(N))", Py_TYPE(obj), dict);
-    return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, true);
-}
-
 /* Python 3.11's holds a lock. */
 static int
 save_cached_property(fpk_encoder *e, PyObject *obj)
@@ -231,6 +343,11 @@ save_by_its_reduction(fpk_encoder *e, PyObject *obj)
         PyObject_CallMethod(obj, "__reduce_ex__", "i", e->protocol);
     return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, true);
 }
+
+static const char *const sentinel_names[] = {
+    "MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY", "_FIELD", "_FIELD_CLASSVAR",
+    "_FIELD_INITVAR",
+};
 
 /* dataclasses compares its sentinels by identity. */
 static int
@@ -410,88 +527,5 @@ save_lru_cache(fpk_encoder *e, PyObject *obj)
 done:
     Py_XDECREF(module);
     Py_XDECREF(qualname);
-    return status;
-}
-
-/* ---- dispatch ----------------------------------------------------------- */
-
-int
-fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler)
-{
-    switch ((enum handler)handler) {
-    case HANDLE_CODE:
-        return fpk_save_code(e, obj);
-    case HANDLE_CELL:
-        return fpk_save_cell(e, obj);
-    case HANDLE_MODULE:
-        return fpk_save_module(e, obj);
-    case HANDLE_WRAPPER:
-        return save_wrapper(e, obj);
-    case HANDLE_LRU_CACHE:
-        return save_lru_cache(e, obj);
-    case HANDLE_CACHED_PROPERTY:
-        return save_cached_property(e, obj);
-    case HANDLE_MAPPING_PROXY:
-        return save_mapping_proxy(e, obj);
-    case HANDLE_NAMED_TYPE:
-        return fpk_save_named_type(e, obj);
-    case HANDLE_TYPE_ALIAS:
-        return fpk_save_type_alias(e, obj);
-    case HANDLE_DISPATCH_METHOD:
-        return fpk_save_dispatch_method(e, obj);
-    case HANDLE_EXCEPTION:
-        return fpk_save_exception(e, obj);
-    case HANDLE_SLOTTED:
-        return fpk_save_slotted(e, obj);
-    case HANDLE_SENTINEL:
-        return save_sentinel(e, obj);
-    }
-    Py_UNREACHABLE();
-}
-
-int
-fpk_init_handlers(PyObject *module, fpk_state *state)
-{
-    static const struct {
-        PyTypeObject *type;
-        enum handler handler;
-    } fixed[] = {
-        {&PyCode_Type, HANDLE_CODE},
-        {&PyCell_Type, HANDLE_CELL},
-        {&PyModule_Type, HANDLE_MODULE},
-        {&PyProperty_Type, HANDLE_WRAPPER},
-        {&PyClassMethod_Type, HANDLE_WRAPPER},
-        {&PyStaticMethod_Type, HANDLE_WRAPPER},
-        {&PyDictProxy_Type, HANDLE_MAPPING_PROXY},
-    };
-    state->handled_types = PyList_New(0);
-    if (state->handled_types == NULL) {
-        return -1;
-    }
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(fixed); i++) {
-        if (add_type(state, (PyObject *)fixed[i].type, fixed[i].handler) < 0) {
-            return -1;
-        }
-    }
-    int status = -1;
-    PyObject *cached_property = NULL, *wrapper = NULL;
-    PyObject *functools = PyImport_ImportModule("functools");
-    if (functools == NULL) {
-        return -1;
-    }
-    state->lru_cache = PyObject_GetAttrString(functools, "lru_cache");
-    cached_property = PyObject_GetAttrString(functools, "cached_property");
-    wrapper = PyObject_GetAttrString(functools, "_lru_cache_wrapper");
-    if (add_optional(state, functools, "singledispatchmethod", false,
-                     HANDLE_DISPATCH_METHOD) == 0 &&
-        state->lru_cache != NULL && cached_property != NULL &&
-        wrapper != NULL &&
-        add_type(state, cached_property, HANDLE_CACHED_PROPERTY) == 0 &&
-        add_type(state, wrapper, HANDLE_LRU_CACHE) == 0) {
-        status = 0;
-    }
-    Py_DECREF(functools);
-    Py_XDECREF(cached_property);
-    Py_XDECREF(wrapper);
     return status;
 }

@@ -1,15 +1,20 @@
-/* modules.c -- modules, by reference.
+/* modules.c -- modules, by reference or by value.
 
-   Does:      writes a module as importlib.import_module(name).
-   Owns:      nothing.
-   Invariant: only what an import of that name would give here.
+   Does:      writes a module as importlib.import_module(name); one that the
+              receiver cannot import as types.ModuleType(name) with all that
+              is in its dict.
+   Owns:      nothing beyond its frames.
+   Invariant: by reference only what an import of that name would give here.
+              The dict of a module by value is the namespace of its functions,
+              whichever of the two comes first.
    Called by: handled.c, cell.c, namespace.c. */
 #include "byvalue/room.h"
 
 /* 1 if the receiver can be expected to import [module] as [name]. */
 static int
-is_importable(fpk_state *state, PyObject *module, PyObject *name)
+is_importable(fpk_encoder *e, PyObject *module, PyObject *name)
 {
+    fpk_state *state = e->state;
     PyObject *loaded = PyImport_GetModule(name);
     if (loaded == NULL) {
         return PyErr_Occurred() ? -1 : 0;
@@ -23,6 +28,10 @@ is_importable(fpk_state *state, PyObject *module, PyObject *name)
         PyUnicode_Compare(name, state->str.__mp_main__) == 0) {
         return 1;
     }
+    int registered = fpk_is_registered(e, name);
+    if (registered != 0) {
+        return registered < 0 ? -1 : 0;
+    }
     /* A module object that somebody put into sys.modules says nothing of
        where it came from. */
     PyObject *dict = PyModule_GetDict(module);
@@ -32,6 +41,15 @@ is_importable(fpk_state *state, PyObject *module, PyObject *name)
     }
     PyObject *file = PyDict_GetItemWithError(dict, state->str.__file__);
     return PyErr_Occurred() ? -1 : file != NULL;
+}
+
+int
+fpk_is_importable(fpk_encoder *e, PyObject *module)
+{
+    PyObject *name = PyModule_GetNameObject(module);
+    int importable = name == NULL ? -1 : is_importable(e, module, name);
+    Py_XDECREF(name);
+    return importable;
 }
 
 static int
@@ -46,28 +64,145 @@ emit_import(fpk_encoder *e, PyObject *name)
     return fpk_emit_op(e, FPK_OP_REDUCE);
 }
 
+/* ---- by value ----------------------------------------------------------- */
+
+int
+fpk_create_module(fpk_encoder *e, PyObject *module, PyObject *name)
+{
+    if (fpk_save_global_as(e, (PyObject *)&PyModule_Type, "types",
+                           "ModuleType") < 0 ||
+        fpk_begin_tuple(e, 1) < 0 || fpk_emit_unicode(e, name) < 0 ||
+        fpk_end_tuple(e, 1) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
+        fpk_remember(e, module) < 0 || fpk_mark_due(e, module) < 0 ||
+        fpk_emit_op(e, FPK_OP_POP) < 0 ||
+        fpk_save_global_as(e, e->state->builtins_vars, "builtins", "vars") <
+            0 ||
+        fpk_begin_tuple(e, 1) < 0) {
+        return FPK_ERROR;
+    }
+    int found = fpk_recall(e, module);
+    assert(found != 0);
+    return found < 0 || fpk_end_tuple(e, 1) < 0
+               ? FPK_ERROR
+               : fpk_emit_op(e, FPK_OP_REDUCE);
+}
+
+/* True for what the receiver's module has of its own, or must not have. */
+static bool
+is_left_out(PyObject *name, PyObject *value)
+{
+    static const char *const names[] = {
+        "__builtins__", "__cached__", "__loader__", "__name__", "__spec__",
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+        if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return value == Py_None &&
+           (PyUnicode_CompareWithASCIIString(name, "__doc__") == 0 ||
+            PyUnicode_CompareWithASCIIString(name, "__package__") == 0);
+}
+
+/* The names of [module] that are to be written: a new list. */
+static PyObject *
+list_names(fpk_encoder *e, PyObject *module)
+{
+    fpk_context *c = e->byvalue;
+    PyObject *dict = PyModule_GetDict(module);
+    PyObject *names = PyList_New(0);
+    uint64_t serial = ++c->serial;
+    Py_ssize_t position = 0;
+    PyObject *name, *value;
+    while (names != NULL && PyDict_Next(dict, &position, &name, &value)) {
+        if (!PyUnicode_CheckExact(name) || is_left_out(name, value)) {
+            continue;
+        }
+        if (fpk_announce_name(fpk_find_namespace(e, dict), name, serial) < 0 ||
+            PyList_Append(names, name) < 0) {
+            Py_CLEAR(names);
+        }
+    }
+    return names;
+}
+
+enum { MODULE_NAME, MODULE_VALUE };
+
+/* The dict is on the stack; frame->aux: the names. */
+static int
+advance_module(fpk_encoder *e)
+{
+    fpk_frame *frame = fpk_top_frame(e);
+    PyObject *dict = PyModule_GetDict(frame->object);
+    for (;;) {
+        if (frame->step == MODULE_VALUE) {
+            frame->step = MODULE_NAME;
+            PyObject *name =
+                PyList_GET_ITEM(frame->aux, frame->position - 1);
+            if (fpk_end_name(e, name) < 0) {
+                return FPK_ERROR;
+            }
+        }
+        if (frame->position == PyList_GET_SIZE(frame->aux)) {
+            break;
+        }
+        frame->step = MODULE_VALUE;
+        int result = fpk_begin_name(
+            e, dict, PyList_GET_ITEM(frame->aux, frame->position++));
+        if (result != FPK_DONE) {
+            return result;
+        }
+        fpk_top_frame(e)->step = MODULE_NAME; /* it was written before */
+    }
+    if (fpk_emit_op(e, FPK_OP_POP) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_recall(e, frame->object) == 1 ? FPK_DONE : FPK_ERROR;
+}
+
+/* The dict is on the stack. */
+static int
+fill_module(fpk_encoder *e, PyObject *module)
+{
+    (void)fpk_take_due(e, module);
+    PyObject *names = list_names(e, module);
+    if (names == NULL) {
+        return FPK_ERROR;
+    }
+    return fpk_push_frame(e, FPK_FRAME_BYVALUE, advance_module, module,
+                          names) == NULL
+               ? FPK_ERROR
+               : FPK_MORE;
+}
+
 int
 fpk_save_module(fpk_encoder *e, PyObject *module)
 {
     int found = fpk_recall(e, module);
-    if (found != 0) {
-        return found < 0 ? FPK_ERROR : FPK_DONE;
+    if (found < 0) {
+        return FPK_ERROR;
+    }
+    if (found > 0) {
+        if (!fpk_is_due(e, module)) {
+            return FPK_DONE;
+        }
+        /* A function of it brought its dict, with what the function uses. */
+        return fpk_emit_op(e, FPK_OP_POP) < 0 ||
+                       fpk_save_namespace(e, PyModule_GetDict(module)) < 0
+                   ? FPK_ERROR
+                   : fill_module(e, module);
     }
     PyObject *name = PyModule_GetNameObject(module);
     if (name == NULL) {
         return FPK_ERROR;
     }
     int status = FPK_ERROR;
-    int importable = is_importable(e->state, module, name);
-    if (importable == 0) {
-        PyErr_Format(e->state->PicklingError,
-                     "Can't pickle module %R: it cannot be imported by its "
-                     "name, and the content of modules does not travel by "
-                     "value",
-                     name);
-    }
-    else if (importable > 0 && emit_import(e, name) == FPK_DONE) {
+    int importable = is_importable(e, module, name);
+    if (importable > 0 && emit_import(e, name) == FPK_DONE) {
         status = fpk_remember(e, module);
+    }
+    else if (importable == 0 && fpk_add_module(e, module, name) == FPK_DONE) {
+        status = fill_module(e, module);
     }
     Py_DECREF(name);
     return status;
@@ -76,5 +211,8 @@ fpk_save_module(fpk_encoder *e, PyObject *module)
 int
 fpk_init_modules(PyObject *module, fpk_state *state)
 {
-    return fpk_fetch(&state->import_module, "importlib", "import_module");
+    return fpk_fetch(&state->builtins_vars, "builtins", "vars") < 0
+               ? -1
+               : fpk_fetch(&state->import_module, "importlib",
+                           "import_module");
 }

@@ -75,7 +75,7 @@ is_at_receiver(fpk_encoder *e, PyObject *globals, PyObject *name)
     fpk_state *state = e->state;
     if (PyUnicode_Compare(name, state->str.__main__) == 0 ||
         PyUnicode_Compare(name, state->str.__mp_main__) == 0 ||
-        fpk_is_registered(state, name)) {
+        fpk_is_registered(e, name)) {
         return 0;
     }
     PyObject *spec = PyDict_GetItemWithError(globals, state->str.__spec__);
@@ -130,14 +130,90 @@ emit_builtins_item(fpk_encoder *e)
     return fpk_emit_op(e, FPK_OP_SETITEM);
 }
 
+/* The module object whose dict [globals] is, if it goes by value under
+   [name]: 1 and a new reference, 0, or -1. */
+static int
+find_module(fpk_encoder *e, PyObject *globals, PyObject *name,
+            PyObject **module)
+{
+    *module = NULL;
+    if (PyUnicode_Compare(name, e->state->str.__main__) == 0 ||
+        PyUnicode_Compare(name, e->state->str.__mp_main__) == 0) {
+        return 0;
+    }
+    *module = PyImport_GetModule(name);
+    if (*module != NULL && (!PyModule_CheckExact(*module) ||
+                            PyModule_GetDict(*module) != globals)) {
+        Py_CLEAR(*module);
+    }
+    return PyErr_Occurred() ? -1 : *module != NULL;
+}
+
+/* The dict of a module by value, which is made here, becomes the one of
+   [space]. */
+static int
+begin_module_space(fpk_encoder *e, fpk_namespace *space, PyObject *module,
+                   PyObject *name)
+{
+    if (fpk_announce_name(space, e->state->str.__name__, FPK_NAME_WRITTEN) <
+            0 ||
+        fpk_create_module(e, module, name) < 0 ||
+        fpk_remember_anonymous(e, &space->index) < 0) {
+        return FPK_ERROR;
+    }
+    return emit_builtins_item(e);
+}
+
 int
-fpk_save_namespace(fpk_encoder *e, PyObject *function)
+fpk_add_module(fpk_encoder *e, PyObject *module, PyObject *name)
+{
+    fpk_context *c = fpk_get_context(e);
+    PyObject *dict = PyModule_GetDict(module);
+    if (c == NULL) {
+        return FPK_ERROR;
+    }
+    fpk_namespace *space = fpk_find_namespace(e, dict);
+    if (space == NULL) {
+        space = add_namespace(c, dict);
+    }
+    else {
+        /* Functions came first, and nothing led from them to the module: they
+           keep a dict of their own.  Nothing is in this one yet. */
+        c->serial++;
+        for (size_t i = 0;
+             space->names.table != NULL && i <= space->names.mask; i++) {
+            space->names.table[i].index = c->serial;
+        }
+    }
+    return space == NULL ? FPK_ERROR
+                         : begin_module_space(e, space, module, name);
+}
+
+int
+fpk_announce_name(fpk_namespace *space, PyObject *name, uint64_t serial)
+{
+    const fpk_memo_entry *entry = fpk_memo_find(&space->names, name);
+    if (entry != NULL && entry->index == FPK_NAME_WRITTEN) {
+        return 0;
+    }
+    bool is_new = entry == NULL;
+    if (!fpk_memo_set(&space->names, name, serial)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (is_new) {
+        Py_INCREF(name);
+    }
+    return 0;
+}
+
+int
+fpk_save_namespace(fpk_encoder *e, PyObject *globals)
 {
     fpk_context *c = fpk_get_context(e);
     if (c == NULL) {
         return FPK_ERROR;
     }
-    PyObject *globals = PyFunction_GET_GLOBALS(function);
     fpk_namespace *space = fpk_find_namespace(e, globals);
     if (space != NULL) {
         return fpk_emit_get(e, space->index);
@@ -164,6 +240,14 @@ fpk_save_namespace(fpk_encoder *e, PyObject *function)
         }
         return fpk_remember_anonymous(e, &space->index);
     }
+    PyObject *module = NULL;
+    int found = name == NULL ? 0 : find_module(e, globals, name, &module);
+    if (found != 0) {
+        int status =
+            found < 0 ? FPK_ERROR : begin_module_space(e, space, module, name);
+        Py_XDECREF(module);
+        return status;
+    }
     if (fpk_emit_empty_dict(e) < 0 ||
         fpk_remember_anonymous(e, &space->index) < 0 ||
         emit_builtins_item(e) < 0) {
@@ -172,12 +256,10 @@ fpk_save_namespace(fpk_encoder *e, PyObject *function)
     if (name == NULL) {
         return FPK_DONE;
     }
-    if (!fpk_memo_set(&space->names, e->state->str.__name__,
-                      FPK_NAME_WRITTEN)) {
-        PyErr_NoMemory();
+    if (fpk_announce_name(space, e->state->str.__name__, FPK_NAME_WRITTEN) <
+        0) {
         return FPK_ERROR;
     }
-    Py_INCREF(e->state->str.__name__);
     if (fpk_emit_str(e, "__name__") < 0 || fpk_emit_unicode(e, name) < 0) {
         return FPK_ERROR;
     }
@@ -206,10 +288,15 @@ save_builtins(fpk_encoder *e, PyObject *value)
     return status;
 }
 
-/* A submodule that is reached by attribute has to be imported, no more. */
+/* A submodule that is reached by attribute has to be imported, no more; one by
+   value is in the dict of its package. */
 static int
 save_import(fpk_encoder *e, PyObject *module)
 {
+    int importable = fpk_is_importable(e, module);
+    if (importable <= 0) {
+        return importable < 0 ? FPK_ERROR : FPK_DONE;
+    }
     if (fpk_save_module(e, module) < 0) {
         return FPK_ERROR;
     }

@@ -11,6 +11,7 @@ const struct fpk_byvalue_table fpk_byvalue_table = {
     .save_class = fpk_byvalue_save_class,
     .find_handler = fpk_find_handler,
     .save_handled = fpk_save_handled,
+    .parse_modules = fpk_parse_modules,
     .begin_stream = fpk_byvalue_begin_stream,
     .clear = fpk_byvalue_clear,
 };
@@ -19,7 +20,9 @@ int
 fpk_byvalue_init(PyObject *module, fpk_state *state)
 {
     state->byvalue = &fpk_byvalue_table;
-    if (fpk_init_rules(module, state) < 0 ||
+    if (fpk_init_calls(module, state) < 0 ||
+        fpk_init_refused(module, state) < 0 ||
+        fpk_init_rules(module, state) < 0 ||
         fpk_init_registry(module, state) < 0 ||
         fpk_init_code(module, state) < 0 ||
         fpk_init_identity(module, state) < 0 ||

@@ -137,8 +137,9 @@ int fpk_goes_by_value(fpk_encoder *e, PyObject *obj);
 int fpk_named_goes_by_value(fpk_encoder *e, PyObject *obj, PyObject *module,
                             PyObject *qualname);
 
-/* True if everything of the module called [name] goes by value. */
-int fpk_is_registered(fpk_state *state, PyObject *name);
+/* 1 if everything of the module called [name] goes by value: it is registered,
+   or the option by_value names it; 0 if not, -1 on error. */
+int fpk_is_registered(fpk_encoder *e, PyObject *name);
 
 /* True if [type] was made by a class statement, not in C. */
 bool fpk_is_python_class(fpk_state *state, PyTypeObject *type);
@@ -149,6 +150,9 @@ int fpk_byvalue_save_class(fpk_encoder *e, PyObject *obj);
 int fpk_init_rules(PyObject *module, fpk_state *state);
 
 /* ---- registry.c --------------------------------------------------------- */
+
+/* What dump's by_value names, as fpk_is_registered wants it: a new dict. */
+PyObject *fpk_parse_modules(fpk_state *state, PyObject *value);
 
 int fpk_init_registry(PyObject *module, fpk_state *state);
 
@@ -182,7 +186,14 @@ int fpk_save_cell(fpk_encoder *e, PyObject *cell);
 /* ---- namespace.c -------------------------------------------------------- */
 
 /* Writes the receiver's dict for [globals] and remembers it. */
-int fpk_save_namespace(fpk_encoder *e, PyObject *function);
+int fpk_save_namespace(fpk_encoder *e, PyObject *globals);
+
+/* The same for the dict of [module], which goes by value and was not met. */
+int fpk_add_module(fpk_encoder *e, PyObject *module, PyObject *name);
+
+/* [name] is due in this collection of names, unless it was written; 0 or
+   -1. */
+int fpk_announce_name(fpk_namespace *space, PyObject *name, uint64_t serial);
 
 /* What fpk_save_namespace remembered for [globals]; valid until the next
    namespace is written. */
@@ -320,10 +331,111 @@ int fpk_emit_registry(fpk_encoder *e);
 
 int fpk_init_identity(PyObject *module, fpk_state *state);
 
+/* ---- calls.c ------------------------------------------------------------ */
+
+/* The object called [name] of a module of the standard library: a new
+   reference. */
+PyObject *fpk_new_name(const char *module_name, const char *name);
+
+/* As fpk_save_reduced, for [value] (stolen) that may be NULL with an
+   exception. */
+int fpk_save_value(fpk_encoder *e, PyObject *obj, PyObject *value);
+
+/* A call of [callable] with [args], both stolen and perhaps NULL with an
+   exception, that the receiver makes where the result stands in the arguments
+   of another call.  It is a tuple (callable, args) of a type of its own. */
+PyObject *fpk_make_call(fpk_state *state, PyObject *callable, PyObject *args);
+int fpk_save_call(fpk_encoder *e, PyObject *call);
+
+/* What [obj] holds, as the garbage collector sees it: a new list; or the first
+   of it that is not its type, TypeError if there is none. */
+PyObject *fpk_referents(PyObject *obj);
+PyObject *fpk_first_referent(PyObject *obj);
+
+int fpk_init_calls(PyObject *module, fpk_state *state);
+
+/* ---- methods.c ---------------------------------------------------------- */
+
+int fpk_save_method(fpk_encoder *e, PyObject *obj);
+int fpk_save_descriptor(fpk_encoder *e, PyObject *obj);
+int fpk_save_super(fpk_encoder *e, PyObject *obj);
+
+/* ---- views.c ------------------------------------------------------------ */
+
+int fpk_save_dict_view(fpk_encoder *e, PyObject *obj);
+int fpk_save_mapping_proxy(fpk_encoder *e, PyObject *obj);
+int fpk_save_memory_view(fpk_encoder *e, PyObject *obj);
+
+/* ---- weakrefs.c --------------------------------------------------------- */
+
+int fpk_save_weakref(fpk_encoder *e, PyObject *obj);
+int fpk_save_weak_proxy(fpk_encoder *e, PyObject *obj);
+int fpk_save_keyed_ref(fpk_encoder *e, PyObject *obj);
+int fpk_save_weak_method(fpk_encoder *e, PyObject *obj);
+int fpk_save_weak_set(fpk_encoder *e, PyObject *obj);
+int fpk_save_weak_dict(fpk_encoder *e, PyObject *obj);
+
+/* ---- locks.c ------------------------------------------------------------ */
+
+/* True if a class of this name is among the bases of [obj]'s class; no code of
+   the user runs. */
+bool fpk_is_instance_of(fpk_state *state, PyObject *obj, const char *module,
+                        const char *name);
+
+/* The object, borrowed, whose attribute *[attribute], borrowed, is being
+   written; NULL if it is no attribute, or inside of one. */
+PyObject *fpk_find_owner(fpk_encoder *e, PyObject **attribute);
+
+int fpk_save_lock(fpk_encoder *e, PyObject *obj);
+int fpk_save_rlock(fpk_encoder *e, PyObject *obj);
+int fpk_save_condition(fpk_encoder *e, PyObject *obj);
+int fpk_save_event(fpk_encoder *e, PyObject *obj);
+int fpk_save_semaphore(fpk_encoder *e, PyObject *obj);
+int fpk_save_barrier(fpk_encoder *e, PyObject *obj);
+
+/* ---- values.c ----------------------------------------------------------- */
+
+int fpk_save_match(fpk_encoder *e, PyObject *obj);
+int fpk_save_struct(fpk_encoder *e, PyObject *obj);
+int fpk_save_hash(fpk_encoder *e, PyObject *obj);
+int fpk_save_pairwise(fpk_encoder *e, PyObject *obj);
+int fpk_save_context_variable(fpk_encoder *e, PyObject *obj);
+int fpk_save_context(fpk_encoder *e, PyObject *obj);
+
+/* ---- files.c ------------------------------------------------------------ */
+
+int fpk_save_memory_file(fpk_encoder *e, PyObject *obj);
+int fpk_save_file(fpk_encoder *e, PyObject *obj);
+
+/* ---- traceback.c -------------------------------------------------------- */
+
+int fpk_save_traceback(fpk_encoder *e, PyObject *obj);
+
+/* ---- refused.c ---------------------------------------------------------- */
+
+typedef struct {
+    const char *module, *name, *reason;
+} fpk_refused_type;
+
+#define FPK_REFUSED_COUNT 21
+extern const fpk_refused_type fpk_refused_types[FPK_REFUSED_COUNT];
+
+/* RefusedError: the object cannot be pickled, for [reason].  Always
+   FPK_ERROR. */
+int fpk_refuse(fpk_encoder *e, PyObject *obj, const char *reason);
+
+int fpk_init_refused(PyObject *module, fpk_state *state);
+
 /* ---- modules.c ---------------------------------------------------------- */
 
-/* A module, by reference. */
 int fpk_save_module(fpk_encoder *e, PyObject *module);
+
+/* 1 if the receiver can be expected to import [module] under its name. */
+int fpk_is_importable(fpk_encoder *e, PyObject *module);
+
+/* Makes an empty module at the receiver; its dict is left on the stack.  The
+   content is due. */
+int fpk_create_module(fpk_encoder *e, PyObject *module, PyObject *name);
 int fpk_init_modules(PyObject *module, fpk_state *state);
 
 /* ---- exceptions.c ------------------------------------------------------- */

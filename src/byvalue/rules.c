@@ -91,7 +91,7 @@ judge(fpk_encoder *e, PyObject *obj, PyObject *module, PyObject *qualname)
                            1) >= 0) {
         return RULE_BY_VALUE;
     }
-    int registered = fpk_is_registered(e->state, module);
+    int registered = fpk_is_registered(e, module);
     if (registered != 0) {
         return registered < 0 ? RULE_ERROR : RULE_BY_VALUE;
     }

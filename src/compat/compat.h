@@ -150,6 +150,15 @@ fpk_weakref_get(PyObject *ref, PyObject **result)
 #endif
 }
 
+/* True if somebody refers weakly to [obj]. */
+static inline bool
+fpk_has_weakrefs(PyObject *obj)
+{
+    PyTypeObject *type = Py_TYPE(obj);
+    return type->tp_weaklistoffset != 0 &&
+           *PyObject_GET_WEAKREFS_LISTPTR(obj) != NULL;
+}
+
 /* The type parameters of a function: borrowed, NULL if it has none. */
 static inline PyObject *
 fpk_function_type_params(PyObject *function)

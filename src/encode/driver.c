@@ -216,6 +216,8 @@ save_compound(fpk_encoder *e, PyObject *obj, bool shared)
     if (type == &PyTuple_Type) {
         return fpk_save_tuple(e, obj, shared);
     }
+    /* A weak reference is an edge that is not counted. */
+    shared = shared || fpk_has_weakrefs(obj);
     int status;
     Py_INCREF(obj);
     if (type == &PyBytes_Type) {

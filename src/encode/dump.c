@@ -27,6 +27,8 @@ find_parameter(enum fpk_dump_function function, fpk_dump_options *o,
         {"buffer_callback", offsetof(fpk_dump_options, buffer_callback)},
         {"by_value", offsetof(fpk_dump_options, by_value)},
         {"main_names", offsetof(fpk_dump_options, main_names)},
+        {"files", offsetof(fpk_dump_options, files)},
+        {"locks", offsetof(fpk_dump_options, locks)},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(parameters); i++) {
         if (PyUnicode_CompareWithASCIIString(name, parameters[i].name) == 0) {
@@ -111,18 +113,60 @@ as_flag(PyObject *value, bool *flag)
     return 0;
 }
 
+/* The number of the one of [words] that [value] is; 0 if it was not given. */
+static int
+as_choice(PyObject *value, const char *name, const char *const *words,
+          uint8_t *choice)
+{
+    *choice = 0;
+    if (value == NULL) {
+        return 0;
+    }
+    for (uint8_t i = 0; PyUnicode_Check(value) && words[i] != NULL; i++) {
+        if (PyUnicode_CompareWithASCIIString(value, words[i]) == 0) {
+            *choice = i;
+            return 0;
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "%s must be '%s' or '%s'%s%s%s, not %R",
+                 name, words[0], words[1], words[2] == NULL ? "" : " or '",
+                 words[2] == NULL ? "" : words[2],
+                 words[2] == NULL ? "" : "'", value);
+    return -1;
+}
+
+/* by_value is true, false, or says which modules travel by value. */
+static int
+apply_by_value(fpk_encoder *e, PyObject *value)
+{
+    Py_CLEAR(e->by_value_modules);
+    e->by_value = true;
+    if (value == NULL) {
+        return 0;
+    }
+    if (PyBool_Check(value) || PyLong_Check(value) || value == Py_None) {
+        return as_flag(value, &e->by_value);
+    }
+    e->by_value_modules = e->state->byvalue->parse_modules(e->state, value);
+    return e->by_value_modules == NULL ? -1 : 0;
+}
+
+static const char *const files_words[] = {"error", "reopen", "contents",
+                                          NULL};
+static const char *const locks_words[] = {"error", "recreate", NULL};
+
 int
 fpk_apply_dump_options(fpk_encoder *e, const fpk_dump_options *o)
 {
     bool fix_imports = true;
-    bool by_value = true;
     if (as_flag(o->fix_imports, &fix_imports) < 0 ||
-        as_flag(o->by_value, &by_value) < 0 ||
+        apply_by_value(e, o->by_value) < 0 ||
+        as_choice(o->files, "files", files_words, &e->files) < 0 ||
+        as_choice(o->locks, "locks", locks_words, &e->locks) < 0 ||
         fpk_encoder_set_protocol(e, o->protocol, fix_imports,
                                  o->buffer_callback) < 0) {
         return -1;
     }
-    e->by_value = by_value;
     if (o->main_names != NULL && o->main_names != Py_None) {
         if (!PyAnySet_Check(o->main_names)) {
             PyErr_Format(PyExc_TypeError,
@@ -144,7 +188,7 @@ PyDoc_STRVAR(
     dumps_doc,
     "dumps($module, /, obj, protocol=None, *, fix_imports=True,\n"
     "      buffer_callback=None, by_value=True, main_names=None,\n"
-    "      dispatch_table=None)\n"
+    "      files='error', locks='error', dispatch_table=None)\n"
     "--\n\n"
     "Return the pickle of obj as a bytes object.\n\n"
     "As pickle.dumps; functions and classes that the receiver cannot import\n"
@@ -157,9 +201,18 @@ PyDoc_STRVAR(
     "  buffer_callback: called with each PickleBuffer; a false answer leaves\n"
     "    the buffer out of the stream (PEP 574, protocol 5).\n"
     "  by_value: False writes functions and classes by name only, as the\n"
-    "    standard module does.\n"
+    "    standard module does. A list of modules and names of modules lets\n"
+    "    these and their submodules travel by value, too; fpickle.USER_CODE\n"
+    "    in it stands for all modules outside of site-packages and the\n"
+    "    standard library.\n"
     "  main_names: a set of top-level names of __main__ that the receiver\n"
     "    can import; these go by name.\n"
+    "  files: what becomes of open files: 'error' refuses them, 'reopen'\n"
+    "    opens the same path at the receiver, at the same place, without\n"
+    "    cutting it short; 'contents' sends a file in memory.\n"
+    "  locks: what becomes of locks, conditions, events and semaphores:\n"
+    "    'error' refuses them, 'recreate' makes new ones that nobody holds,\n"
+    "    and refuses those that are held.\n"
     "  dispatch_table: a mapping from types to reducers, used instead of the\n"
     "    one of copyreg, as a Pickler's attribute of this name is.\n\n"
     "Raises PicklingError, or what the object's own methods raise, with a\n"
@@ -197,7 +250,7 @@ PyDoc_STRVAR(
     dump_doc,
     "dump($module, /, obj, file, protocol=None, *, fix_imports=True,\n"
     "     buffer_callback=None, by_value=True, main_names=None,\n"
-    "     dispatch_table=None)\n"
+    "     files='error', locks='error', dispatch_table=None)\n"
     "--\n\n"
     "Write the pickle of obj to the open file object file.\n\n"
     "As pickle.dump; see dumps for the arguments.  The file's write method\n"

@@ -165,6 +165,7 @@ fpk_encoder_fini(fpk_encoder *e)
     Py_CLEAR(e->reducer_override);
     Py_CLEAR(e->dispatch_table);
     Py_CLEAR(e->main_names);
+    Py_CLEAR(e->by_value_modules);
 }
 
 int

@@ -84,6 +84,10 @@ enum fpk_memo_policy {
 #define FPK_MOST_REENTRIES 50
 #define FPK_MEMO_OPEN (UINT64_MAX - FPK_MOST_REENTRIES - 1)
 
+/* What becomes of open files and of locks. */
+enum fpk_files { FPK_FILES_ERROR, FPK_FILES_REOPEN, FPK_FILES_CONTENTS };
+enum fpk_locks { FPK_LOCKS_ERROR, FPK_LOCKS_RECREATE };
+
 #define FPK_INLINE_FRAMES 8
 #define FPK_INLINE_BYTES 512
 
@@ -108,6 +112,8 @@ struct fpk_encoder {
     bool fast;     /* no memo at all */
     bool restart;  /* a cycle through an open late object was met */
     uint8_t policy; /* enum fpk_memo_policy */
+    uint8_t files;  /* enum fpk_files */
+    uint8_t locks;  /* enum fpk_locks */
 
     /* All owned or NULL. */
     PyObject *write;            /* file.write; NULL: in memory */
@@ -119,6 +125,9 @@ struct fpk_encoder {
                                    of bools, kept for a restart */
     PyObject *main_names;       /* names of __main__ that the receiver can
                                    import: a set or frozenset, or NULL */
+
+    PyObject *by_value_modules; /* which modules travel by value in this dump,
+                                   a dict of the byvalue room, or NULL */
 
     PyObject *culprit;          /* the object that could not be written */
 
@@ -145,6 +154,9 @@ struct fpk_byvalue_table {
        table, no Python call. */
     int (*find_handler)(fpk_encoder *e, PyTypeObject *type);
     int (*save_handled)(fpk_encoder *e, PyObject *obj, int handler);
+    /* Checks what by_value names and returns it in a form for
+       by_value_modules: a new reference, or NULL with an exception. */
+    PyObject *(*parse_modules)(fpk_state *state, PyObject *value);
     /* A dump begins, as opposed to a Pickler object: what must stand once in
        each stream is due again. */
     void (*begin_stream)(fpk_encoder *e);

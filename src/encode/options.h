@@ -2,8 +2,9 @@
 
    Does:      declares the parser of (obj, [file,] protocol=None, *,
               fix_imports=True, buffer_callback=None, by_value=True,
-              main_names=None, dispatch_table=None); the last is none of
-              Pickler's, which has an attribute for it.
+              main_names=None, files="error", locks="error",
+              dispatch_table=None); the last is none of Pickler's, which has
+              an attribute for it.
    Owns:      nothing.
    Used by:   dump.c, pickler.c. */
 #ifndef FPK_ENCODE_OPTIONS_H
@@ -20,6 +21,8 @@ typedef struct {
     PyObject *buffer_callback;
     PyObject *by_value;
     PyObject *main_names;
+    PyObject *files;
+    PyObject *locks;
     PyObject *dispatch_table; /* dump and dumps only */
 } fpk_dump_options;
 

@@ -135,6 +135,7 @@ pickler_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(e->reducer_override);
     Py_VISIT(e->dispatch_table);
     Py_VISIT(e->main_names);
+    Py_VISIT(e->by_value_modules);
     if (e->memo.table != NULL) {
         for (size_t i = 0; i <= e->memo.mask; i++) {
             Py_VISIT((PyObject *)e->memo.table[i].key);
@@ -493,7 +494,7 @@ static PyMemberDef pickler_members[] = {
 PyDoc_STRVAR(
     pickler_doc,
     "Pickler(file, protocol=None, *, fix_imports=True, buffer_callback=None,\n"
-    "        by_value=True, main_names=None)\n"
+    "        by_value=True, main_names=None, files='error', locks='error')\n"
     "--\n\n"
     "Writes pickles to a file, and remembers what it wrote.\n\n"
     "As pickle.Pickler: subclasses may define persistent_id(obj) and\n"

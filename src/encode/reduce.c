@@ -510,6 +510,26 @@ call_reduce_method(fpk_encoder *e, PyObject *obj)
     return value;
 }
 
+/* A reducer that fpickle.register was given; FPK_NO_PLAN, with nothing
+   written, if there is none or it does not want [obj]. */
+static int
+try_registered_reducer(fpk_encoder *e, PyObject *obj, bool shared)
+{
+    PyObject *reducer;
+    int found = PyDict_GetItemRef(e->state->reducers,
+                                  (PyObject *)Py_TYPE(obj), &reducer);
+    if (found <= 0) {
+        return found < 0 ? FPK_ERROR : FPK_NO_PLAN;
+    }
+    PyObject *value = PyObject_CallOneArg(reducer, obj);
+    Py_DECREF(reducer);
+    if (value == Py_NotImplemented) {
+        Py_DECREF(value);
+        return FPK_NO_PLAN;
+    }
+    return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, shared);
+}
+
 int
 fpk_save_object(fpk_encoder *e, PyObject *obj, bool shared)
 {
@@ -526,6 +546,12 @@ fpk_save_object(fpk_encoder *e, PyObject *obj, bool shared)
             return fpk_save_reduced(e, obj, value, shared);
         }
         Py_DECREF(value);
+    }
+    if (FPK_UNLIKELY(PyDict_GET_SIZE(e->state->reducers) > 0)) {
+        int status = try_registered_reducer(e, obj, shared);
+        if (status != FPK_NO_PLAN) {
+            return status;
+        }
     }
     if (type == &PyType_Type) {
         return fpk_save_type(e, obj);

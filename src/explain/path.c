@@ -163,6 +163,14 @@ describe_byvalue(PyObject *object, PyObject *part)
         detail = name == NULL ? NULL : PyUnicode_FromFormat(".%U", name);
         Py_XDECREF(dict);
     }
+    else if (PyModule_Check(object)) {
+        PyObject *dict = PyModule_GetDict(object);
+        PyObject *name = PyDict_GetItemString(dict, "__name__");
+        whole = PyUnicode_FromFormat(" -> module %R",
+                                     name == NULL ? Py_None : name);
+        name = part == NULL ? NULL : name_in_dict(dict, part);
+        detail = name == NULL ? NULL : PyUnicode_FromFormat(".%U", name);
+    }
     else if (PyCell_Check(object)) {
         return PyUnicode_FromString("");
     }

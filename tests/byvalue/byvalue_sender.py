@@ -14,20 +14,21 @@ ALL_PROTOCOLS = range(6)
 _cases = []
 
 
-def case(name, obj, check, protocols=(5,)):
-    """Send obj; the receiver's check must give True."""
-    _cases.append((name, obj, check, protocols))
+def case(name, obj, check, protocols=(5,), **options):
+    """Send obj, with options for dumps; the receiver's check must give
+    True."""
+    _cases.append((name, obj, check, protocols, options))
 
 
 def send():
     """Dump all cases into the file named on the command line, one stream for
     each case and protocol."""
     records = []
-    for name, obj, check, protocols in _cases:
+    for name, obj, check, protocols, options in _cases:
         for protocol in protocols:
             record = {"name": name, "protocol": protocol, "check": check}
             try:
-                record["stream"] = fpickle.dumps(obj, protocol).hex()
+                record["stream"] = fpickle.dumps(obj, protocol, **options).hex()
             except Exception as error:  # the test reports it
                 record["error"] = f"{type(error).__name__}: {error}"
             records.append(record)

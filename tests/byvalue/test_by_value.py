@@ -122,5 +122,5 @@ def test_the_harness_notices_failures(tmp_path):
     assert "gave 1" in texts["not true"]
     assert "status -6" in texts["crash"]
     assert "ZeroDivisionError" in texts["raises"]
-    assert "TypeError" in texts["refused"]
+    assert "RefusedError" in texts["refused"]
     assert texts["right"] == "ok"

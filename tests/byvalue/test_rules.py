@@ -8,6 +8,7 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
 import types
 
 import pytest
@@ -369,13 +370,34 @@ def test_fast_mode(protocol):
 # ---- errors ------------------------------------------------------------------------------
 
 
-def test_dynamic_modules_are_refused(monkeypatch):
+def test_a_module_that_cannot_be_imported_goes_by_value(monkeypatch):
     module = types.ModuleType("dynamic_module")
-    with pytest.raises(pickle.PicklingError, match="dynamic_module"):
-        fpickle.dumps(module)
+    module.x = 1
+    assert load_in_child(fpickle.dumps(module), "o.x, o.__name__") == (
+        "1 dynamic_module"
+    )
     monkeypatch.setitem(sys.modules, "dynamic_module", module)
-    with pytest.raises(pickle.PicklingError, match="dynamic_module"):
-        fpickle.dumps(module)
+    assert load_in_child(fpickle.dumps(module), "o.x") == "1"
+    module.lock = threading.Lock()
+    with pytest.raises(TypeError) as error:
+        fpickle.dumps([module])
+    assert "module 'dynamic_module'.lock" in error.value.__notes__[0]
+
+
+def test_registered_modules_as_objects(package):
+    by_name = fpickle.dumps(package.sub)
+    with fpickle.register_by_value(package):
+        stream = fpickle.dumps([package.sub.g, package.sub, package])
+        assert fpickle.registered_by_value() == {"temporary_package"}
+    assert (
+        load_in_child(
+            stream,
+            "o[0](), o[1].N, o[1].g is o[0], o[2].sub is o[1], o[1].add is o[2].add,"
+            " o[2].add(3), o[2].STATE",
+        )
+        == "2 2 True True True [3] [3]"
+    )
+    assert fpickle.dumps(package.sub) == by_name
 
 
 def test_an_importable_base_sees_the_whole_class(package):

@@ -1,0 +1,140 @@
+"""The names of cloudpickle, with fpickle behind them.
+
+``import fpickle.compat.cloudpickle as cloudpickle`` is all that a program has
+to change. Against `fpickle` itself, three defaults are cloudpickle's: the
+protocol is the highest, `dumps` takes ``buffer_callback`` by position, and an
+open file becomes a file in memory with its contents.
+
+Streams need no library at the receiver. What cloudpickle refuses and fpickle
+can send is sent; functions of the internals of cloudpickle are not here.
+
+Example:
+    >>> import pickle, fpickle.compat.cloudpickle as cloudpickle
+    >>> pickle.loads(cloudpickle.dumps(lambda x: x + 1))(1)
+    2
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from fpickle import _core
+from fpickle._core import (
+    PicklingError,
+    UnpicklingError,
+    load,
+    loads,
+)
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    _BufferCallback = Callable[[Any], Any] | None
+
+__all__ = [
+    "CloudPickler",
+    "DEFAULT_PROTOCOL",
+    "Pickler",
+    "PicklingError",
+    "UnpicklingError",
+    "dump",
+    "dumps",
+    "list_registry_pickle_by_value",
+    "load",
+    "loads",
+    "register_pickle_by_value",
+    "unregister_pickle_by_value",
+]
+
+DEFAULT_PROTOCOL = _core.HIGHEST_PROTOCOL
+
+
+class CloudPickler(_core.Pickler):
+    """A `fpickle.Pickler` with the signature of cloudpickle's.
+
+    Subclasses may define ``reducer_override``, ``persistent_id`` and
+    ``dispatch_table``. They need not call cloudpickle's reducers: whatever
+    they answer NotImplemented for is written by value where it has to be.
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        protocol: int | None = None,
+        buffer_callback: _BufferCallback = None,
+    ) -> None:
+        super().__init__(
+            file,
+            DEFAULT_PROTOCOL if protocol is None else protocol,
+            buffer_callback=buffer_callback,
+            files="contents",
+        )
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Leaves every object to the pickler; for subclasses to call."""
+        return NotImplemented
+
+
+Pickler = CloudPickler
+
+
+def dump(
+    obj: Any,
+    file: Any,
+    protocol: int | None = None,
+    buffer_callback: _BufferCallback = None,
+) -> None:
+    """Writes the pickle of obj to an open file; see `fpickle.dump`."""
+    _core.dump(
+        obj,
+        file,
+        DEFAULT_PROTOCOL if protocol is None else protocol,
+        buffer_callback=buffer_callback,
+        files="contents",
+    )
+
+
+def dumps(
+    obj: Any,
+    protocol: int | None = None,
+    buffer_callback: _BufferCallback = None,
+) -> bytes:
+    """Returns the pickle of obj; see `fpickle.dumps`."""
+    return _core.dumps(
+        obj,
+        DEFAULT_PROTOCOL if protocol is None else protocol,
+        buffer_callback=buffer_callback,
+        files="contents",
+    )
+
+
+def register_pickle_by_value(module: ModuleType) -> None:
+    """Lets a module, with its submodules, travel inside streams.
+
+    Raises:
+        TypeError: The argument is no module.
+        ValueError: The module is not in ``sys.modules``.
+    """
+    _core.register_by_value(_check(module))
+
+
+def unregister_pickle_by_value(module: ModuleType) -> None:
+    """Takes `register_pickle_by_value` back.
+
+    Raises:
+        TypeError: The argument is no module.
+        ValueError: The module is not registered.
+    """
+    _core.unregister_by_value(_check(module))
+
+
+def list_registry_pickle_by_value() -> set[str]:
+    """Returns the names of the registered modules, as a new set."""
+    return set(_core.registered_by_value())
+
+
+def _check(module: Any) -> ModuleType:
+    if not isinstance(module, ModuleType):
+        raise TypeError(f"Input should be a module object, got {module!r} instead")
+    return module
