@@ -54,7 +54,6 @@ struct fpk_byvalue_table;
     X(builtins_exec)                                                          \
     X(builtins_vars)                                                          \
     X(builtins_setattr)                                                       \
-    X(builtins_vars)                                                          \
     X(bytecode_magic)                                                         \
     X(call_type)                                                              \
     X(class_ids)                                                              \

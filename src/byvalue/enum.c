@@ -496,5 +496,5 @@ fpk_init_enum(PyObject *module, fpk_state *state)
         PyObject_GetAttrString((PyObject *)&PyDict_Type, "update");
     return state->object_getstate == NULL || state->dict_update == NULL
                ? -1
-               : fpk_fetch(&state->builtins_vars, "builtins", "vars");
+               : 0;
 }
