@@ -8,6 +8,22 @@
    Called by: loop.c; objects.c for INST; unpickler.c for the method. */
 #include "decode/decoder.h"
 
+/* An attribute; of modules without asking their type, whose own attributes all
+   have names with two underscores. */
+static PyObject *
+get_attribute(PyObject *obj, PyObject *name)
+{
+    if (PyModule_CheckExact(obj) && PyUnicode_GET_LENGTH(name) > 0 &&
+        PyUnicode_READ_CHAR(name, 0) != '_') {
+        PyObject *value;
+        int found = PyDict_GetItemRef(PyModule_GetDict(obj), name, &value);
+        if (found != 0) {
+            return found < 0 ? NULL : value;
+        }
+    }
+    return PyObject_GetAttr(obj, name);
+}
+
 /* Follows a dotted name, or one name at protocols below 4. */
 static PyObject *
 get_name(fpk_decoder *d, PyObject *module, PyObject *name)
@@ -36,7 +52,7 @@ get_name(fpk_decoder *d, PyObject *module, PyObject *name)
             Py_DECREF(current);
             return NULL;
         }
-        PyObject *next = PyObject_GetAttr(current, step);
+        PyObject *next = get_attribute(current, step);
         Py_DECREF(step);
         Py_SETREF(current, next);
         if (current == NULL) {
@@ -119,13 +135,19 @@ is_being_imported(fpk_decoder *d, PyObject *module)
 }
 
 /* As an import statement, which is asked only if the module is not there or
-   not ready: that waits for the import of another thread. */
+   not ready: that waits for the import of another thread.  (PyImport_GetModule
+   would ask the same, with an exception for each module that is ready since
+   the interpreter started.) */
 static PyObject *
 import_module(fpk_decoder *d, PyObject *name)
 {
-    PyObject *module = PyImport_GetModule(name);
-    if (module == NULL) {
-        return PyErr_Occurred() ? NULL : PyImport_Import(name);
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    PyObject *module = NULL;
+    int found = PyDict_CheckExact(modules)
+                    ? PyDict_GetItemRef(modules, name, &module)
+                    : 0;
+    if (found <= 0) {
+        return found < 0 ? NULL : PyImport_Import(name);
     }
     int wait = module == Py_None ? 1 : is_being_imported(d, module);
     if (wait != 0) {
