@@ -318,7 +318,7 @@ fpk_decoder_clear_memo(fpk_decoder *d)
     size_t left = d->memo_count;
     PyObject *inline_copy[FPK_INLINE_MEMO];
     if (memo == d->inline_memo) {
-        if (left == 0) {
+        if (left == 0 && d->sparse_memo == NULL) {
             return;
         }
         memcpy(inline_copy, memo, sizeof inline_copy);
