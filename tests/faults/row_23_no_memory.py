@@ -17,7 +17,9 @@ import fault
 
 TIMEOUT = 300
 ROUNDS = 4  # in which leaks are looked for
-BURSTS = (1, 10)  # failures in a row; CPython 3.11 does not survive too many
+# Failures in a row.  CPython 3.11 does not survive too many; 3.13 prints and
+# leaks when it frees an instance whose dict it cannot allocate.
+BURSTS = (1, 10) if sys.version_info < (3, 13) else (1,)
 CALM = 20  # as many successes after each other: there is no allocation left
 
 try:
@@ -62,8 +64,12 @@ class Stated:
         self.a = state
 
 
-class Listed(list):
-    pass
+class Extended:
+    def extend(self, items):
+        self.items = tuple(items)
+
+    def __reduce__(self):
+        return Extended, (), None, iter([1, [2]])
 
 
 def function(x):
@@ -75,7 +81,7 @@ def make_closure():
 
     def inner(x, *, step=2):
         count[0] += step
-        return Plain, count, inner
+        return count, inner
     return inner
 
 
@@ -106,9 +112,10 @@ def values():
     yield "named tuples", [Point(i, [i]) for i in range(4)]
     yield "__reduce__", [Reduced()]
     yield "__getstate__", [Stated(), Stated()]
-    # No dict of a subclass: its items come from object.__reduce_ex__, and an
-    # iterator of items that cannot be allocated crashes CPython itself.
-    yield "subclasses", [Listed([1, [2]]), Listed()]
+    # No subclasses of list or dict: list.extend leaks its argument, and an
+    # iterator of items of a dict that cannot be allocated crashes, both in
+    # CPython itself.
+    yield "items", [Extended(), Extended()]
     yield "dates", [datetime.datetime(2020, 1, 2), decimal.Decimal("1.5"),
                     collections.deque([1])]
     yield "bytearrays", [bytearray(b"x"), bytearray(b"y" * 1000)]
@@ -129,7 +136,7 @@ def by_value():
         attribute = [1]
 
         def method(self):
-            return __class__, Plain
+            return __class__
 
     yield "lambda", lambda x: (x, len)
     yield "closure", make_closure()
@@ -224,6 +231,8 @@ def load_cases(row, options):
         b"\x80\x05\x97\x97\x98\x86.", buffers=[b"a", bytearray(b"b")])
     if row.name == "fpickle":
         for name, value in by_value():
+            # Streams with classes make a WeakValueDictionary, whose Python
+            # code meets the same fault of CPython as items of a dict.
             if name == "lambda" or name == "closure":
                 data = module.dumps(value, 5)
                 yield (f"loads of {name}", None,
@@ -241,7 +250,6 @@ def error_cases(row, options):
                        ("unset memo", b"h\x05."), ("no text", b"Vab\\u1\n."),
                        ("no UTF-8", b"\x8c\x01\xff."), ("no int", b"Ix\n."),
                        ("bad state", b"NN}K\x01Ns\x86b."),
-                       ("no module", b"cno_such\nx\n."),
                        ("deep key", b"}K\x01" + b"\x85" * 2000 + b"Ns.")):
         if name == "deep key" and row.name != "fpickle":
             continue
@@ -254,7 +262,9 @@ def fail(call, n, burst):
     None."""
     set_nomemory(n, n + burst)
     try:
-        call()
+        # Freed when there is memory again: CPython 3.13 allocates to free the
+        # dict of an instance, and leaks it if it cannot.
+        result = call()  # noqa: F841
     except BaseException as error:
         remove_mem_hooks()
         # The frames of its traceback lead back to it.
@@ -284,7 +294,9 @@ class Case:
             return False
         if error is None and self.error is None:
             return True
-        if self.error is not None and isinstance(error, self.error):
+        if self.error is not None and isinstance(error, (self.error,
+                                                         SystemError)):
+            # SystemError: CPython has no memory for the traceback.
             return True
         if not self.reported:
             self.reported = True
