@@ -129,6 +129,7 @@ struct fpk_byvalue_table;
     X(_abc_impl)                                                              \
     X(_compat_pickle)                                                         \
     X(_initializing)                                                          \
+    X(bit_length)                                                             \
     X(append)                                                                 \
     X(add)                                                                    \
     X(add_note)                                                               \
@@ -143,10 +144,13 @@ struct fpk_byvalue_table;
     X(peek)                                                                   \
     X(persistent_id)                                                          \
     X(persistent_load)                                                        \
+    X(raw)                                                                    \
     X(read)                                                                   \
     X(readinto)                                                               \
     X(readline)                                                               \
     X(reducer_override)                                                       \
+    X(to_bytes)                                                               \
+    X(toreadonly)                                                             \
     X(write)
 
 typedef struct fpk_state {

@@ -40,7 +40,8 @@ fpk_load_readonly_buffer(fpk_decoder *d)
         return fpk_push(d, buffer);
     }
     Py_DECREF(buffer);
-    PyObject *readonly = PyObject_CallMethod(view, "toreadonly", NULL);
+    PyObject *readonly =
+        PyObject_CallMethodNoArgs(view, d->state->str.toreadonly);
     Py_DECREF(view);
     return fpk_push(d, readonly);
 }

@@ -31,6 +31,10 @@ fpk_decoder_init(fpk_decoder *d, fpk_state *state)
 void
 fpk_decoder_fini(fpk_decoder *d)
 {
+    /* Without memory, freeing an instance can lose the exception that is
+       set. */
+    PyObject *exception =
+        PyErr_Occurred() ? fpk_get_raised_exception() : NULL;
     fpk_decoder_clear_stack(d);
     if (d->stack != d->inline_stack) {
         PyMem_Free(d->stack);
@@ -53,6 +57,9 @@ fpk_decoder_fini(fpk_decoder *d)
     Py_CLEAR(d->buffers);
     Py_CLEAR(d->find_class);
     Py_CLEAR(d->persistent_load);
+    if (exception != NULL) {
+        fpk_set_raised_exception(exception);
+    }
 }
 
 static int
@@ -318,7 +325,7 @@ fpk_decoder_clear_memo(fpk_decoder *d)
     size_t left = d->memo_count;
     PyObject *inline_copy[FPK_INLINE_MEMO];
     if (memo == d->inline_memo) {
-        if (left == 0) {
+        if (left == 0 && d->sparse_memo == NULL) {
             return;
         }
         memcpy(inline_copy, memo, sizeof inline_copy);

@@ -59,7 +59,7 @@ save_huge_int(fpk_encoder *e, PyObject *obj)
     PyObject *to_bytes = NULL, *args = NULL, *kwargs = NULL;
 
     Py_INCREF(obj); /* making args can run the garbage collector */
-    bits = PyObject_CallMethod(obj, "bit_length", NULL);
+    bits = PyObject_CallMethodNoArgs(obj, e->state->str.bit_length);
     if (bits == NULL) {
         goto done;
     }
@@ -68,7 +68,7 @@ save_huge_int(fpk_encoder *e, PyObject *obj)
         goto done;
     }
     size = PyLong_FromSize_t(bit_count / 8 + 1);
-    to_bytes = PyObject_GetAttrString(obj, "to_bytes");
+    to_bytes = PyObject_GetAttr(obj, e->state->str.to_bytes);
     if (size == NULL || to_bytes == NULL) {
         goto done;
     }

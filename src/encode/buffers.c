@@ -126,7 +126,7 @@ fpk_save_buffer(fpk_encoder *e, PyObject *obj, bool shared)
     }
     /* The callback may release it, and the file's write resize what is below:
        a view of ours keeps the memory. */
-    PyObject *raw = PyObject_CallMethod(obj, "raw", NULL);
+    PyObject *raw = PyObject_CallMethodNoArgs(obj, e->state->str.raw);
     if (raw == NULL) {
         return FPK_ERROR;
     }

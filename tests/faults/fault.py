@@ -144,7 +144,7 @@ class Row:
         parts = []
         if self.wrong:
             parts.append(f"{len(self.wrong)} of {self.checked} variations "
-                         f"end otherwise, first {self.wrong[:30]}")
+                         f"end otherwise, first {self.wrong[0]}")
         if self.placeless:
             parts.append(f"{self.placeless} errors do not say where")
         return "; ".join(parts)

@@ -9,6 +9,8 @@ import pickle
 
 import fault
 
+TIMEOUT = 30
+
 VALUE = ["text", b"x" * 100_000, {"a": [1, 2.5, None]}, bytearray(70_000)]
 STREAMS = {protocol: pickle.dumps(VALUE, protocol) for protocol in range(6)}
 

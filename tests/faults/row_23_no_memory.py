@@ -1,4 +1,4 @@
-"""Each allocation of 40 dumps and loads fails, one after the other, and from each on all of them.
+"""Each allocation of 70 dumps and loads fails, alone or the first of ten.
 
 Required: MemoryError or success; nothing leaks; the engine works afterwards.
 """
@@ -11,11 +11,16 @@ import gc
 import io
 import pickle
 import sys
+import threading
 
 import fault
 
 TIMEOUT = 300
 ROUNDS = 4  # in which leaks are looked for
+# Failures in a row.  CPython 3.11 does not survive too many; 3.13 prints and
+# leaks when it frees an instance whose dict it cannot allocate.
+BURSTS = (1, 10) if sys.version_info < (3, 13) else (1,)
+CALM = 20  # as many successes after each other: there is no allocation left
 
 try:
     from _testcapi import remove_mem_hooks, set_nomemory
@@ -59,12 +64,12 @@ class Stated:
         self.a = state
 
 
-class Listed(list):
-    pass
+class Extended:
+    def extend(self, items):
+        self.items = tuple(items)
 
-
-class Dicted(dict):
-    pass
+    def __reduce__(self):
+        return Extended, (), None, iter([1, [2]])
 
 
 def function(x):
@@ -76,13 +81,8 @@ def make_closure():
 
     def inner(x, *, step=2):
         count[0] += step
-        return Plain, count, inner
+        return count, inner
     return inner
-
-
-class Unpicklable:
-    def __reduce__(self):
-        raise ZeroDivisionError
 
 
 def shared():
@@ -112,9 +112,12 @@ def values():
     yield "named tuples", [Point(i, [i]) for i in range(4)]
     yield "__reduce__", [Reduced()]
     yield "__getstate__", [Stated(), Stated()]
-    yield "subclasses", [Listed([1, [2]]), Dicted(a=[1])]
+    # No subclasses of list or dict: list.extend leaks its argument, and an
+    # iterator of items of a dict that cannot be allocated crashes, both in
+    # CPython itself.
+    yield "items", [Extended(), Extended()]
     yield "dates", [datetime.datetime(2020, 1, 2), decimal.Decimal("1.5"),
-                    collections.OrderedDict(a=[1]), collections.deque([1])]
+                    collections.deque([1])]
     yield "bytearrays", [bytearray(b"x"), bytearray(b"y" * 1000)]
     yield "deep", nested(40)
     yield "globals", [len, Plain, collections.OrderedDict, function]
@@ -133,7 +136,7 @@ def by_value():
         attribute = [1]
 
         def method(self):
-            return __class__, Plain
+            return __class__
 
     yield "lambda", lambda x: (x, len)
     yield "closure", make_closure()
@@ -166,6 +169,7 @@ def dump_cases(row, options):
     module, hooks = row.module, Persistent(row.module)
     large = [b"x" * 70_000, bytearray(70_000), "é" * 70_000]
     buffers = [pickle.PickleBuffer(b"a"), pickle.PickleBuffer(bytearray(9))]
+    out_of_band = collections.deque(maxlen=1)
 
     def pickler_twice(value):
         pickler = module.Pickler(io.BytesIO(), 4, **options)
@@ -187,7 +191,7 @@ def dump_cases(row, options):
     yield "Pickler with hooks", mixed, lambda: hooks.Pickler(
         io.BytesIO(), 5, **options).dump(mixed)
     yield "buffers", buffers, lambda: module.dumps(
-        buffers, 5, buffer_callback=lambda buffer: None)
+        buffers, 5, buffer_callback=out_of_band.append)
     yield "buffers in band", buffers, lambda: module.dumps(buffers, 5)
     if row.name == "fpickle":
         for name, value in by_value():
@@ -208,10 +212,10 @@ def load_cases(row, options):
     large = pickle.dumps([b"x" * 70_000, bytearray(70_000), "é" * 70_000], 5)
     yield "load", None, lambda: module.load(io.BytesIO(mixed))
     yield "load of large", None, lambda: module.load(io.BytesIO(large))
-    yield "load with peek", None, lambda: module.load(
-        io.BufferedReader(io.BytesIO(mixed)))
-    yield "load of large with peek", None, lambda: module.load(
-        io.BufferedReader(io.BytesIO(large)))
+    for name, data in ("", mixed), (" of large", large):
+        file = io.BufferedReader(io.BytesIO(data))
+        yield (f"load{name} with peek", None,
+               lambda f=file: (f.seek(0), module.load(f)))
     yield "Unpickler with hooks", None, lambda: hooks.Unpickler(
         io.BytesIO(b"NQ0cbuiltins\nint\n0" + mixed)).load()
     sparse = b"".join(b"Nr" + (i * 1000 + 99_999).to_bytes(4, "little")
@@ -227,6 +231,8 @@ def load_cases(row, options):
         b"\x80\x05\x97\x97\x98\x86.", buffers=[b"a", bytearray(b"b")])
     if row.name == "fpickle":
         for name, value in by_value():
+            # Streams with classes make a WeakValueDictionary, whose Python
+            # code meets the same fault of CPython as items of a dict.
             if name == "lambda" or name == "closure":
                 data = module.dumps(value, 5)
                 yield (f"loads of {name}", None,
@@ -236,15 +242,14 @@ def load_cases(row, options):
 def error_cases(row, options):
     """(name, object, call, error)"""
     module = row.module
-    bad = [1, {"a": Unpicklable()}]
+    bad = [1, {"a": threading.Lock()}]
     yield ("dumps that fails", bad,
-           lambda: module.dumps(bad, 4, **options), ZeroDivisionError)
+           lambda: module.dumps(bad, 4, **options), TypeError)
     for name, data in (("truncated", b"](NX\x05\x00\x00\x00ab"),
                        ("unknown opcode", b"](N\xff"),
                        ("unset memo", b"h\x05."), ("no text", b"Vab\\u1\n."),
                        ("no UTF-8", b"\x8c\x01\xff."), ("no int", b"Ix\n."),
                        ("bad state", b"NN}K\x01Ns\x86b."),
-                       ("no module", b"cno_such\nx\n."),
                        ("deep key", b"}K\x01" + b"\x85" * 2000 + b"Ns.")):
         if name == "deep key" and row.name != "fpickle":
             continue
@@ -252,17 +257,26 @@ def error_cases(row, options):
                Exception)
 
 
-def fail(call, n, stop):
-    """call() while the allocations after [n] fail, up to number [stop] or, if
-    that is 0, all: the exception, or None."""
-    set_nomemory(n, stop)
+def fail(call, n, burst):
+    """call() while [burst] allocations after [n] fail: the exception, or
+    None."""
+    set_nomemory(n, n + burst)
     try:
-        call()
+        # Freed when there is memory again: CPython 3.13 allocates to free the
+        # dict of an instance, and leaks it if it cannot.
+        result = call()  # noqa: F841
     except BaseException as error:
         remove_mem_hooks()
-        return error
+        # The frames of its traceback lead back to it.
+        return error.with_traceback(None)
     remove_mem_hooks()
     return None
+
+
+def count_blocks():
+    gc.collect()
+    sys._clear_type_cache()  # which keeps names
+    return sys.getallocatedblocks()
 
 
 class Case:
@@ -272,43 +286,51 @@ class Case:
         self.count = None
         self.reported = False
 
-    def once(self, n, stop, how):
-        error = fail(self.call, n, stop)
+    def once(self, n, burst):
+        """True if the call ended as without a failure."""
+        error = fail(self.call, n, burst)
         self.row.checked += 1
-        if error is None and self.error is None:
-            return True
         if isinstance(error, MemoryError):
             return False
-        if self.error is not None and isinstance(error, self.error):
+        if error is None and self.error is None:
+            return True
+        if self.error is not None and isinstance(error, (self.error,
+                                                         SystemError)):
+            # SystemError: CPython has no memory for the traceback.
             return True
         if not self.reported:
             self.reported = True
-            self.row.ok(f"{self.what}, {how} {n}", False, fault.short(error))
-        return True
+            self.row.ok(f"{self.what}, {burst} failures from allocation {n}",
+                        False, fault.short(error))
+        return False
 
     def rounds(self):
         """All failures once."""
-        n = 0
-        while not self.once(n, 0, "from allocation"):
-            n += 1
-        for i in range(n):
-            self.once(i, i + 1, "allocation")
-        self.count = n
+        for burst in BURSTS:
+            n = calm = 0
+            while calm < CALM:
+                calm = calm + 1 if self.once(n, burst) else 0
+                n += 1
+            self.count = n - CALM
 
     def parts(self):
-        return ([self.value, *self.value] if isinstance(self.value, list)
-                else [self.value])
+        """The objects that only the case refers to."""
+        parts = ([self.value, *self.value] if isinstance(self.value, list)
+                 else [self.value])
+        return [part for part in parts if gc.is_tracked(part)]
 
     def check(self):
+        try:
+            self.call()  # what is made once, is made now
+        except Exception:
+            pass
         before = [sys.getrefcount(part) for part in self.parts()]
         self.rounds()
         self.rounds()
-        gc.collect()
-        blocks = sys.getallocatedblocks()
+        blocks = count_blocks()
         for _ in range(ROUNDS):
             self.rounds()
-        gc.collect()
-        grown = sys.getallocatedblocks() - blocks
+        grown = count_blocks() - blocks
         self.row.ok(f"{self.what}: nothing leaks in {self.count} failures",
                     grown < ROUNDS, f"{grown / ROUNDS:.1f} blocks a round")
         after = [sys.getrefcount(part) for part in self.parts()]
@@ -322,31 +344,39 @@ class Case:
                         fault.short(error))
 
 
+class Chunks(list):
+    """A file to write to."""
+
+    write = list.append
+
+
 def check_pickler(row, options):
     """A Pickler and an Unpickler that fail go on when there is memory."""
     value = [shared(), [Plain(1)], "text"]
-    file = io.BytesIO()
+    file = Chunks()
     pickler = row.module.Pickler(file, 4, **options)
     pickler.dump(["first"])
-    done, n = False, 0
-    while not done:
-        done = fail(lambda: pickler.dump(value), n, 0) is None
+    calm = n = 0
+    while calm < CALM:
+        error = fail(lambda: pickler.dump(value), n, 10)
+        calm = calm + 1 if error is None else 0
         n += 1
-        start = file.seek(0, 2)
+        file.clear()
         pickler.clear_memo()
         pickler.dump(["good"])
         row.gives(f"Pickler after failure {n}",
-                  lambda: pickle.loads(file.getvalue()[start:]), ["good"])
+                  lambda: pickle.loads(b"".join(file)), ["good"])
     data = pickle.dumps([shared(), "text"], 4)
     file = io.BytesIO()
     unpickler = row.module.Unpickler(file)
-    done, n = False, 0
-    while not done:
+    calm = n = 0
+    while calm < CALM:
         file.seek(0)
         file.truncate()
         file.write(data)
         file.seek(0)
-        done = fail(unpickler.load, n, 0) is None
+        error = fail(unpickler.load, n, 10)
+        calm = calm + 1 if error is None else 0
         n += 1
         file.seek(0)
         row.gives(f"Unpickler after failure {n}", unpickler.load,
