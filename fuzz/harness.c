@@ -32,7 +32,7 @@ static void
 fail(const char *what)
 {
     fprintf(stderr, "harness: %s\n", what);
-    if (PyErr_Occurred()) {
+    if (Py_IsInitialized() && PyErr_Occurred()) {
         PyErr_Print();
     }
     abort();

@@ -131,7 +131,9 @@ def minimize(program, target):
     shutil.rmtree(merged, ignore_errors=True)
     merged.mkdir(parents=True)
     subprocess.run(
-        [program, "-merge=1", f"-max_len={LONGEST_SEED}", "-timeout=30",
+        # Edges alone, not how often each is taken: that is for the fuzzer.
+        [program, "-set_cover_merge=1", "-use_counters=0",
+         f"-max_len={LONGEST_SEED}", "-timeout=30",
          merged, work, seeds],
         env=environment(target), check=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

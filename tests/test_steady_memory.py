@@ -67,10 +67,8 @@ def run(count):
     for i in range(count // 6):
         for obj in GOOD[:4]:
             fpickle.loads(fpickle.dumps(obj, 2 + i % 4), limits=LIMITS)
-        big = GOOD[4 + i % 2]
-        (file_round if i % 8 == 0 else fail if i % 8 == 4 else
-         lambda obj: fpickle.loads(fpickle.dumps(obj)))(big)
-        (file_round if i % 3 == 0 else fail)(GOOD[i % 4])
+        for obj in (GOOD[i % 4], GOOD[4 + i % 2] if i % 9 == 0 else GOOD[0]):
+            (file_round, fail)[i // 4 % 2](obj)
     gc.collect()
 
 count = int(sys.argv[1])
