@@ -268,7 +268,7 @@ def test_what_cannot_be_is_refused_when_it_is_dumped(name, tmp_path):
     text = error_of(tmp_path, REFUSED[name] + "\n").splitlines()
     assert any(
         line.startswith(("TypeError", "_pickle.PicklingError",
-                         "pickle.PicklingError"))
+                         "fpickle.RefusedError"))
         for line in text
     ), text[-3:]
 
