@@ -58,6 +58,7 @@ MORE = """
 # Tests that insist on something being refused that travels by value, as endings
 # of their ids, with what they insist on.
 INSISTS_ON_LOCAL = {
+    "NewTypeTests.test_pickle": "a NewType inside of a function",
     "OptimizedPickleTests.test_local_lookup_error": "a local function",
     "SpecialAttrsTests.test_special_attrs2": "a ForwardRef, which holds code",
     "TestMakeDataclass.test_cannot_be_pickled": "a class of no module",
