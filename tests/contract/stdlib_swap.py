@@ -58,9 +58,11 @@ MORE = """
 # Tests that insist on something being refused that travels by value, as endings
 # of their ids, with what they insist on.
 INSISTS_ON_LOCAL = {
+    "NewTypeTests.test_pickle": "a NewType inside of a function",
     "OptimizedPickleTests.test_local_lookup_error": "a local function",
     "SpecialAttrsTests.test_special_attrs2": "a ForwardRef, which holds code",
     "TestMakeDataclass.test_cannot_be_pickled": "a class of no module",
+    "TestSpecial.test_pickle_explodes": "an enumeration of no module",
 }
 
 # Tests that compare the bytes of a stream, as endings of their ids: dumps()
