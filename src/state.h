@@ -52,7 +52,6 @@ struct fpk_byvalue_table;
     X(WeakValueDictionary)                                                    \
     X(abc_init)                                                               \
     X(builtins_exec)                                                          \
-    X(builtins_vars)                                                          \
     X(builtins_setattr)                                                       \
     X(bytecode_magic)                                                         \
     X(call_type)                                                              \
