@@ -53,6 +53,7 @@ struct fpk_byvalue_table;
     X(abc_init)                                                               \
     X(builtins_exec)                                                          \
     X(builtins_setattr)                                                       \
+    X(builtins_vars)                                                          \
     X(bytecode_magic)                                                         \
     X(call_type)                                                              \
     X(class_ids)                                                              \

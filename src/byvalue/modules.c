@@ -211,5 +211,8 @@ fpk_save_module(fpk_encoder *e, PyObject *module)
 int
 fpk_init_modules(PyObject *module, fpk_state *state)
 {
-    return fpk_fetch(&state->import_module, "importlib", "import_module");
+    return fpk_fetch(&state->builtins_vars, "builtins", "vars") < 0
+               ? -1
+               : fpk_fetch(&state->import_module, "importlib",
+                           "import_module");
 }

@@ -510,9 +510,9 @@ call_reduce_method(fpk_encoder *e, PyObject *obj)
     return value;
 }
 
-/* Protocols 0 and 1 ask copyreg, which lets pass what object.__new__ refuses to
-   make at the receiver: an instance of a class of C that makes its own.  0 or
-   -1 with an exception. */
+/* Protocols 0 and 1 ask copyreg, which lets pass what object.__new__ refuses
+   to make at the receiver: an instance of a class of C that makes its own.  0
+   or -1 with an exception. */
 static int
 check_reconstructor(fpk_encoder *e, PyTypeObject *type, PyObject *value)
 {
