@@ -247,12 +247,11 @@ fpk_find_handler(fpk_encoder *e, PyTypeObject *type)
         }
     }
     uint64_t bit;
-    if (FPK_LIKELY((*filter_word(state, type, &bit) & bit) == 0)) {
-        return -1;
-    }
-    const fpk_memo_entry *entry = fpk_memo_find(&state->handlers, type);
-    if (entry != NULL) {
-        return (int)entry->index;
+    if ((*filter_word(state, type, &bit) & bit) != 0) {
+        const fpk_memo_entry *entry = fpk_memo_find(&state->handlers, type);
+        if (entry != NULL) {
+            return (int)entry->index;
+        }
     }
     return PyType_HasFeature(type, Py_TPFLAGS_BASE_EXC_SUBCLASS)
                ? (int)HANDLER_EXCEPTION
