@@ -52,8 +52,8 @@ struct fpk_byvalue_table;
     X(WeakValueDictionary)                                                    \
     X(abc_init)                                                               \
     X(builtins_exec)                                                          \
-    X(builtins_vars)                                                          \
     X(builtins_setattr)                                                       \
+    X(builtins_vars)                                                          \
     X(bytecode_magic)                                                         \
     X(call_type)                                                              \
     X(class_ids)                                                              \
@@ -173,6 +173,8 @@ typedef struct fpk_state {
                              handles itself; no references */
     fpk_memo handlers; /* byvalue/handled.c: type -> handler; the types are in
                           handled_types */
+    uint64_t handler_filter[16]; /* bits of the types in handlers: most others
+                                    have none set */
     Py_ssize_t modules_seen; /* modules there were when handlers was made */
     uint64_t modules_known; /* bits of modules whose types are in handlers */
     size_t class_id_limit; /* byvalue/identity.c: entries at the next sweep */

@@ -118,9 +118,22 @@ static const struct {
 #define HANDLER_CALL (FIXED_COUNT + MODULE_COUNT + FPK_REFUSED_COUNT)
 #define HANDLER_EXCEPTION (HANDLER_CALL + 1)
 
+/* The word and the bit of the filter for [type]. */
+static inline uint64_t *
+filter_word(fpk_state *state, const void *type, uint64_t *bit)
+{
+    uintptr_t hash = (uintptr_t)type >> 4 ^ (uintptr_t)type >> 11;
+    *bit = (uint64_t)1 << (hash & 63);
+    return &state->handler_filter[hash >> 6 &
+                                  (Py_ARRAY_LENGTH(state->handler_filter) -
+                                   1)];
+}
+
 static int
 add_type(fpk_state *state, PyObject *type, size_t handler)
 {
+    uint64_t bit;
+    *filter_word(state, type, &bit) |= bit;
     /* The list keeps the address from being used again. */
     if (PyList_Append(state->handled_types, type) < 0) {
         return -1;
@@ -233,9 +246,12 @@ fpk_find_handler(fpk_encoder *e, PyTypeObject *type)
             PyErr_Clear();
         }
     }
-    const fpk_memo_entry *entry = fpk_memo_find(&state->handlers, type);
-    if (entry != NULL) {
-        return (int)entry->index;
+    uint64_t bit;
+    if ((*filter_word(state, type, &bit) & bit) != 0) {
+        const fpk_memo_entry *entry = fpk_memo_find(&state->handlers, type);
+        if (entry != NULL) {
+            return (int)entry->index;
+        }
     }
     return PyType_HasFeature(type, Py_TPFLAGS_BASE_EXC_SUBCLASS)
                ? (int)HANDLER_EXCEPTION

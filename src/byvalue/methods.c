@@ -130,8 +130,9 @@ fpk_save_descriptor(fpk_encoder *e, PyObject *obj)
                      name, cls);
         goto done;
     }
-    PyObject *proxy = fpk_make_call(e->state, fpk_new_name("builtins", "vars"),
-                                    PyTuple_Pack(1, cls));
+    PyObject *proxy =
+        fpk_make_call(e->state, Py_NewRef(e->state->builtins_vars),
+                      PyTuple_Pack(1, cls));
     value = proxy == NULL
                 ? NULL
                 : Py_BuildValue("(O(NO))", e->state->operator_getitem, proxy,

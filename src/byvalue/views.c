@@ -79,8 +79,7 @@ fpk_save_mapping_proxy(fpk_encoder *e, PyObject *obj)
     }
     PyTypeObject *cls = class_of_dict(mapping);
     if (cls != NULL) {
-        PyObject *vars = fpk_new_name("builtins", "vars");
-        value = vars == NULL ? NULL : Py_BuildValue("(N(O))", vars, cls);
+        value = Py_BuildValue("(O(O))", e->state->builtins_vars, cls);
     }
     else {
         value = Py_BuildValue("(O(O))", Py_TYPE(obj), mapping);

@@ -150,13 +150,14 @@ fpk_weakref_get(PyObject *ref, PyObject **result)
 #endif
 }
 
-/* True if somebody refers weakly to [obj]. */
+/* True if somebody refers weakly to [obj], which is no class.  What
+   PyObject_GET_WEAKREFS_LISTPTR looks at, without the call: it is asked for
+   each instance. */
 static inline bool
 fpk_has_weakrefs(PyObject *obj)
 {
-    PyTypeObject *type = Py_TYPE(obj);
-    return type->tp_weaklistoffset != 0 &&
-           *PyObject_GET_WEAKREFS_LISTPTR(obj) != NULL;
+    Py_ssize_t offset = Py_TYPE(obj)->tp_weaklistoffset;
+    return offset != 0 && *(PyObject **)((char *)obj + offset) != NULL;
 }
 
 /* The type parameters of a function: borrowed, NULL if it has none. */

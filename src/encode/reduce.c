@@ -510,6 +510,41 @@ call_reduce_method(fpk_encoder *e, PyObject *obj)
     return value;
 }
 
+/* Protocols 0 and 1 ask copyreg, which lets pass what object.__new__ refuses
+   to make at the receiver: an instance of a class of C that makes its own.  0
+   or -1 with an exception. */
+static int
+check_reconstructor(fpk_encoder *e, PyTypeObject *type, PyObject *value)
+{
+    if (!e->by_value || !PyTuple_CheckExact(value) ||
+        PyTuple_GET_SIZE(value) < 2) {
+        return 0;
+    }
+    PyObject *callable = PyTuple_GET_ITEM(value, 0);
+    PyObject *args = PyTuple_GET_ITEM(value, 1);
+    if (!PyFunction_Check(callable) || !PyTuple_CheckExact(args) ||
+        PyTuple_GET_SIZE(args) != 3 ||
+        PyTuple_GET_ITEM(args, 1) != (PyObject *)&PyBaseObject_Type ||
+        PyUnicode_CompareWithASCIIString(
+            ((PyFunctionObject *)callable)->func_name, "_reconstructor") !=
+            0) {
+        return 0;
+    }
+    PyTypeObject *python_class = (PyTypeObject *)e->state->some_python_class;
+    PyTypeObject *base = type;
+    while (base->tp_dealloc == python_class->tp_dealloc) {
+        base = base->tp_base;
+    }
+    if (base->tp_new == PyBaseObject_Type.tp_new) {
+        return 0;
+    }
+    PyErr_Format(e->state->RefusedError,
+                 "cannot pickle '%.200s' object with protocol %d: protocol 2 "
+                 "or higher may do",
+                 type->tp_name, e->protocol);
+    return -1;
+}
+
 /* A reducer that fpickle.register was given; FPK_NO_PLAN, with nothing
    written, if there is none or it does not want [obj]. */
 static int
@@ -582,6 +617,11 @@ fpk_save_object(fpk_encoder *e, PyObject *obj, bool shared)
     }
     value = call_reduce_method(e, obj);
     if (value == NULL) {
+        return FPK_ERROR;
+    }
+    if (FPK_UNLIKELY(e->protocol < 2) &&
+        check_reconstructor(e, type, value) < 0) {
+        Py_DECREF(value);
         return FPK_ERROR;
     }
     if (fpk_learn_instance(e, type, value) < 0) {

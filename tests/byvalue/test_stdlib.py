@@ -117,6 +117,15 @@ def test_by_value_off_raises_what_the_standard_module_raises(make):
         obj.close()
 
 
+def test_old_protocols_write_nothing_that_cannot_be_loaded():
+    """copyreg lets these pass, and object.__new__ does not make them."""
+    import lzma
+
+    for protocol in range(6):
+        with pytest.raises(TypeError, match="cannot pickle"):
+            fpickle.dumps(lzma.LZMADecompressor(), protocol)
+
+
 # ---- locks ---------------------------------------------------------------------------
 
 

@@ -43,8 +43,8 @@ EXPECTED = {
     ),
 }
 
-# Tests that insist on refusing a local function or class.  They run with
-# by_value=False where the module has that keyword.
+# Tests that insist on refusing a local function or class, or on what by_value
+# does better.  They run with by_value=False where the module has that keyword.
 BY_REFERENCE_ONLY = {
     "test_c_methods",  # refuses class method descriptors
     "test_local_lookup_error",
