@@ -138,7 +138,68 @@ add_members(PyObject *state, PyObject *obj)
     return status;
 }
 
-/* __cause__ and __context__, as far as they are shown. */
+/* True if [value] is data that certainly can be pickled, no deeper than
+   [depth]; [root] is what is being pickled anyway. */
+static bool
+is_plain_data(PyObject *value, PyObject *root, int depth)
+{
+    if (value == root || value == Py_None || PyUnicode_CheckExact(value) ||
+        PyLong_CheckExact(value) || PyFloat_CheckExact(value) ||
+        PyBool_Check(value) || PyBytes_CheckExact(value)) {
+        return true;
+    }
+    if (depth == 0) {
+        return false;
+    }
+    bool plain = false;
+    if (PyDict_CheckExact(value)) {
+        PyObject *key, *item;
+        Py_ssize_t position = 0;
+        plain = true;
+        while (plain && PyDict_Next(value, &position, &key, &item)) {
+            plain = is_plain_data(key, root, depth - 1) &&
+                    is_plain_data(item, root, depth - 1);
+        }
+    }
+    else if (PyTuple_CheckExact(value) || PyList_CheckExact(value)) {
+        plain = true;
+        for (Py_ssize_t i = 0; plain && i < PySequence_Fast_GET_SIZE(value);
+             i++) {
+            plain = is_plain_data(PySequence_Fast_GET_ITEM(value, i), root,
+                                  depth - 1);
+        }
+    }
+    return plain;
+}
+
+#define CHAINED_DEPTH 4
+
+/* 1 if an exception that came with [root] can go along, -1 on error: what the
+   standard module leaves behind must not make the dump fail. */
+static int
+can_go_along(PyObject *exception, PyObject *root)
+{
+    const PyBaseExceptionObject *base = (PyBaseExceptionObject *)exception;
+    if (!is_plain_data(base->args, root, CHAINED_DEPTH) ||
+        (base->dict != NULL &&
+         !is_plain_data(base->dict, root, CHAINED_DEPTH))) {
+        return 0;
+    }
+    return has_plain_reduction(Py_TYPE(exception));
+}
+
+/* Forgets an exception that cannot go along; 0 or -1. */
+static int
+drop_unless_plain(PyObject **exception, PyObject *root)
+{
+    int stays = *exception == NULL ? 1 : can_go_along(*exception, root);
+    if (stays == 0) {
+        Py_CLEAR(*exception);
+    }
+    return stays < 0 ? -1 : 0;
+}
+
+/* __cause__ and __context__, as far as they are shown and hold plain data. */
 static int
 add_chain(PyObject *state, PyObject *obj)
 {
@@ -146,7 +207,9 @@ add_chain(PyObject *state, PyObject *obj)
     PyObject *context = PyException_GetContext(obj);
     bool suppress = ((PyBaseExceptionObject *)obj)->suppress_context;
     int status = -1;
-    if ((cause != NULL &&
+    if (drop_unless_plain(&cause, obj) < 0 ||
+        drop_unless_plain(&context, obj) < 0 ||
+        (cause != NULL &&
          PyDict_SetItemString(state, "__cause__", cause) < 0) ||
         (context != NULL && (!suppress || context == cause) &&
          PyDict_SetItemString(state, "__context__", context) < 0) ||

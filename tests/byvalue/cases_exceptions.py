@@ -139,6 +139,30 @@ case(
     " and o[1].__suppress_context__ and o[1].args == ('plain text',)",
     ALL_PROTOCOLS,
 )
+
+
+def after(first, second):
+    try:
+        try:
+            raise first
+        except type(first):
+            raise second
+    except type(second) as error:
+        return error
+
+
+lock_in_context = after(KeyError(iter(()).__iter__), ValueError("second"))
+lock_in_context.__context__.lock = __import__("_thread").allocate_lock()
+lock_in_cause = ValueError("third")
+lock_in_cause.__cause__ = KeyError(lock_in_context.__context__.lock)
+case(
+    "what came with it and cannot travel stays behind",
+    [lock_in_context, lock_in_cause],
+    "o[0].args == ('second',) and o[0].__context__ is None"
+    " and o[1].args == ('third',) and o[1].__cause__ is None"
+    " and o[1].__suppress_context__",
+    ALL_PROTOCOLS,
+)
 looped = Plain("loop")
 looped.self = looped
 looped.__cause__ = Quiet(looped, 2)
