@@ -9,6 +9,7 @@ stream or, for graphs, choices.
 import _pickle
 import gc
 import io
+import operator
 import pickle
 import sys
 
@@ -254,7 +255,16 @@ class StandardUnpickler(PersistentLoad, _pickle.Unpickler):
 
 
 class PythonUnpickler(PersistentLoad, pickle._Unpickler):
-    pass
+    """CPython 3.13.0 crashes where its Python code calls list.append of the
+    class itself, which a stream can name; here it is called from C."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def load_append(self):
+        value = self.stack.pop()
+        operator.methodcaller("append", value)(self.stack[-1])
+
+    dispatch[pickle.APPEND[0]] = load_append
 
 
 def can_be_written(graph, protocol):
