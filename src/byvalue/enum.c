@@ -85,9 +85,35 @@ get_dict(const fpk_class_job *job, const char *name)
     return dict != NULL && PyDict_Check(dict) ? dict : NULL;
 }
 
+/* The enum module marks classes that it does not want to be pickled: 1, 0, or
+   -1 on error. */
+static int
+is_unpicklable(fpk_encoder *e, PyObject *cls)
+{
+    PyObject *module;
+    int found =
+        PyObject_GetOptionalAttr(cls, e->state->str.__module__, &module);
+    if (found > 0) {
+        found = PyUnicode_Check(module) &&
+                PyUnicode_CompareWithASCIIString(module, "<unknown>") == 0;
+        Py_DECREF(module);
+    }
+    return found;
+}
+
 int
 fpk_plan_enum(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
+    int unpicklable = is_unpicklable(e, cls);
+    if (unpicklable != 0) {
+        if (unpicklable > 0) {
+            (void)fpk_refuse(e, cls,
+                             "the enum module marked it as not to be pickled, "
+                             "because its module was not known; name it by "
+                             "module=__name__");
+        }
+        return -1;
+    }
     PyObject *by_name = get_dict(job, "_member_map_");
     if (by_name == NULL || get_dict(job, "_value2member_map_") == NULL) {
         /* Enum itself, and what only looks like an enumeration. */

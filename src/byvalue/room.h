@@ -369,7 +369,6 @@ int fpk_save_memory_view(fpk_encoder *e, PyObject *obj);
 /* ---- weakrefs.c --------------------------------------------------------- */
 
 int fpk_save_weakref(fpk_encoder *e, PyObject *obj);
-int fpk_save_weak_proxy(fpk_encoder *e, PyObject *obj);
 int fpk_save_keyed_ref(fpk_encoder *e, PyObject *obj);
 int fpk_save_weak_method(fpk_encoder *e, PyObject *obj);
 int fpk_save_weak_set(fpk_encoder *e, PyObject *obj);

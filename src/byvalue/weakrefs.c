@@ -44,29 +44,6 @@ fpk_save_weakref(fpk_encoder *e, PyObject *obj)
     return fpk_save_value(e, obj, value);
 }
 
-/* What the attributes of a proxy say is said by its referent, so its callback
-   cannot be asked for: it is the second thing that the proxy holds. */
-int
-fpk_save_weak_proxy(fpk_encoder *e, PyObject *obj)
-{
-    PyObject *value = NULL;
-    PyObject *referent = get_referent(obj);
-    PyObject *held = referent == NULL ? NULL : fpk_referents(obj);
-    PyObject *proxy = held == NULL ? NULL : fpk_new_name("weakref", "proxy");
-    if (proxy != NULL) {
-        Py_ssize_t count = PyList_GET_SIZE(held);
-        PyObject *callback =
-            count == 0 ? Py_None : PyList_GET_ITEM(held, count - 1);
-        value = callback == Py_None || callback == (PyObject *)Py_TYPE(obj)
-                    ? Py_BuildValue("(O(O))", proxy, referent)
-                    : Py_BuildValue("(O(OO))", proxy, referent, callback);
-    }
-    Py_XDECREF(referent);
-    Py_XDECREF(held);
-    Py_XDECREF(proxy);
-    return fpk_save_value(e, obj, value);
-}
-
 /* The items of a WeakValueDictionary refer by these. */
 int
 fpk_save_keyed_ref(fpk_encoder *e, PyObject *obj)

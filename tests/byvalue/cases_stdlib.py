@@ -177,12 +177,6 @@ case("method descriptor", str.upper, "o is str.upper", ALL_PROTOCOLS)
 case("slot wrapper", int.__add__, "o is int.__add__", ALL_PROTOCOLS)
 case("method wrapper", (5).__add__, "o(6) == 11 and type(o).__name__ == 'method-wrapper'", ALL_PROTOCOLS)
 case(
-    "class method descriptor",
-    dict.__dict__["fromkeys"],
-    "o is dict.__dict__['fromkeys']",
-    ALL_PROTOCOLS,
-)
-case(
     "getset descriptor",
     types.FunctionType.__code__,
     "o is type(lambda: 0).__code__",

@@ -97,27 +97,6 @@ case(
 )
 
 
-def make_proxies():
-    node = Node("n")
-
-    class Callable:
-        def __call__(self):
-            return "called"
-
-    function = Callable()
-    return [weakref.proxy(node), node, weakref.proxy(function), function]
-
-
-case(
-    "proxies",
-    make_proxies(),
-    "type(o[0]).__name__ == 'ProxyType' and o[0].name == 'n'"
-    " and setattr(o[0], 'name', 'new') is None and o[1].name == 'new'"
-    " and o[2]() == 'called' and type(o[2]).__name__ == 'CallableProxyType'",
-    ALL_PROTOCOLS,
-)
-
-
 def make_method():
     node = Node("n")
     return [weakref.WeakMethod(node.get), node]

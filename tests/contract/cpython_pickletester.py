@@ -43,12 +43,10 @@ EXPECTED = {
     ),
 }
 
-# Tests that insist on refusing a local function or class, or on what by_value
-# does better.  They run with by_value=False where the module has that keyword.
+# Tests that insist on refusing a local function or class.  They run with
+# by_value=False where the module has that keyword.
 BY_REFERENCE_ONLY = {
-    "test_c_methods",  # refuses class method descriptors
     "test_local_lookup_error",
-    "test_newobj_proxies",  # a weak proxy becomes a copy of its referent
     "test_unpickleable_newobj_class",
     "test_unpickleable_newobj_ex_class",
 }

@@ -62,7 +62,6 @@ INSISTS_ON_LOCAL = {
     "OptimizedPickleTests.test_local_lookup_error": "a local function",
     "SpecialAttrsTests.test_special_attrs2": "a ForwardRef, which holds code",
     "TestMakeDataclass.test_cannot_be_pickled": "a class of no module",
-    "TestSpecial.test_pickle_explodes": "an enumeration of no module",
 }
 
 # Tests that compare the bytes of a stream, as endings of their ids: dumps()
