@@ -41,6 +41,7 @@ CASES = {
     "tuple": (lambda x: (x,), lambda x: x[0]),
     "wide tuple": (lambda x: (1, 2, 3, x), lambda x: x[3]),
     "dict": (lambda x: {"k": x}, lambda x: x["k"]),
+    "frozenset": (lambda x: frozenset([x]), lambda x: next(iter(x))),
     "linked": (linked, lambda x: x.next),
 }
 
@@ -53,11 +54,19 @@ def test_a_million_levels_round_trip(name):
     unnest(pickle.loads(stream), step)
 
 
+def test_a_set_of_a_million_levels():
+    obj = {nest(CASES["frozenset"][0])}
+    (item,) = _core.loads(_core.dumps(obj))
+    unnest(item, CASES["frozenset"][1])
+
+
 @pytest.mark.no_sanitizer
-def test_a_million_levels_in_a_thread_with_a_small_stack():
+@pytest.mark.parametrize("name", CASES)
+def test_a_million_levels_in_a_thread_with_a_small_stack(name):
     # Made and freed by the main thread: Python's own deallocation takes more
     # stack than this thread has.
-    obj = nest(lambda x: [x])
+    wrap, step = CASES[name]
+    obj = nest(wrap)
     results = []
 
     def work():
@@ -73,7 +82,7 @@ def test_a_million_levels_in_a_thread_with_a_small_stack():
         thread.join()
     finally:
         threading.stack_size(before)
-    unnest(results.pop(), lambda x: x[0])
+    unnest(results.pop(), step)
 
 
 def test_the_recursion_limit_does_not_matter():
