@@ -18,13 +18,19 @@ SECONDS = 0.6  # of each of the unguided parts
 
 
 class Gate:
-    """Holds a thread inside an engine until another has tried its luck."""
+    """Holds the first thread inside an engine until another has tried its
+    luck."""
 
     def __init__(self):
+        self.first = None
         self.inside = threading.Event()
         self.leave = threading.Event()
 
     def wait(self):
+        if self.first is None:
+            self.first = threading.get_ident()
+        if self.first != threading.get_ident():
+            return
         self.inside.set()
         self.leave.wait(10)
 
