@@ -21,7 +21,6 @@ import tempfile
 import threading
 import time
 
-DEFAULT_TIMEOUT = 60
 MIB = 1024 * 1024
 
 

@@ -23,7 +23,7 @@ def row_parameters():
         yield pytest.param(path, id=path.stem, marks=marks)
 
 
-@pytest.mark.parametrize("path", row_parameters())
+@pytest.mark.parametrize("path", list(row_parameters()))
 def test_row(path, long_profile):
     script = faults_runner.Script(path)
     if script.long and not long_profile:
