@@ -9,6 +9,8 @@ empty cell.
 
 The functions and the class below are timed by value: they belong to __main__,
 which no receiver can import.
+
+A second table, without -k, is of large data: time and peak memory (memory.py).
 """
 
 import argparse
@@ -22,6 +24,7 @@ import sys
 
 import fpickle
 
+import memory
 import report
 import timing
 from datasets import DATASETS
@@ -210,6 +213,9 @@ def main():
         report.print_markdown(rows, versions)
     else:
         report.print_terminal(rows, versions)
+    if not options.k:
+        print()
+        memory.print_table(options.markdown, 20 if options.quick else 100)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(
