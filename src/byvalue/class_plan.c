@@ -78,10 +78,8 @@ is_of_module(PyObject *function, const char *name)
            PyUnicode_CompareWithASCIIString(module, name) == 0;
 }
 
-/* True if [function] cannot be called with [given] positional arguments and
-   nothing else. */
-static bool
-needs_more(PyObject *function, int given)
+bool
+fpk_needs_more_arguments(PyObject *function, Py_ssize_t given)
 {
     PyFunctionObject *f = (PyFunctionObject *)function;
     PyCodeObject *code = (PyCodeObject *)f->func_code;
@@ -142,7 +140,8 @@ judge_code(fpk_encoder *e, PyObject *value, int given)
         return RERUN_ERROR;
     }
     if (!of_stdlib) {
-        return needs_more(function, given) ? RERUN_NEVER : RERUN_RESET;
+        return fpk_needs_more_arguments(function, given) ? RERUN_NEVER
+                                                         : RERUN_RESET;
     }
     /* Here too: what takes keywords may have had some. */
     PyCodeObject *code =

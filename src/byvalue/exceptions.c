@@ -56,18 +56,10 @@ takes_arguments(fpk_encoder *e, PyTypeObject *type, Py_ssize_t given)
     }
     int answer = 1;
     if (PyFunction_Check(init)) {
-        PyFunctionObject *f = (PyFunctionObject *)init;
-        PyCodeObject *code = (PyCodeObject *)f->func_code;
-        Py_ssize_t defaults =
-            f->func_defaults == NULL ? 0 : PyTuple_GET_SIZE(f->func_defaults);
-        Py_ssize_t keywords =
-            f->func_kwdefaults == NULL || !PyDict_Check(f->func_kwdefaults)
-                ? 0
-                : PyDict_GET_SIZE(f->func_kwdefaults);
-        answer = code->co_argcount - defaults <= given + 1 &&
+        PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(init);
+        answer = !fpk_needs_more_arguments(init, given + 1) &&
                  (code->co_argcount >= given + 1 ||
-                  (code->co_flags & CO_VARARGS) != 0) &&
-                 code->co_kwonlyargcount <= keywords;
+                  (code->co_flags & CO_VARARGS) != 0);
     }
     Py_DECREF(init);
     return answer;

@@ -231,6 +231,10 @@ int fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls);
    or NULL, perhaps with an exception. */
 PyObject *fpk_find_in_mro(PyTypeObject *type, PyObject *name, Py_ssize_t *i);
 
+/* True if [function], which is one of Python, cannot be called with [given]
+   positional arguments and nothing else. */
+bool fpk_needs_more_arguments(PyObject *function, Py_ssize_t given);
+
 /* 1 if [cls] would find the same function or object as [key] if it did not
    have [value] there, 0 if not, -1 on error. */
 int fpk_is_inherited(PyObject *cls, PyObject *key, PyObject *value);
@@ -454,6 +458,10 @@ int fpk_init_dispatcher(PyObject *module, fpk_state *state);
 
 /* A TypeVar, ParamSpec, TypeVarTuple or NewType. */
 int fpk_save_named_type(fpk_encoder *e, PyObject *obj);
+
+/* The default of a type parameter, a new reference: 1, 0 without, -1 on
+   error. */
+int fpk_get_parameter_default(PyObject *parameter, PyObject **value);
 
 /* An object of the standard library with __slots__. */
 int fpk_save_slotted(fpk_encoder *e, PyObject *obj);

@@ -83,27 +83,13 @@ done:
 static int
 add_default(PyObject **text, PyObject *values, PyObject *parameter)
 {
-    PyObject *name = PyUnicode_FromString("has_default");
-    PyObject *method;
-    int found = name == NULL ? -1
-                             : PyObject_GetOptionalAttr(parameter, name,
-                                                        &method);
-    Py_XDECREF(name);
-    if (found <= 0) {
-        return found;
+    PyObject *value;
+    int found = fpk_get_parameter_default(parameter, &value);
+    if (found > 0) {
+        found = add_value(text, values, " = ", value);
+        Py_DECREF(value);
     }
-    PyObject *answer = PyObject_CallNoArgs(method);
-    Py_DECREF(method);
-    int truth = answer == NULL ? -1 : PyObject_IsTrue(answer);
-    Py_XDECREF(answer);
-    if (truth <= 0) {
-        return truth;
-    }
-    PyObject *value = PyObject_GetAttrString(parameter, "__default__");
-    int status =
-        value == NULL ? -1 : add_value(text, values, " = ", value);
-    Py_XDECREF(value);
-    return status;
+    return found;
 }
 
 static int

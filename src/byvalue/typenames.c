@@ -44,31 +44,39 @@ add_keyword(PyObject *kwargs, PyObject *obj, const char *from, const char *to)
     return status;
 }
 
-static int
-add_default(PyObject *kwargs, PyObject *obj)
+int
+fpk_get_parameter_default(PyObject *parameter, PyObject **value)
 {
     PyObject *name = PyUnicode_FromString("has_default");
-    PyObject *method, *answer = NULL;
-    if (name == NULL) {
-        return -1;
-    }
-    int found = PyObject_GetOptionalAttr(obj, name, &method);
-    Py_DECREF(name);
+    PyObject *method;
+    int found = name == NULL ? -1
+                             : PyObject_GetOptionalAttr(parameter, name,
+                                                        &method);
+    Py_XDECREF(name);
     if (found <= 0) {
         return found;
     }
-    answer = PyObject_CallNoArgs(method);
+    PyObject *answer = PyObject_CallNoArgs(method);
     Py_DECREF(method);
     int truth = answer == NULL ? -1 : PyObject_IsTrue(answer);
     Py_XDECREF(answer);
     if (truth <= 0) {
         return truth;
     }
-    PyObject *value = PyObject_GetAttrString(obj, "__default__");
-    int status =
-        value == NULL ? -1 : PyDict_SetItemString(kwargs, "default", value);
-    Py_XDECREF(value);
-    return status;
+    *value = PyObject_GetAttrString(parameter, "__default__");
+    return *value == NULL ? -1 : 1;
+}
+
+static int
+add_default(PyObject *kwargs, PyObject *obj)
+{
+    PyObject *value;
+    int found = fpk_get_parameter_default(obj, &value);
+    if (found > 0) {
+        found = PyDict_SetItemString(kwargs, "default", value);
+        Py_DECREF(value);
+    }
+    return found;
 }
 
 /* What a type variable is made with: keywords, and the list [args] after its
