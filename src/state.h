@@ -54,15 +54,14 @@ struct fpk_byvalue_table;
     X(builtins_exec)                                                          \
     X(builtins_setattr)                                                       \
     X(builtins_vars)                                                          \
-    X(bytecode_magic)                                                         \
+    X(bytecode_header)                                                        \
+    X(bytecode_words)                                                         \
     X(call_type)                                                              \
     X(class_ids)                                                              \
+    X(classify_pyc)                                                           \
     X(copyreg_dict)                                                           \
-    X(dict_get)                                                               \
-    X(dict_setdefault)                                                        \
     X(dict_update)                                                            \
     X(dispatcher_code)                                                        \
-    X(guard_text)                                                             \
     X(handled_types)                                                          \
     X(import_module)                                                          \
     X(lru_cache)                                                              \
@@ -82,9 +81,7 @@ struct fpk_byvalue_table;
     X(type_names)                                                             \
     X(type_new)                                                               \
     X(type_setattr)                                                           \
-    X(types_new_class)                                                        \
-    X(weak_get)                                                               \
-    X(weak_setdefault)
+    X(types_new_class)
 
 #define FPK_STATE_TYPES(X)                                                    \
     X(pickler_type)                                                           \
@@ -98,7 +95,9 @@ struct fpk_byvalue_table;
     X(__annotations__)                                                        \
     X(__builtins__)                                                           \
     X(__class__)                                                              \
+    X(__defaults__)                                                           \
     X(__dict__)                                                               \
+    X(__doc__)                                                                \
     X(__file__)                                                               \
     X(__getinitargs__)                                                        \
     X(__getnewargs__)                                                         \
@@ -107,6 +106,7 @@ struct fpk_byvalue_table;
     X(__hash__)                                                               \
     X(__init__)                                                               \
     X(__init_subclass__)                                                      \
+    X(__kwdefaults__)                                                         \
     X(__main__)                                                               \
     X(__module__)                                                             \
     X(__mp_main__)                                                            \
@@ -123,24 +123,35 @@ struct fpk_byvalue_table;
     X(__set_name__)                                                           \
     X(__setstate__)                                                           \
     X(__slotnames__)                                                          \
-    X(__supertype__)                                                          \
     X(__spec__)                                                               \
+    X(__supertype__)                                                          \
     X(__type_params__)                                                        \
+    X(_abc)                                                                   \
     X(_abc_impl)                                                              \
+    X(_codecs)                                                                \
     X(_compat_pickle)                                                         \
+    X(_frozen_importlib_external)                                             \
     X(_initializing)                                                          \
-    X(bit_length)                                                             \
-    X(append)                                                                 \
+    X(abc)                                                                    \
     X(add)                                                                    \
     X(add_note)                                                               \
+    X(append)                                                                 \
+    X(bit_length)                                                             \
     X(builtins)                                                               \
+    X(cell_contents)                                                          \
+    X(copyreg)                                                                \
+    X(dataclasses)                                                            \
     X(dispatch_table)                                                         \
     X(dump)                                                                   \
     X(extend)                                                                 \
     X(find_class)                                                             \
+    X(functools)                                                              \
     X(getattr)                                                                \
+    X(importlib)                                                              \
     X(load)                                                                   \
+    X(marshal)                                                                \
     X(modules)                                                                \
+    X(operator)                                                               \
     X(peek)                                                                   \
     X(persistent_id)                                                          \
     X(persistent_load)                                                        \
@@ -149,8 +160,12 @@ struct fpk_byvalue_table;
     X(readinto)                                                               \
     X(readline)                                                               \
     X(reducer_override)                                                       \
+    X(sys)                                                                    \
     X(to_bytes)                                                               \
     X(toreadonly)                                                             \
+    X(types)                                                                  \
+    X(typing)                                                                 \
+    X(weakref)                                                                \
     X(write)
 
 typedef struct fpk_state {
@@ -176,7 +191,7 @@ typedef struct fpk_state {
     uint64_t handler_filter[16]; /* bits of the types in handlers: most others
                                     have none set */
     Py_ssize_t modules_seen; /* modules there were when handlers was made */
-    uint64_t modules_known; /* bits of modules whose types are in handlers */
+    uint64_t modules_known;  /* bits of modules whose types are in handlers */
     size_t class_id_limit; /* byvalue/identity.c: entries at the next sweep */
     /* What the encoder calls in rooms that it must not include. */
     const struct fpk_byvalue_table *byvalue; /* static storage */

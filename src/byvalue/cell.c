@@ -15,8 +15,8 @@ fpk_create_cell(fpk_encoder *e, PyObject *cell)
     if (found != 0) {
         return found < 0 ? FPK_ERROR : FPK_DONE;
     }
-    if (fpk_save_global_as(e, (PyObject *)&PyCell_Type, "types", "CellType") <
-        0) {
+    if (fpk_save_global_as(e, (PyObject *)&PyCell_Type, e->state->str.types,
+                           "CellType") < 0) {
         return FPK_ERROR;
     }
     PyObject *content = PyCell_GET(cell); /* borrowed from the cell */
@@ -56,7 +56,7 @@ fpk_begin_fill(fpk_encoder *e, PyObject *cell)
     int found = fpk_recall(e, cell);
     assert(found != 0);
     if (found < 0 || fpk_begin_attribute(e) < 0 ||
-        fpk_emit_str(e, "cell_contents") < 0) {
+        fpk_save_atom(e, e->state->str.cell_contents, true) < 0) {
         return FPK_ERROR;
     }
     int result = PyModule_Check(content) ? fpk_save_module(e, content)
@@ -67,8 +67,7 @@ fpk_begin_fill(fpk_encoder *e, PyObject *cell)
 int
 fpk_end_fill(fpk_encoder *e)
 {
-    return fpk_end_attribute(e) < 0 ? FPK_ERROR
-                                    : fpk_emit_op(e, FPK_OP_POP);
+    return fpk_end_attribute(e) < 0 ? FPK_ERROR : fpk_emit_op(e, FPK_OP_POP);
 }
 
 enum { CELL_FILL, CELL_FILLED };

@@ -63,8 +63,7 @@ add_job(fpk_encoder *e)
     }
     if (c->job_count == c->job_capacity) {
         size_t capacity = c->job_capacity == 0 ? 4 : 2 * c->job_capacity;
-        fpk_class_job *jobs =
-            PyMem_Realloc(c->jobs, capacity * sizeof *jobs);
+        fpk_class_job *jobs = PyMem_Realloc(c->jobs, capacity * sizeof *jobs);
         if (jobs == NULL) {
             PyErr_NoMemory();
             return NULL;
@@ -379,7 +378,7 @@ register_virtual(fpk_encoder *e)
     }
     frame->step = REGISTER_VIRTUAL_DONE;
     PyObject *subclass = PyList_GET_ITEM(list, frame->position++);
-    if (fpk_save_global_as(e, e->state->ABCMeta_register, "abc",
+    if (fpk_save_global_as(e, e->state->ABCMeta_register, e->state->str.abc,
                            "ABCMeta.register") < 0 ||
         fpk_begin_tuple(e, 2) < 0 || fpk_recall(e, frame->object) < 0) {
         return FPK_ERROR;
@@ -418,8 +417,7 @@ write_early_member(fpk_encoder *e)
     PyObject *key, *value;
     if (job->reruns) {
         while (PyDict_Next(job->members, &frame->position, &key, &value)) {
-            int kind =
-                fpk_classify_member(e, job, frame->object, key, value);
+            int kind = fpk_classify_member(e, job, frame->object, key, value);
             if (kind == FPK_MEMBER_ERROR) {
                 return FPK_ERROR;
             }
@@ -478,8 +476,8 @@ advance_prelude(fpk_encoder *e)
         }
         frame->step = PRELUDE_CREATOR_DONE;
         return job->creator == e->state->type_new
-                   ? fpk_save_global_as(e, job->creator, "builtins",
-                                        "type.__new__")
+                   ? fpk_save_global_as(e, job->creator,
+                                        e->state->str.builtins, "type.__new__")
                    : fpk_save(e, job->creator);
     case PRELUDE_CREATOR_DONE:
         frame->step = job->needs_metaclass ? PRELUDE_METACLASS : PRELUDE_BASES;

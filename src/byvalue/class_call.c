@@ -10,10 +10,9 @@
    What the receiver does:
 
        present = operator.contains(registry, id)
-       make    = operator.getitem((creator, WeakValueDictionary.get), present)
-       args    = operator.getitem(((name, bases, dict), (registry, id)),
-                                  present)
-       cls     = WeakValueDictionary.setdefault(registry, id, make(*args))
+       make    = operator.getitem((creator, registry.get), present)
+       args    = operator.getitem(((name, bases, dict), (id,)), present)
+       cls     = registry.setdefault(id, make(*args))
        target  = operator.getitem((cls, SimpleNamespace()), present)
        target.NAME = VALUE ...
 
@@ -40,8 +39,8 @@ fpk_put_aside(fpk_encoder *e, uint64_t *index)
 static int
 begin_choice(fpk_encoder *e)
 {
-    if (fpk_save_global_as(e, e->state->operator_getitem, "operator",
-                           "getitem") < 0 ||
+    if (fpk_save_global_as(e, e->state->operator_getitem,
+                           e->state->str.operator, "getitem") < 0 ||
         fpk_begin_tuple(e, 2) < 0) {
         return FPK_ERROR;
     }
@@ -58,17 +57,6 @@ end_choice(fpk_encoder *e, const fpk_class_job *job)
     return fpk_emit_op(e, FPK_OP_REDUCE);
 }
 
-/* (registry, id) */
-static int
-emit_key(fpk_encoder *e, const fpk_class_job *job)
-{
-    if (fpk_begin_tuple(e, 2) < 0 || fpk_emit_registry(e) < 0 ||
-        fpk_emit_get(e, job->id) < 0) {
-        return FPK_ERROR;
-    }
-    return fpk_end_tuple(e, 2);
-}
-
 static int
 emit_present(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
@@ -77,8 +65,8 @@ emit_present(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
         return FPK_ERROR;
     }
     int status = FPK_ERROR;
-    if (fpk_save_global_as(e, e->state->operator_contains, "operator",
-                           "contains") == FPK_DONE &&
+    if (fpk_save_global_as(e, e->state->operator_contains,
+                           e->state->str.operator, "contains") == FPK_DONE &&
         fpk_begin_tuple(e, 2) == FPK_DONE &&
         fpk_emit_registry(e) == FPK_DONE &&
         fpk_emit_unicode(e, id) == FPK_DONE &&
@@ -94,7 +82,8 @@ emit_present(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 static int
 emit_type(fpk_encoder *e)
 {
-    return fpk_save_global_as(e, (PyObject *)&PyType_Type, "builtins", "type");
+    return fpk_save_global_as(e, (PyObject *)&PyType_Type,
+                              e->state->str.builtins, "type");
 }
 
 /* A class that lets the classes below it be made in silence. */
@@ -108,8 +97,8 @@ emit_quiet_class(fpk_encoder *e, bool slotted)
     }
     /* Any callable that takes keywords and is no function. */
     if (fpk_emit_str(e, "__init_subclass__") < 0 ||
-        fpk_save_global_as(e, (PyObject *)&PyDict_Type, "builtins", "dict") <
-            0 ||
+        fpk_save_global_as(e, (PyObject *)&PyDict_Type, e->state->str.builtins,
+                           "dict") < 0 ||
         fpk_emit_op(e, FPK_OP_SETITEM) < 0) {
         return FPK_ERROR;
     }
@@ -118,8 +107,7 @@ emit_quiet_class(fpk_encoder *e, bool slotted)
          fpk_emit_op(e, FPK_OP_SETITEM) < 0)) {
         return FPK_ERROR;
     }
-    return fpk_end_tuple(e, 3) < 0 ? FPK_ERROR
-                                   : fpk_emit_op(e, FPK_OP_REDUCE);
+    return fpk_end_tuple(e, 3) < 0 ? FPK_ERROR : fpk_emit_op(e, FPK_OP_REDUCE);
 }
 
 /* The bases to create with: where __init_subclass__ must keep quiet, a class
@@ -133,7 +121,8 @@ emit_bases(fpk_encoder *e, const fpk_class_job *job, PyTypeObject *type)
     if (!job->quiet) {
         return fpk_emit_get(e, job->bases);
     }
-    if (fpk_save_global_as(e, e->state->operator_add, "operator", "add") < 0 ||
+    if (fpk_save_global_as(e, e->state->operator_add, e->state->str.operator,
+                           "add") < 0 ||
         fpk_begin_tuple(e, 2) < 0 || fpk_begin_tuple(e, 1) < 0 ||
         emit_quiet_class(e, type->tp_dictoffset == 0) < 0 ||
         fpk_end_tuple(e, 1) < 0 || fpk_emit_get(e, job->bases) < 0 ||
@@ -160,8 +149,8 @@ open_arguments(fpk_encoder *e, fpk_class_job *job, PyTypeObject *type)
         (fpk_emit_empty_dict(e) < 0 || fpk_emit_str(e, "metaclass") < 0 ||
          fpk_emit_get(e, job->metaclass) < 0 ||
          fpk_emit_op(e, FPK_OP_SETITEM) < 0 ||
-         fpk_save_global_as(e, e->state->operator_methodcaller, "operator",
-                            "methodcaller") < 0 ||
+         fpk_save_global_as(e, e->state->operator_methodcaller,
+                            e->state->str.operator, "methodcaller") < 0 ||
          fpk_begin_tuple(e, 2) < 0 || fpk_emit_str(e, "update") < 0)) {
         return FPK_ERROR;
     }
@@ -181,20 +170,16 @@ open_arguments(fpk_encoder *e, fpk_class_job *job, PyTypeObject *type)
 int
 fpk_open_class_call(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
-    fpk_state *state = e->state;
     if (emit_present(e, job, cls) < 0 ||
-        fpk_save_global_as(e, state->weak_setdefault, "weakref",
-                           "WeakValueDictionary.setdefault") < 0 ||
-        fpk_begin_tuple(e, 3) < 0 || fpk_emit_registry(e) < 0 ||
-        fpk_emit_get(e, job->id) < 0) {
+        fpk_emit_registry_method(e, FPK_REGISTRY_SETDEFAULT) < 0 ||
+        fpk_begin_tuple(e, 2) < 0 || fpk_emit_get(e, job->id) < 0) {
         return FPK_ERROR;
     }
     if (begin_choice(e) < 0 ||
         (job->creator_index == FPK_UNWRITTEN
              ? emit_type(e)
              : fpk_emit_get(e, job->creator_index)) < 0 ||
-        fpk_save_global_as(e, state->weak_get, "weakref",
-                           "WeakValueDictionary.get") < 0 ||
+        fpk_emit_registry_method(e, FPK_REGISTRY_GET) < 0 ||
         end_choice(e, job) < 0) {
         return FPK_ERROR;
     }
@@ -211,9 +196,10 @@ fpk_close_class_call(fpk_encoder *e, const fpk_class_job *job, PyObject *cls)
         (fpk_end_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0)) {
         return FPK_ERROR;
     }
-    if (fpk_end_tuple(e, job->arguments) < 0 || emit_key(e, job) < 0 ||
+    if (fpk_end_tuple(e, job->arguments) < 0 || fpk_begin_tuple(e, 1) < 0 ||
+        fpk_emit_get(e, job->id) < 0 || fpk_end_tuple(e, 1) < 0 ||
         end_choice(e, job) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
-        fpk_end_tuple(e, 3) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+        fpk_end_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
         return FPK_ERROR;
     }
     return fpk_remember(e, cls);
@@ -225,13 +211,13 @@ emit_setter(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
     int status =
         Py_TYPE(cls)->tp_setattro != PyType_Type.tp_setattro
-            ? fpk_save_global_as(e, e->state->type_setattr, "builtins",
-                                 "type.__setattr__")
-            : fpk_save_global_as(e, e->state->builtins_setattr, "builtins",
-                                 "setattr");
+            ? fpk_save_global_as(e, e->state->type_setattr,
+                                 e->state->str.builtins, "type.__setattr__")
+            : fpk_save_global_as(e, e->state->builtins_setattr,
+                                 e->state->str.builtins, "setattr");
     if (status < 0 ||
-        fpk_save_global_as(e, (PyObject *)&PySlice_Type, "builtins",
-                           "slice") < 0) {
+        fpk_save_global_as(e, (PyObject *)&PySlice_Type,
+                           e->state->str.builtins, "slice") < 0) {
         return FPK_ERROR;
     }
     return FPK_DONE;
@@ -250,7 +236,7 @@ fpk_emit_class_target(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
         return fpk_put_aside(e, &job->target);
     }
     if (fpk_recall(e, cls) < 0 ||
-        fpk_save_global_as(e, e->state->SimpleNamespace, "types",
+        fpk_save_global_as(e, e->state->SimpleNamespace, e->state->str.types,
                            "SimpleNamespace") < 0 ||
         fpk_emit_empty_tuple(e) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
         end_choice(e, job) < 0) {
@@ -267,7 +253,8 @@ fpk_complete_abstract_class(fpk_encoder *e, const fpk_class_job *job,
     if (job->creator != e->state->type_new) {
         return FPK_DONE;
     }
-    if (fpk_save_global_as(e, e->state->abc_init, "_abc", "_abc_init") < 0 ||
+    if (fpk_save_global_as(e, e->state->abc_init, e->state->str._abc,
+                           "_abc_init") < 0 ||
         fpk_begin_tuple(e, 1) < 0 || fpk_recall(e, cls) < 0 ||
         fpk_end_tuple(e, 1) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
         return FPK_ERROR;
@@ -281,8 +268,8 @@ fpk_init_class(PyObject *module, fpk_state *state)
     if (fpk_fetch(&state->operator_add, "operator", "add") < 0 ||
         fpk_fetch(&state->operator_contains, "operator", "contains") < 0 ||
         fpk_fetch(&state->operator_getitem, "operator", "getitem") < 0 ||
-        fpk_fetch(&state->operator_methodcaller, "operator",
-                  "methodcaller") < 0 ||
+        fpk_fetch(&state->operator_methodcaller, "operator", "methodcaller") <
+            0 ||
         fpk_fetch(&state->types_new_class, "types", "new_class") < 0 ||
         fpk_fetch(&state->SimpleNamespace, "types", "SimpleNamespace") < 0 ||
         fpk_fetch(&state->builtins_setattr, "builtins", "setattr") < 0 ||
@@ -297,13 +284,8 @@ fpk_init_class(PyObject *module, fpk_state *state)
         PyObject_GetAttrString((PyObject *)&PyType_Type, "__new__");
     state->type_setattr =
         PyObject_GetAttrString((PyObject *)&PyType_Type, "__setattr__");
-    state->weak_get =
-        PyObject_GetAttrString(state->WeakValueDictionary, "get");
-    state->weak_setdefault =
-        PyObject_GetAttrString(state->WeakValueDictionary, "setdefault");
     return state->ABCMeta_register == NULL || state->type_setattr == NULL ||
-                   state->type_new == NULL || state->weak_get == NULL ||
-                   state->weak_setdefault == NULL
+                   state->type_new == NULL
                ? -1
                : 0;
 }

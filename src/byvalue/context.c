@@ -21,8 +21,10 @@ fpk_get_context(fpk_encoder *e)
             PyErr_NoMemory();
             return NULL;
         }
-        c->loader = FPK_UNWRITTEN;
         c->registry = FPK_UNWRITTEN;
+        for (int i = 0; i < FPK_REGISTRY_METHODS; i++) {
+            c->registry_methods[i] = FPK_UNWRITTEN;
+        }
         e->byvalue = c;
     }
     return e->byvalue;
@@ -76,7 +78,7 @@ fpk_byvalue_begin_stream(fpk_encoder *e)
         fpk_byvalue_clear(e);
         return;
     }
-    c->loader = FPK_UNWRITTEN;
+    c->guarded = false;
 }
 
 /* ---- memo entries ------------------------------------------------------- */

@@ -64,8 +64,7 @@ describe(PyObject *dispatcher)
     annotations = PyFunction_GetAnnotations(dispatcher);
     if (annotations != NULL && PyDict_Check(annotations) &&
         PyDict_GET_SIZE(annotations) > 0 &&
-        PyDict_SetItemString(attributes, "__annotations__", annotations) <
-            0) {
+        PyDict_SetItemString(attributes, "__annotations__", annotations) < 0) {
         goto done;
     }
     Py_ssize_t position = 0;
@@ -85,8 +84,8 @@ done:
     Py_XDECREF(list);
     Py_XDECREF(attributes);
     if (result == NULL && !PyErr_Occurred()) {
-        PyErr_Format(PyExc_ValueError,
-                     "%R has no implementation for object", dispatcher);
+        PyErr_Format(PyExc_ValueError, "%R has no implementation for object",
+                     dispatcher);
     }
     return result;
 }
@@ -96,20 +95,19 @@ create_default(fpk_encoder *e)
 {
     fpk_frame *frame = fpk_top_frame(e);
     PyObject *fallback = PyTuple_GET_ITEM(frame->aux, 0);
-    if (fpk_save_global_as(e, e->state->singledispatch, "functools",
-                           "singledispatch") < 0 ||
+    if (fpk_save_global_as(e, e->state->singledispatch,
+                           e->state->str.functools, "singledispatch") < 0 ||
         fpk_begin_tuple(e, 1) < 0) {
         return FPK_ERROR;
     }
-    int by_value = PyFunction_Check(fallback) &&
-                           !fpk_is_dispatcher(e->state, fallback)
-                       ? fpk_goes_by_value(e, fallback)
-                       : 0;
+    int by_value =
+        PyFunction_Check(fallback) && !fpk_is_dispatcher(e->state, fallback)
+            ? fpk_goes_by_value(e, fallback)
+            : 0;
     if (by_value < 0) {
         return FPK_ERROR;
     }
-    return by_value ? fpk_create_function(e, fallback)
-                    : fpk_save(e, fallback);
+    return by_value ? fpk_create_function(e, fallback) : fpk_save(e, fallback);
 }
 
 /* The method that registers, put aside as frame->slot. */
@@ -119,8 +117,8 @@ make_dispatcher(fpk_encoder *e)
     fpk_frame *frame = fpk_top_frame(e);
     if (fpk_end_tuple(e, 1) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
         fpk_remember(e, frame->object) < 0 ||
-        fpk_save_global_as(e, e->state->builtins_getattr, "builtins",
-                           "getattr") < 0 ||
+        fpk_save_global_as(e, e->state->builtins_getattr,
+                           e->state->str.builtins, "getattr") < 0 ||
         fpk_begin_tuple(e, 2) < 0 || fpk_recall(e, frame->object) < 0 ||
         fpk_emit_str(e, "register") < 0 || fpk_end_tuple(e, 2) < 0 ||
         fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
@@ -163,8 +161,7 @@ advance_dispatcher(fpk_encoder *e)
             break;
         case COMPLETE_DEFAULT:
             frame->step = SET_ATTRIBUTES;
-            result =
-                fpk_complete_function(e, PyTuple_GET_ITEM(frame->aux, 0));
+            result = fpk_complete_function(e, PyTuple_GET_ITEM(frame->aux, 0));
             break;
         case SET_ATTRIBUTES:
             frame->step = REGISTER;
@@ -172,8 +169,7 @@ advance_dispatcher(fpk_encoder *e)
                 continue;
             }
             frame->step = ATTRIBUTES_SET;
-            if (fpk_begin_tuple(e, 2) < 0 ||
-                fpk_emit_op(e, FPK_OP_NONE) < 0) {
+            if (fpk_begin_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_NONE) < 0) {
                 return FPK_ERROR;
             }
             result = fpk_save(e, attributes);
@@ -195,8 +191,7 @@ advance_dispatcher(fpk_encoder *e)
             break;
         default:
             frame->step = REGISTER;
-            if (fpk_end_tuple(e, 2) < 0 ||
-                fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+            if (fpk_end_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
                 return FPK_ERROR;
             }
             result = fpk_emit_op(e, FPK_OP_POP);
@@ -255,8 +250,7 @@ fpk_save_dispatch_method(fpk_encoder *e, PyObject *obj)
 int
 fpk_init_dispatcher(PyObject *module, fpk_state *state)
 {
-    if (fpk_fetch(&state->singledispatch, "functools", "singledispatch") <
-        0) {
+    if (fpk_fetch(&state->singledispatch, "functools", "singledispatch") < 0) {
         return -1;
     }
     state->dispatcher_code = Py_NewRef(Py_None);

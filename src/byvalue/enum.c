@@ -140,8 +140,7 @@ fpk_plan_enum(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
     enumeration->maker = PyObject_GetAttr(
         (PyObject *)fpk_find_maker_type(e->state, (PyTypeObject *)cls),
         e->state->str.__new__);
-    return enumeration->members == NULL || enumeration->maker == NULL ? -1
-                                                                      : 0;
+    return enumeration->members == NULL || enumeration->maker == NULL ? -1 : 0;
 }
 
 void
@@ -249,12 +248,10 @@ fpk_write_enum_maker(fpk_encoder *e, fpk_enum_job *job)
     PyObject *name = PyObject_GetAttr(owner, e->state->str.__qualname__);
     PyObject *full =
         name == NULL ? NULL : PyUnicode_FromFormat("%U.__new__", name);
-    const char *module_text =
-        module == NULL ? NULL : PyUnicode_AsUTF8(module);
     const char *text = full == NULL ? NULL : PyUnicode_AsUTF8(full);
     int status = FPK_ERROR;
-    if (module_text != NULL && text != NULL &&
-        fpk_save_global_as(e, job->maker, module_text, text) == FPK_DONE) {
+    if (module != NULL && PyUnicode_CheckExact(module) && text != NULL &&
+        fpk_save_global_as(e, job->maker, module, text) == FPK_DONE) {
         status = fpk_put_aside(e, &job->maker_index);
     }
     Py_XDECREF(module);
@@ -317,8 +314,7 @@ make_member(fpk_encoder *e)
         return fill_names(e);
     }
     PyObject *member = PyList_GET_ITEM(job->members, frame->position);
-    PyTypeObject *maker =
-        (PyTypeObject *)PyCFunction_GET_SELF(job->maker);
+    PyTypeObject *maker = (PyTypeObject *)PyCFunction_GET_SELF(job->maker);
     PyObject *cls = frame->object;
     PyObject *args = NULL, *call = NULL;
     int status = FPK_ERROR;
@@ -391,8 +387,7 @@ value_done(fpk_encoder *e)
 
 /* dict.update(vars(member), STATE), where BUILD would call a __setstate__ */
 static int
-begin_update(fpk_encoder *e, PyObject *member, PyObject *state,
-             uint64_t index)
+begin_update(fpk_encoder *e, PyObject *member, PyObject *state, uint64_t index)
 {
     if (!PyDict_CheckExact(state)) {
         PyErr_Format(e->state->PicklingError,
@@ -401,11 +396,11 @@ begin_update(fpk_encoder *e, PyObject *member, PyObject *state,
                      member);
         return FPK_ERROR;
     }
-    if (fpk_save_global_as(e, e->state->dict_update, "builtins",
+    if (fpk_save_global_as(e, e->state->dict_update, e->state->str.builtins,
                            "dict.update") < 0 ||
         fpk_begin_tuple(e, 2) < 0 ||
-        fpk_save_global_as(e, e->state->builtins_vars, "builtins", "vars") <
-            0 ||
+        fpk_save_global_as(e, e->state->builtins_vars, e->state->str.builtins,
+                           "vars") < 0 ||
         fpk_begin_tuple(e, 1) < 0 || fpk_emit_get(e, index) < 0 ||
         fpk_end_tuple(e, 1) < 0) {
         return FPK_ERROR;
@@ -425,8 +420,7 @@ set_state(fpk_encoder *e)
     }
     PyObject *member = PyList_GET_ITEM(job->members, frame->position++);
     const fpk_memo_entry *entry = fpk_memo_find(&job->indices, member);
-    PyObject *state =
-        PyObject_CallOneArg(e->state->object_getstate, member);
+    PyObject *state = PyObject_CallOneArg(e->state->object_getstate, member);
     if (state == NULL) {
         return FPK_ERROR;
     }
@@ -520,7 +514,6 @@ fpk_init_enum(PyObject *module, fpk_state *state)
                                               state->str.__getstate__);
     state->dict_update =
         PyObject_GetAttrString((PyObject *)&PyDict_Type, "update");
-    return state->object_getstate == NULL || state->dict_update == NULL
-               ? -1
-               : 0;
+    return state->object_getstate == NULL || state->dict_update == NULL ? -1
+                                                                        : 0;
 }

@@ -13,9 +13,8 @@ int
 fpk_save_memory_file(fpk_encoder *e, PyObject *obj)
 {
     PyObject *state = PyObject_CallMethod(obj, "__getstate__", NULL);
-    PyObject *value = state == NULL ? NULL
-                                    : Py_BuildValue("(O()N)", Py_TYPE(obj),
-                                                    state);
+    PyObject *value =
+        state == NULL ? NULL : Py_BuildValue("(O()N)", Py_TYPE(obj), state);
     return fpk_save_value(e, obj, value);
 }
 
@@ -38,14 +37,15 @@ static int
 save_standard_stream(fpk_encoder *e, PyObject *obj, PyObject **value)
 {
     static const char *const names[] = {
-        "stdin",     "stdout",     "stderr",
-        "__stdin__", "__stdout__", "__stderr__",
+        "stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__",
     };
     *value = NULL;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
         PyObject *stream = PySys_GetObject(names[i]); /* borrowed */
         if (stream == obj) {
-            return fpk_save_global_as(e, obj, "sys", names[i]) < 0 ? -1 : 1;
+            return fpk_save_global_as(e, obj, e->state->str.sys, names[i]) < 0
+                       ? -1
+                       : 1;
         }
         if (stream == NULL || stream == Py_None) {
             continue;
@@ -90,9 +90,9 @@ static bool
 is_appending(PyObject *obj)
 {
     PyObject *mode = get_part(obj, "mode");
-    bool found = mode != NULL && PyUnicode_Check(mode) &&
-                 PyUnicode_FindChar(mode, 'a', 0, PyUnicode_GET_LENGTH(mode),
-                                    1) >= 0;
+    bool found =
+        mode != NULL && PyUnicode_Check(mode) &&
+        PyUnicode_FindChar(mode, 'a', 0, PyUnicode_GET_LENGTH(mode), 1) >= 0;
     Py_XDECREF(mode);
     return found;
 }
@@ -116,8 +116,8 @@ examine(PyObject *obj, file_kind *kind)
     PyObject *path = get_part(obj, "name");
     if (path != NULL && (PyUnicode_Check(path) || PyBytes_Check(path))) {
         PyObject *abspath = fpk_new_name("os.path", "abspath");
-        kind->path = abspath == NULL ? NULL
-                                     : PyObject_CallOneArg(abspath, path);
+        kind->path =
+            abspath == NULL ? NULL : PyObject_CallOneArg(abspath, path);
         Py_XDECREF(abspath);
     }
     Py_XDECREF(path);
@@ -189,8 +189,9 @@ static PyObject *
 reduce_reopened(fpk_encoder *e, PyObject *obj, const file_kind *kind)
 {
     if (kind->path == NULL) {
-        (void)fpk_refuse(e, obj, "it has no path to open it by; "
-                                 "files=\"contents\" sends what is in it");
+        (void)fpk_refuse(e, obj,
+                         "it has no path to open it by; "
+                         "files=\"contents\" sends what is in it");
         return NULL;
     }
     if (kind->writable) {
@@ -253,9 +254,10 @@ static PyObject *
 reduce_contents(fpk_encoder *e, PyObject *obj, const file_kind *kind)
 {
     if (!kind->readable) {
-        (void)fpk_refuse(e, obj, "it is open for writing only, so that its "
-                                 "contents cannot be sent; files=\"reopen\" "
-                                 "opens the same path again");
+        (void)fpk_refuse(e, obj,
+                         "it is open for writing only, so that its "
+                         "contents cannot be sent; files=\"reopen\" "
+                         "opens the same path again");
         return NULL;
     }
     const char *type = kind->text ? "StringIO" : "BytesIO";
@@ -288,10 +290,11 @@ fpk_save_file(fpk_encoder *e, PyObject *obj)
     int how = is_private(e) ? FPK_FILES_REOPEN : e->files;
     if (how == FPK_FILES_ERROR) {
         return fpk_refuse(
-            e, obj, "an open file belongs to its process. Send its path, or "
-                    "use dumps(obj, files=\"reopen\") to open the same path "
-                    "at the receiver, or files=\"contents\" to send a file in "
-                    "memory");
+            e, obj,
+            "an open file belongs to its process. Send its path, or "
+            "use dumps(obj, files=\"reopen\") to open the same path "
+            "at the receiver, or files=\"contents\" to send a file in "
+            "memory");
     }
     file_kind kind;
     if (examine(obj, &kind) == 0) {

@@ -45,10 +45,17 @@ enum attribute {
     ATTRIBUTE_COUNT,
 };
 
-static const char *const attribute_names[ATTRIBUTE_COUNT] = {
-    "__annotations__", "__defaults__", "__doc__",         "__kwdefaults__",
-    "__module__",      "__qualname__", "__type_params__",
-};
+static PyObject *
+name_of_attribute(const fpk_state *state, enum attribute attribute)
+{
+    PyObject *const names[ATTRIBUTE_COUNT] = {
+        state->str.__annotations__, state->str.__defaults__,
+        state->str.__doc__,         state->str.__kwdefaults__,
+        state->str.__module__,      state->str.__qualname__,
+        state->str.__type_params__,
+    };
+    return names[attribute];
+}
 
 /* ---- what differs from a new function ----------------------------------- */
 
@@ -70,8 +77,7 @@ has_plain_defaults(fpk_encoder *e, PyObject *defaults)
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(defaults); i++) {
         PyObject *item = PyTuple_GET_ITEM(defaults, i);
-        if (!is_atom(item) ||
-            (PyBytes_CheckExact(item) && e->protocol < 3)) {
+        if (!is_atom(item) || (PyBytes_CheckExact(item) && e->protocol < 3)) {
             return false;
         }
     }
@@ -138,8 +144,7 @@ count_arguments(fpk_encoder *e, PyFunctionObject *f)
     if (has_plain_defaults(e, f->func_defaults)) {
         return 4;
     }
-    return same_text(f->func_name,
-                     ((PyCodeObject *)f->func_code)->co_name)
+    return same_text(f->func_name, ((PyCodeObject *)f->func_code)->co_name)
                ? 2
                : 3;
 }
@@ -199,8 +204,8 @@ create_rest(fpk_encoder *e, PyObject *function)
         (count >= 3 && emit_name(e, f) < 0) ||
         (count >= 4 && emit_defaults(e, f->func_defaults) < 0) ||
         (count >= 5 && emit_closure(e, f->func_closure) < 0) ||
-        fpk_end_tuple(e, count) < 0 ||
-        fpk_emit_op(e, FPK_OP_REDUCE) < 0 || fpk_remember(e, function) < 0) {
+        fpk_end_tuple(e, count) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
+        fpk_remember(e, function) < 0) {
         return FPK_ERROR;
     }
     return FPK_DONE;
@@ -210,8 +215,8 @@ static int
 create_code(fpk_encoder *e, PyObject *function)
 {
     PyFunctionObject *f = (PyFunctionObject *)function;
-    if (fpk_save_global_as(e, (PyObject *)&PyFunction_Type, "types",
-                           "FunctionType") < 0 ||
+    if (fpk_save_global_as(e, (PyObject *)&PyFunction_Type,
+                           e->state->str.types, "FunctionType") < 0 ||
         fpk_begin_tuple(e, count_arguments(e, f)) < 0) {
         return FPK_ERROR;
     }
@@ -276,10 +281,10 @@ set_attributes(fpk_encoder *e)
         if (!(frame->slot >> (FIRST_ATTRIBUTE_BIT + i) & 1)) {
             continue;
         }
-        PyObject *value =
-            get_attribute(e, frame->object, (enum attribute)i);
+        PyObject *value = get_attribute(e, frame->object, (enum attribute)i);
         frame->step = SET_ATTRIBUTE_DONE;
-        if (fpk_emit_str(e, attribute_names[i]) < 0) {
+        if (fpk_save_atom(e, name_of_attribute(e->state, (enum attribute)i),
+                          true) < 0) {
             return FPK_ERROR;
         }
         /* Gone since it was looked at, by code that ran meanwhile. */
@@ -299,8 +304,7 @@ fill_cells(fpk_encoder *e)
 {
     fpk_frame *frame = fpk_top_frame(e);
     PyObject *closure = PyFunction_GET_CLOSURE(frame->object);
-    while (closure != NULL &&
-           frame->position < PyTuple_GET_SIZE(closure)) {
+    while (closure != NULL && frame->position < PyTuple_GET_SIZE(closure)) {
         PyObject *cell = PyTuple_GET_ITEM(closure, frame->position++);
         frame->step = FILL_CELL_DONE;
         int result = fpk_begin_fill(e, cell);
@@ -355,9 +359,8 @@ write_names(fpk_encoder *e)
 static int
 end_function(fpk_encoder *e)
 {
-    return fpk_top_frame(e)->slot & ONLY_COMPLETE
-               ? fpk_emit_op(e, FPK_OP_POP)
-               : FPK_DONE;
+    return fpk_top_frame(e)->slot & ONLY_COMPLETE ? fpk_emit_op(e, FPK_OP_POP)
+                                                  : FPK_DONE;
 }
 
 /* ---- the frame ---------------------------------------------------------- */
@@ -438,8 +441,8 @@ advance_function(fpk_encoder *e)
 static int
 push_function(fpk_encoder *e, PyObject *function, uint8_t step, uint64_t parts)
 {
-    fpk_frame *frame = fpk_push_frame(e, FPK_FRAME_BYVALUE, advance_function,
-                                      function, NULL);
+    fpk_frame *frame =
+        fpk_push_frame(e, FPK_FRAME_BYVALUE, advance_function, function, NULL);
     if (frame == NULL) {
         return FPK_ERROR;
     }

@@ -121,9 +121,9 @@ filter_word(fpk_state *state, const void *type, uint64_t *bit)
 {
     uintptr_t hash = (uintptr_t)type >> 4 ^ (uintptr_t)type >> 11;
     *bit = (uint64_t)1 << (hash & 63);
-    return &state->handler_filter[hash >> 6 &
-                                  (Py_ARRAY_LENGTH(state->handler_filter) -
-                                   1)];
+    return &state
+                ->handler_filter[hash >> 6 &
+                                 (Py_ARRAY_LENGTH(state->handler_filter) - 1)];
 }
 
 static int
@@ -358,8 +358,8 @@ save_by_its_reduction(fpk_encoder *e, PyObject *obj)
 }
 
 static const char *const sentinel_names[] = {
-    "MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY", "_FIELD", "_FIELD_CLASSVAR",
-    "_FIELD_INITVAR",
+    "MISSING", "KW_ONLY",         "_HAS_DEFAULT_FACTORY",
+    "_FIELD",  "_FIELD_CLASSVAR", "_FIELD_INITVAR",
 };
 
 /* dataclasses compares its sentinels by identity. */
@@ -383,8 +383,9 @@ save_sentinel(fpk_encoder *e, PyObject *obj)
         }
     }
     Py_DECREF(module);
-    return name == NULL ? save_by_its_reduction(e, obj)
-                        : fpk_save_global_as(e, obj, "dataclasses", name);
+    return name == NULL
+               ? save_by_its_reduction(e, obj)
+               : fpk_save_global_as(e, obj, e->state->str.dataclasses, name);
 }
 
 /* ---- functools.lru_cache ------------------------------------------------ */
@@ -476,8 +477,8 @@ open_lru_cache(fpk_encoder *e, PyObject *parameters)
                         "give maxsize and typed");
         return FPK_ERROR;
     }
-    if (fpk_save_global_as(e, e->state->lru_cache, "functools", "lru_cache") <
-            0 ||
+    if (fpk_save_global_as(e, e->state->lru_cache, e->state->str.functools,
+                           "lru_cache") < 0 ||
         fpk_begin_tuple(e, 2) < 0 || fpk_save_atom(e, maxsize, false) < 0 ||
         fpk_save_atom(e, typed, false) < 0 || fpk_end_tuple(e, 2) < 0 ||
         fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
@@ -504,8 +505,8 @@ save_lru_cache_by_value(fpk_encoder *e, PyObject *obj)
     if (parts == NULL) {
         goto done;
     }
-    fpk_frame *frame = fpk_push_frame(e, FPK_FRAME_BYVALUE, advance_lru_cache,
-                                      obj, parts);
+    fpk_frame *frame =
+        fpk_push_frame(e, FPK_FRAME_BYVALUE, advance_lru_cache, obj, parts);
     if (frame == NULL) {
         goto done;
     }

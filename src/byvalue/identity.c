@@ -9,12 +9,15 @@
               there.  Neither table keeps a class alive.
    Called by: class.c.
 
-   The weak dict is copyreg._by_value_classes, id -> class.  It has to be in
+   The weak dict is copyreg._by_value, id -> class.  It has to be in
    the standard library because receivers without fpickle keep it too: each
    stream with a class makes it if it is missing. */
 #include "byvalue/room.h"
 
-#define REGISTRY_NAME "_by_value_classes"
+#define REGISTRY_NAME "_by_value"
+
+/* Characters of 6 bits each. */
+#define ID_DIGITS 16
 
 /* Entries that are left in peace. */
 #define FIRST_LIMIT 64
@@ -28,8 +31,7 @@ get_registry(fpk_state *state)
         return NULL;
     }
     PyObject *registry;
-    int found =
-        PyDict_GetItemRef(state->copyreg_dict, name, &registry);
+    int found = PyDict_GetItemRef(state->copyreg_dict, name, &registry);
     if (found == 0) {
         registry = PyObject_CallNoArgs(state->WeakValueDictionary);
         if (registry != NULL) {
@@ -65,14 +67,27 @@ find_received(PyObject *registry, PyObject *cls)
     return id;
 }
 
+/* 96 random bits as text. */
 static PyObject *
 make_id(fpk_state *state)
 {
-    PyObject *bytes = PyObject_CallFunction(state->os_urandom, "i", 16);
-    PyObject *id =
-        bytes == NULL ? NULL : PyObject_CallMethod(bytes, "hex", NULL);
-    Py_XDECREF(bytes);
-    return id;
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr"
+                                 "stuvwxyz0123456789-_";
+    char text[ID_DIGITS];
+    PyObject *bytes = PyObject_CallFunction(state->os_urandom, "i", ID_DIGITS);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    if (!PyBytes_Check(bytes) || PyBytes_GET_SIZE(bytes) != ID_DIGITS) {
+        PyErr_SetString(PyExc_RuntimeError, "os.urandom should give bytes");
+        Py_DECREF(bytes);
+        return NULL;
+    }
+    for (int i = 0; i < ID_DIGITS; i++) {
+        text[i] = digits[PyBytes_AS_STRING(bytes)[i] & 63];
+    }
+    Py_DECREF(bytes);
+    return PyUnicode_FromStringAndSize(text, ID_DIGITS);
 }
 
 /* The id of a class that was not asked for before. */
@@ -87,9 +102,9 @@ find_or_make_id(fpk_state *state, PyObject *cls)
     if (id == NULL && !PyErr_Occurred()) {
         id = make_id(state);
         PyObject *answer =
-            id == NULL ? NULL
-                       : PyObject_CallMethod(registry, "setdefault", "OO", id,
-                                             cls);
+            id == NULL
+                ? NULL
+                : PyObject_CallMethod(registry, "setdefault", "OO", id, cls);
         if (answer == NULL) {
             Py_CLEAR(id);
         }
@@ -138,8 +153,7 @@ sweep(fpk_state *state)
         return -1;
     }
     Py_SETREF(state->class_ids, alive);
-    state->class_id_limit =
-        FIRST_LIMIT + 2 * (size_t)PyDict_GET_SIZE(alive);
+    state->class_id_limit = FIRST_LIMIT + 2 * (size_t)PyDict_GET_SIZE(alive);
     return 0;
 }
 
@@ -183,20 +197,40 @@ fpk_emit_registry(fpk_encoder *e)
     if (c->registry != FPK_UNWRITTEN) {
         return fpk_emit_get(e, c->registry);
     }
-    /* dict.setdefault(copyreg.__dict__, NAME, WeakValueDictionary()) */
-    if (fpk_save_global_as(e, state->dict_setdefault, "builtins",
-                           "dict.setdefault") < 0 ||
-        fpk_begin_tuple(e, 3) < 0 ||
-        fpk_save_global_as(e, state->copyreg_dict, "copyreg", "__dict__") <
-            0 ||
-        fpk_emit_str(e, REGISTRY_NAME) < 0 ||
-        fpk_save_global_as(e, state->WeakValueDictionary, "weakref",
+    /* copyreg.__dict__.setdefault(NAME, WeakValueDictionary()) */
+    if (fpk_save_global_as(e, NULL, state->str.copyreg,
+                           "__dict__.setdefault") < 0 ||
+        fpk_begin_tuple(e, 2) < 0 || fpk_emit_str(e, REGISTRY_NAME) < 0 ||
+        fpk_save_global_as(e, NULL, state->str.weakref,
                            "WeakValueDictionary") < 0 ||
         fpk_emit_empty_tuple(e) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
-        fpk_end_tuple(e, 3) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+        fpk_end_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
         return FPK_ERROR;
     }
     return fpk_remember_anonymous(e, &c->registry);
+}
+
+int
+fpk_emit_registry_method(fpk_encoder *e, enum fpk_registry_method method)
+{
+    static const char *const names[FPK_REGISTRY_METHODS] = {
+        REGISTRY_NAME ".get",
+        REGISTRY_NAME ".setdefault",
+    };
+    fpk_context *c = e->byvalue;
+    uint64_t *index = &c->registry_methods[method];
+    if (*index != FPK_UNWRITTEN) {
+        return fpk_emit_get(e, *index);
+    }
+    if (c->registry == FPK_UNWRITTEN &&
+        (fpk_emit_registry(e) < 0 || fpk_emit_op(e, FPK_OP_POP) < 0)) {
+        return FPK_ERROR;
+    }
+    if (fpk_save_global_as(e, NULL, e->state->str.copyreg, names[method]) <
+        0) {
+        return FPK_ERROR;
+    }
+    return fpk_remember_anonymous(e, index);
 }
 
 int
@@ -204,9 +238,7 @@ fpk_init_identity(PyObject *module, fpk_state *state)
 {
     state->class_id_limit = FIRST_LIMIT;
     state->class_ids = PyDict_New();
-    state->dict_setdefault =
-        PyObject_GetAttrString((PyObject *)&PyDict_Type, "setdefault");
-    if (state->class_ids == NULL || state->dict_setdefault == NULL ||
+    if (state->class_ids == NULL ||
         fpk_fetch(&state->copyreg_dict, "copyreg", "__dict__") < 0 ||
         fpk_fetch(&state->os_urandom, "os", "urandom") < 0 ||
         fpk_fetch(&state->WeakValueDictionary, "weakref",

@@ -55,7 +55,7 @@ fpk_is_importable(fpk_encoder *e, PyObject *module)
 static int
 emit_import(fpk_encoder *e, PyObject *name)
 {
-    if (fpk_save_global_as(e, e->state->import_module, "importlib",
+    if (fpk_save_global_as(e, e->state->import_module, e->state->str.importlib,
                            "import_module") < 0 ||
         fpk_begin_tuple(e, 1) < 0 || fpk_emit_unicode(e, name) < 0 ||
         fpk_end_tuple(e, 1) < 0) {
@@ -69,14 +69,14 @@ emit_import(fpk_encoder *e, PyObject *name)
 int
 fpk_create_module(fpk_encoder *e, PyObject *module, PyObject *name)
 {
-    if (fpk_save_global_as(e, (PyObject *)&PyModule_Type, "types",
+    if (fpk_save_global_as(e, (PyObject *)&PyModule_Type, e->state->str.types,
                            "ModuleType") < 0 ||
         fpk_begin_tuple(e, 1) < 0 || fpk_emit_unicode(e, name) < 0 ||
         fpk_end_tuple(e, 1) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
         fpk_remember(e, module) < 0 || fpk_mark_due(e, module) < 0 ||
         fpk_emit_op(e, FPK_OP_POP) < 0 ||
-        fpk_save_global_as(e, e->state->builtins_vars, "builtins", "vars") <
-            0 ||
+        fpk_save_global_as(e, e->state->builtins_vars, e->state->str.builtins,
+                           "vars") < 0 ||
         fpk_begin_tuple(e, 1) < 0) {
         return FPK_ERROR;
     }
@@ -137,8 +137,7 @@ advance_module(fpk_encoder *e)
     for (;;) {
         if (frame->step == MODULE_VALUE) {
             frame->step = MODULE_NAME;
-            PyObject *name =
-                PyList_GET_ITEM(frame->aux, frame->position - 1);
+            PyObject *name = PyList_GET_ITEM(frame->aux, frame->position - 1);
             if (fpk_end_name(e, name) < 0) {
                 return FPK_ERROR;
             }

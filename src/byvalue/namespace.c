@@ -17,8 +17,7 @@ fpk_find_namespace(fpk_encoder *e, PyObject *globals)
 {
     fpk_context *c = e->byvalue;
     if (c->namespace_count > FEW_NAMESPACES) {
-        const fpk_memo_entry *entry =
-            fpk_memo_find(&c->namespace_of, globals);
+        const fpk_memo_entry *entry = fpk_memo_find(&c->namespace_of, globals);
         return entry == NULL ? NULL : &c->namespaces[entry->index];
     }
     for (size_t i = 0; i < c->namespace_count; i++) {
@@ -96,8 +95,7 @@ static int
 emit_module_dict(fpk_encoder *e, PyObject *name)
 {
     if (e->protocol >= 4) {
-        if (fpk_emit_unicode(e, name) < 0 ||
-            fpk_emit_str(e, "__dict__") < 0) {
+        if (fpk_emit_unicode(e, name) < 0 || fpk_emit_str(e, "__dict__") < 0) {
             return FPK_ERROR;
         }
         return fpk_emit_op(e, FPK_OP_STACK_GLOBAL);
@@ -106,8 +104,8 @@ emit_module_dict(fpk_encoder *e, PyObject *name)
     PyObject *module = PyImport_GetModule(name);
     int status = FPK_ERROR;
     if (module != NULL &&
-        fpk_save_global_as(e, e->state->builtins_getattr, "builtins",
-                           "getattr") == FPK_DONE &&
+        fpk_save_global_as(e, e->state->builtins_getattr,
+                           e->state->str.builtins, "getattr") == FPK_DONE &&
         fpk_begin_tuple(e, 2) == FPK_DONE &&
         fpk_save_module(e, module) == FPK_DONE &&
         fpk_emit_str(e, "__dict__") == FPK_DONE &&
@@ -119,12 +117,22 @@ emit_module_dict(fpk_encoder *e, PyObject *name)
 }
 
 /* __builtins__: functions do without it, but the import that some functions of
-   C do (time.strptime, for one) looks for it in the caller's globals. */
+   C do (time.strptime, for one) looks for it in the caller's globals.  Each
+   module written in Python has the dict under the same name. */
 static int
 emit_builtins_item(fpk_encoder *e)
 {
-    if (fpk_emit_str(e, "__builtins__") < 0 ||
-        emit_module_dict(e, e->state->str.builtins) < 0) {
+    PyObject *name = e->state->str.__builtins__;
+    if (e->protocol < 4) {
+        if (fpk_emit_unicode(e, name) < 0 ||
+            emit_module_dict(e, e->state->str.builtins) < 0) {
+            return FPK_ERROR;
+        }
+    }
+    else if (fpk_save_atom(e, name, true) < 0 ||
+             fpk_save_atom(e, e->state->str.types, true) < 0 ||
+             fpk_save_atom(e, name, true) < 0 ||
+             fpk_emit_op(e, FPK_OP_STACK_GLOBAL) < 0) {
         return FPK_ERROR;
     }
     return fpk_emit_op(e, FPK_OP_SETITEM);
@@ -260,7 +268,8 @@ fpk_save_namespace(fpk_encoder *e, PyObject *globals)
         0) {
         return FPK_ERROR;
     }
-    if (fpk_emit_str(e, "__name__") < 0 || fpk_emit_unicode(e, name) < 0) {
+    if (fpk_emit_str(e, "__name__") < 0 ||
+        fpk_save_atom(e, name, fpk_needs_memo(e, name)) < 0) {
         return FPK_ERROR;
     }
     return fpk_emit_op(e, FPK_OP_SETITEM);
@@ -316,7 +325,7 @@ fpk_begin_name(fpk_encoder *e, PyObject *globals, PyObject *item)
         return PyErr_Occurred() ? FPK_ERROR : FPK_DONE;
     }
     entry->index = FPK_NAME_WRITTEN;
-    if (fpk_emit_unicode(e, item) < 0) {
+    if (fpk_save_atom(e, item, fpk_needs_memo(e, item)) < 0) {
         return FPK_ERROR;
     }
     int result;

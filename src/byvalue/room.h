@@ -16,11 +16,11 @@
 
 /* One dict of globals and its copy at the receiver. */
 typedef struct {
-    PyObject *dict;  /* owned: the sender's */
-    uint64_t index;  /* memo index of the receiver's */
+    PyObject *dict;   /* owned: the sender's */
+    uint64_t index;   /* memo index of the receiver's */
     bool at_receiver; /* it is the dict of a module that the receiver imports:
                          nothing is to be added */
-    fpk_memo names;  /* name (owned) -> FPK_NAME_WRITTEN, or the serial of the
+    fpk_memo names;   /* name (owned) -> FPK_NAME_WRITTEN, or the serial of the
                         last collection that met it */
 } fpk_namespace;
 
@@ -44,39 +44,45 @@ typedef struct {
 /* One class that is being written.  They end in the reverse order of their
    begin. */
 typedef struct {
-    PyObject *creator;     /* owned: the callable that makes the class */
-    PyObject *members;     /* owned: a copy of the class's dict */
-    PyObject *functions;   /* owned list: methods that are to be completed */
-    PyObject *late;        /* owned list of names, or NULL: members that are
+    PyObject *creator;   /* owned: the callable that makes the class */
+    PyObject *members;   /* owned: a copy of the class's dict */
+    PyObject *functions; /* owned list: methods that are to be completed */
+    PyObject *late;      /* owned list of names, or NULL: members that are
                               set when the class exists */
     PyObject *virtual_subclasses; /* owned list, or NULL */
-    fpk_enum_job *enumeration; /* owned, or NULL */
+    fpk_enum_job *enumeration;    /* owned, or NULL */
     fpk_memo early; /* name -> memo index of a member that is written before;
                        borrowed from [members] */
     uint64_t creator_index; /* memo indices, or FPK_UNWRITTEN */
     uint64_t metaclass;
     uint64_t bases;
     uint64_t id;
-    uint64_t present; /* is the class at the receiver already? */
-    uint64_t target;  /* what attributes are set on, or what sets them */
-    int arguments;    /* of the creator */
+    uint64_t present;     /* is the class at the receiver already? */
+    uint64_t target;      /* what attributes are set on, or what sets them */
+    int arguments;        /* of the creator */
     bool needs_metaclass; /* as an argument */
     bool quiet;           /* __init_subclass__ must not run again */
     bool reruns;          /* code of importable classes runs again */
     bool by_setattr;      /* attributes cannot be set by BUILD */
 } fpk_class_job;
 
+enum fpk_registry_method {
+    FPK_REGISTRY_GET,
+    FPK_REGISTRY_SETDEFAULT,
+    FPK_REGISTRY_METHODS
+};
+
 typedef struct {
-    uint64_t loader;   /* memo index of what loads bytecode; unwritten as long
-                          as the guard is due in this stream */
+    bool guarded;      /* the guard of bytecode stands in this stream */
     uint64_t registry; /* memo index of the receiver's registry of classes */
-    uint64_t serial;   /* collections of names so far */
+    uint64_t registry_methods[FPK_REGISTRY_METHODS];
+    uint64_t serial;    /* collections of names so far */
     fpk_memo parts_due; /* functions and cells -> 1 if they were created and
                            their parts are to be written; not owned, but in
                            the memo */
     fpk_namespace *namespaces;
     size_t namespace_count, namespace_capacity;
-    fpk_memo namespace_of; /* dict -> index in namespaces, when many */
+    fpk_memo namespace_of;     /* dict -> index in namespaces, when many */
     PyObject *missing_modules; /* owned set of names that could not be
                                   imported, or NULL */
     fpk_class_job *jobs;
@@ -168,6 +174,10 @@ PyObject *fpk_collect_names(fpk_encoder *e, PyObject *function,
 /* ---- code.c ------------------------------------------------------------- */
 
 int fpk_save_code(fpk_encoder *e, PyObject *code);
+
+/* Writes the guard, which leaves nothing on the stack, if it is due. */
+int fpk_guard_bytecode(fpk_encoder *e);
+
 int fpk_init_code(PyObject *module, fpk_state *state);
 
 /* ---- cell.c ------------------------------------------------------------- */
@@ -330,8 +340,9 @@ int fpk_create_callable(fpk_encoder *e, PyObject *obj);
    str. */
 PyObject *fpk_class_id(fpk_state *state, PyObject *cls);
 
-/* Writes the receiver's registry of classes. */
+/* Writes the receiver's registry of classes, or a method of it. */
 int fpk_emit_registry(fpk_encoder *e);
+int fpk_emit_registry_method(fpk_encoder *e, enum fpk_registry_method method);
 
 int fpk_init_identity(PyObject *module, fpk_state *state);
 

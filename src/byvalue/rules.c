@@ -178,14 +178,13 @@ fpk_goes_by_value(fpk_encoder *e, PyObject *obj)
     if (!e->by_value) {
         return 0;
     }
-    enum verdict verdict = PyType_Check(obj) ? judge_class(e, obj)
-                                             : judge_function(e, obj);
+    enum verdict verdict =
+        PyType_Check(obj) ? judge_class(e, obj) : judge_function(e, obj);
     if (verdict != RULE_TRY_NAME) {
         return (int)verdict;
     }
     if (PyType_Check(obj)) {
-        return leads_elsewhere(e, obj,
-                               class_module(e, (PyTypeObject *)obj),
+        return leads_elsewhere(e, obj, class_module(e, (PyTypeObject *)obj),
                                ((PyHeapTypeObject *)obj)->ht_qualname);
     }
     return leads_elsewhere(e, obj, ((PyFunctionObject *)obj)->func_module,
@@ -265,8 +264,9 @@ save_named_class(fpk_encoder *e, PyObject *obj)
         return PyErr_Occurred() ? FPK_ERROR : fpk_save_global(e, obj, NULL);
     }
     const char *text = PyUnicode_AsUTF8(name);
-    return text == NULL ? FPK_ERROR
-                        : fpk_save_global_as(e, obj, "types", text);
+    return text == NULL
+               ? FPK_ERROR
+               : fpk_save_global_as(e, obj, e->state->str.types, text);
 }
 
 int

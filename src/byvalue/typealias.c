@@ -65,8 +65,8 @@ add_bound(PyObject **text, PyObject *values, PyObject *parameter)
     if (bound != Py_None) {
         status = add_value(text, values, ": ", bound);
     }
-    for (Py_ssize_t i = 0;
-         status == 0 && i < PyTuple_GET_SIZE(constraints); i++) {
+    for (Py_ssize_t i = 0; status == 0 && i < PyTuple_GET_SIZE(constraints);
+         i++) {
         status = add_value(text, values, i == 0 ? ": (" : ", ",
                            PyTuple_GET_ITEM(constraints, i));
     }
@@ -98,7 +98,7 @@ add_parameter(fpk_encoder *e, PyObject **text, PyObject *values,
 {
     const char *kind = Py_TYPE(parameter)->tp_name;
     bool is_variable = strcmp(kind, "typing.TypeVar") == 0;
-    const char *stars = is_variable                              ? ""
+    const char *stars = is_variable                             ? ""
                         : strcmp(kind, "typing.ParamSpec") == 0 ? "**"
                                                                 : "*";
     PyObject *name = PyObject_GetAttr(parameter, e->state->str.__name__);
@@ -163,10 +163,10 @@ is_own_parameter(fpk_encoder *e, PyObject *parameter)
     }
     PyObject *inferred;
     PyObject *attribute = PyUnicode_FromString("__infer_variance__");
-    int found = attribute == NULL
-                    ? -1
-                    : PyObject_GetOptionalAttr(parameter, attribute,
-                                               &inferred);
+    int found =
+        attribute == NULL
+            ? -1
+            : PyObject_GetOptionalAttr(parameter, attribute, &inferred);
     Py_XDECREF(attribute);
     if (found <= 0) {
         return found < 0 ? -1 : 1; /* a TypeVarTuple has none */
@@ -179,8 +179,7 @@ static int
 can_be_lazy(fpk_encoder *e, PyObject *name, PyObject *parameters)
 {
     int lazy = is_good_name(name);
-    for (Py_ssize_t i = 0; lazy > 0 && i < PyTuple_GET_SIZE(parameters);
-         i++) {
+    for (Py_ssize_t i = 0; lazy > 0 && i < PyTuple_GET_SIZE(parameters); i++) {
         lazy = is_own_parameter(e, PyTuple_GET_ITEM(parameters, i));
     }
     return lazy;
@@ -195,8 +194,7 @@ describe(fpk_encoder *e, PyObject *alias, PyObject *name, PyObject *module)
     PyObject *parameters =
         PyObject_GetAttr(alias, e->state->str.__type_params__);
     PyObject *value =
-        parameters == NULL ? NULL
-                           : PyObject_GetAttrString(alias, "__value__");
+        parameters == NULL ? NULL : PyObject_GetAttrString(alias, "__value__");
     if (value == NULL || !PyTuple_Check(parameters)) {
         goto done;
     }
@@ -206,9 +204,8 @@ describe(fpk_encoder *e, PyObject *alias, PyObject *name, PyObject *module)
     }
     if (lazy) {
         values = Py_BuildValue("[O]", value);
-        text = values == NULL
-                   ? NULL
-                   : write_statement(e, name, parameters, values);
+        text = values == NULL ? NULL
+                              : write_statement(e, name, parameters, values);
     }
     else {
         values = Py_BuildValue("[OOO]", name, value, parameters);
@@ -262,16 +259,16 @@ emit_exec(fpk_encoder *e, const char *text, PyObject *name)
     PyObject *source = PyUnicode_FromString(text);
     int status = FPK_ERROR;
     if (source != NULL &&
-        fpk_save_global_as(e, e->state->builtins_exec, "builtins", "exec") ==
-            FPK_DONE &&
+        fpk_save_global_as(e, e->state->builtins_exec, e->state->str.builtins,
+                           "exec") == FPK_DONE &&
         fpk_begin_tuple(e, 2) == FPK_DONE &&
         fpk_emit_unicode(e, source) == FPK_DONE &&
         fpk_emit_get(e, frame->slot) == FPK_DONE &&
         fpk_end_tuple(e, 2) == FPK_DONE &&
         fpk_emit_op(e, FPK_OP_REDUCE) == FPK_DONE &&
         fpk_emit_op(e, FPK_OP_POP) == FPK_DONE &&
-        fpk_save_global_as(e, e->state->operator_getitem, "operator",
-                           "getitem") == FPK_DONE &&
+        fpk_save_global_as(e, e->state->operator_getitem,
+                           e->state->str.operator, "getitem") == FPK_DONE &&
         fpk_begin_tuple(e, 2) == FPK_DONE &&
         fpk_emit_get(e, frame->slot) == FPK_DONE &&
         fpk_emit_unicode(e, name) == FPK_DONE &&
@@ -288,11 +285,11 @@ static int
 emit_parameter(fpk_encoder *e, PyObject *alias, PyObject *parameter,
                uint32_t i)
 {
-    if (fpk_save_global_as(e, e->state->operator_getitem, "operator",
-                           "getitem") < 0 ||
+    if (fpk_save_global_as(e, e->state->operator_getitem,
+                           e->state->str.operator, "getitem") < 0 ||
         fpk_begin_tuple(e, 2) < 0 ||
-        fpk_save_global_as(e, e->state->builtins_getattr, "builtins",
-                           "getattr") < 0 ||
+        fpk_save_global_as(e, e->state->builtins_getattr,
+                           e->state->str.builtins, "getattr") < 0 ||
         fpk_begin_tuple(e, 2) < 0 || fpk_recall(e, alias) < 0 ||
         fpk_emit_str(e, "__type_params__") < 0 || fpk_end_tuple(e, 2) < 0 ||
         fpk_emit_op(e, FPK_OP_REDUCE) < 0 || fpk_emit_uint(e, i) < 0 ||
@@ -310,8 +307,7 @@ make_lazy(fpk_encoder *e)
     PyObject *parts = frame->aux;
     PyObject *parameters = PyTuple_GET_ITEM(parts, 4);
     const char *text = PyUnicode_AsUTF8(PyTuple_GET_ITEM(parts, 0));
-    if (text == NULL ||
-        emit_exec(e, text, PyTuple_GET_ITEM(parts, 1)) < 0) {
+    if (text == NULL || emit_exec(e, text, PyTuple_GET_ITEM(parts, 1)) < 0) {
         return FPK_ERROR;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(parameters); i++) {
@@ -335,7 +331,8 @@ make_eager(fpk_encoder *e)
     int status = FPK_ERROR;
     if (name != NULL && fpk_emit_get(e, frame->slot) == FPK_DONE &&
         fpk_emit_str(e, "make") == FPK_DONE &&
-        fpk_save_global_as(e, type, "typing", "TypeAliasType") == FPK_DONE &&
+        fpk_save_global_as(e, type, e->state->str.typing, "TypeAliasType") ==
+            FPK_DONE &&
         fpk_emit_op(e, FPK_OP_SETITEM) == FPK_DONE &&
         fpk_emit_op(e, FPK_OP_POP) == FPK_DONE) {
         status = emit_exec(e, EAGER_TEXT, name);
@@ -350,8 +347,7 @@ fill(fpk_encoder *e)
 {
     fpk_frame *frame = fpk_top_frame(e);
     PyObject *values = PyTuple_GET_ITEM(frame->aux, 2);
-    if (frame->position == 0 &&
-        fpk_emit_get(e, (uint64_t)frame->size) < 0) {
+    if (frame->position == 0 && fpk_emit_get(e, (uint64_t)frame->size) < 0) {
         return FPK_ERROR;
     }
     if (frame->position < PyList_GET_SIZE(values)) {
@@ -372,9 +368,8 @@ advance_alias(fpk_encoder *e)
         int result;
         switch (frame->step) {
         case BEGIN:
-            frame->step = PyTuple_GET_ITEM(frame->aux, 0) == Py_None
-                              ? FILL
-                              : MAKE_LAZY;
+            frame->step =
+                PyTuple_GET_ITEM(frame->aux, 0) == Py_None ? FILL : MAKE_LAZY;
             result = emit_namespace(e, PyTuple_GET_ITEM(frame->aux, 3));
             break;
         case MAKE_LAZY:
@@ -432,8 +427,8 @@ fpk_save_type_alias(fpk_encoder *e, PyObject *obj)
         goto done;
     }
     bool eager = PyTuple_GET_ITEM(parts, 0) == Py_None;
-    fpk_frame *frame = fpk_push_frame(e, FPK_FRAME_BYVALUE, advance_alias,
-                                      obj, parts);
+    fpk_frame *frame =
+        fpk_push_frame(e, FPK_FRAME_BYVALUE, advance_alias, obj, parts);
     if (frame != NULL) {
         frame->shared = true;
         status = eager && fpk_open_late(e) < 0 ? FPK_ERROR : FPK_MORE;

@@ -16,8 +16,7 @@ int
 fpk_save_slotted(fpk_encoder *e, PyObject *obj)
 {
     int protocol = e->protocol < 2 ? 2 : e->protocol;
-    PyObject *value =
-        PyObject_CallMethod(obj, "__reduce_ex__", "i", protocol);
+    PyObject *value = PyObject_CallMethod(obj, "__reduce_ex__", "i", protocol);
     return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, true);
 }
 
@@ -49,9 +48,8 @@ fpk_get_parameter_default(PyObject *parameter, PyObject **value)
 {
     PyObject *name = PyUnicode_FromString("has_default");
     PyObject *method;
-    int found = name == NULL ? -1
-                             : PyObject_GetOptionalAttr(parameter, name,
-                                                        &method);
+    int found =
+        name == NULL ? -1 : PyObject_GetOptionalAttr(parameter, name, &method);
     Py_XDECREF(name);
     if (found <= 0) {
         return found;
@@ -193,7 +191,7 @@ done:
 
 /* ---- the frame ---------------------------------------------------------- */
 
-/* WeakValueDictionary.setdefault(registry, id, ...) */
+/* registry.setdefault(id, ...) */
 static int
 open_named_type(fpk_encoder *e, PyObject *obj)
 {
@@ -202,10 +200,8 @@ open_named_type(fpk_encoder *e, PyObject *obj)
         return FPK_ERROR;
     }
     int status = FPK_ERROR;
-    if (fpk_save_global_as(e, e->state->weak_setdefault, "weakref",
-                           "WeakValueDictionary.setdefault") == FPK_DONE &&
-        fpk_begin_tuple(e, 3) == FPK_DONE &&
-        fpk_emit_registry(e) == FPK_DONE) {
+    if (fpk_emit_registry_method(e, FPK_REGISTRY_SETDEFAULT) == FPK_DONE &&
+        fpk_begin_tuple(e, 2) == FPK_DONE) {
         status = fpk_emit_unicode(e, id);
     }
     Py_DECREF(id);
@@ -218,9 +214,9 @@ close_named_type(fpk_encoder *e)
     fpk_frame *frame = fpk_top_frame(e);
     PyObject *obj = frame->object;
     if (fpk_close_late(e)) {
-        /* Its bound has led back to it: setdefault, registry, id, callable and
-           arguments go. */
-        int pops = e->protocol >= 2 ? 5 : 6;
+        /* Its bound has led back to it: setdefault, id, callable and arguments
+           go. */
+        int pops = e->protocol >= 2 ? 4 : 5;
         for (int i = 0; i < pops; i++) {
             if (fpk_emit_op(e, FPK_OP_POP) < 0) {
                 return FPK_ERROR;
@@ -229,7 +225,7 @@ close_named_type(fpk_encoder *e)
         frame->step = STATE_DONE + 1;
         return fpk_recall(e, obj) == 1 ? FPK_DONE : FPK_ERROR;
     }
-    if (fpk_emit_op(e, FPK_OP_REDUCE) < 0 || fpk_end_tuple(e, 3) < 0 ||
+    if (fpk_emit_op(e, FPK_OP_REDUCE) < 0 || fpk_end_tuple(e, 2) < 0 ||
         fpk_emit_op(e, FPK_OP_REDUCE) < 0 || fpk_remember(e, obj) < 0 ||
         fpk_begin_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_NONE) < 0) {
         return FPK_ERROR;
@@ -300,8 +296,8 @@ fpk_save_named_type(fpk_encoder *e, PyObject *obj)
         Py_XDECREF(parts);
         goto done;
     }
-    fpk_frame *frame = fpk_push_frame(e, FPK_FRAME_BYVALUE,
-                                      advance_named_type, obj, parts);
+    fpk_frame *frame =
+        fpk_push_frame(e, FPK_FRAME_BYVALUE, advance_named_type, obj, parts);
     if (frame != NULL) {
         frame->shared = true;
         status = fpk_open_late(e) < 0 ? FPK_ERROR : FPK_MORE;

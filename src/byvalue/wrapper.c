@@ -98,8 +98,8 @@ fpk_create_callable(fpk_encoder *e, PyObject *obj)
     if (parts == NULL) {
         return FPK_ERROR;
     }
-    if (fpk_save_global_as(e, (PyObject *)type, "builtins", type->tp_name) <
-            0 ||
+    if (fpk_save_global_as(e, (PyObject *)type, e->state->str.builtins,
+                           type->tp_name) < 0 ||
         fpk_begin_tuple(e, PyTuple_GET_SIZE(parts)) < 0) {
         Py_DECREF(parts);
         return FPK_ERROR;

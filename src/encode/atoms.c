@@ -236,8 +236,8 @@ fpk_reduce_bytes(fpk_encoder *e, PyObject *obj)
     if (PyBytes_GET_SIZE(obj) == 0) {
         return Py_BuildValue("(O())", &PyBytes_Type);
     }
-    PyObject *text = PyUnicode_DecodeLatin1(
-        PyBytes_AS_STRING(obj), PyBytes_GET_SIZE(obj), "strict");
+    PyObject *text = PyUnicode_DecodeLatin1(PyBytes_AS_STRING(obj),
+                                            PyBytes_GET_SIZE(obj), "strict");
     return text == NULL ? NULL
                         : Py_BuildValue("(O(Ns))", e->state->codecs_encode,
                                         text, "latin1");
@@ -253,8 +253,8 @@ fpk_emit_bytes(fpk_encoder *e, const char *data, Py_ssize_t size)
     if (text == NULL) {
         return FPK_ERROR;
     }
-    int status = fpk_save_global_as(e, e->state->codecs_encode, "_codecs",
-                                    "encode");
+    int status = fpk_save_global_as(e, e->state->codecs_encode,
+                                    e->state->str._codecs, "encode");
     if (status != FPK_DONE || fpk_emit_tuple_mark(e) < 0 ||
         fpk_emit_unicode(e, text) < 0 || fpk_emit_str(e, "latin1") < 0 ||
         fpk_emit_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
@@ -355,9 +355,9 @@ emit_large_unicode(fpk_encoder *e, PyObject *str, const uint8_t *header,
     if (utf8 == NULL) {
         return FPK_ERROR;
     }
-    int status = fpk_emit_payload(e, header, header_size,
-                                  PyBytes_AS_STRING(utf8),
-                                  PyBytes_GET_SIZE(utf8), utf8);
+    int status =
+        fpk_emit_payload(e, header, header_size, PyBytes_AS_STRING(utf8),
+                         PyBytes_GET_SIZE(utf8), utf8);
     Py_DECREF(utf8);
     return status;
 }
@@ -372,8 +372,7 @@ fpk_emit_unicode(fpk_encoder *e, PyObject *str)
     int kind = PyUnicode_KIND(str);
     Py_ssize_t length = PyUnicode_GET_LENGTH(str);
     const void *data = PyUnicode_DATA(str);
-    size_t size =
-        ascii ? (size_t)length : utf8_size(kind, data, length);
+    size_t size = ascii ? (size_t)length : utf8_size(kind, data, length);
 
     uint8_t header[9];
     if (size > UINT32_MAX && e->protocol < 4) {

@@ -11,6 +11,11 @@
 
 #include <stdio.h>
 
+/* A function by value that is shorter needs no frame: frames save a reader of
+   files small reads, and this was not written to a file. */
+#define SHORT_OUTPUT 4096
+#define PROTO_SIZE 2
+
 bool
 fpk_reserve_slow(fpk_encoder *e, size_t n)
 {
@@ -29,8 +34,8 @@ static int
 is_raw_file(fpk_encoder *e)
 {
     PyObject *file;
-    int found = PyObject_GetOptionalAttr(e->write, e->state->str.__self__,
-                                         &file);
+    int found =
+        PyObject_GetOptionalAttr(e->write, e->state->str.__self__, &file);
     if (found > 0) {
         found = PyObject_IsInstance(file, e->state->RawIOBase);
         Py_DECREF(file);
@@ -143,6 +148,16 @@ open_frame(fpk_encoder *e)
     return 0;
 }
 
+static void
+drop_frame_header(fpk_encoder *e)
+{
+    uint8_t *header = e->out.data + e->frame_start;
+    e->out.length -= FPK_FRAME_HEADER_SIZE;
+    memmove(header, header + FPK_FRAME_HEADER_SIZE,
+            e->out.length - e->frame_start);
+    e->frame_start = FPK_NO_FRAME;
+}
+
 /* Fills in the header of the open frame, or takes it out again if the frame is
    too short to be worth one. */
 static void
@@ -153,14 +168,12 @@ close_frame(fpk_encoder *e)
     }
     uint8_t *header = e->out.data + e->frame_start;
     size_t size = e->out.length - e->frame_start - FPK_FRAME_HEADER_SIZE;
-    if (size >= FPK_FRAME_SIZE_MIN) {
-        header[0] = FPK_OP_FRAME;
-        fpk_store_le64(header + 1, size);
+    if (size < FPK_FRAME_SIZE_MIN) {
+        drop_frame_header(e);
+        return;
     }
-    else {
-        memmove(header, header + FPK_FRAME_HEADER_SIZE, size);
-        e->out.length -= FPK_FRAME_HEADER_SIZE;
-    }
+    header[0] = FPK_OP_FRAME;
+    fpk_store_le64(header + 1, size);
     e->frame_start = FPK_NO_FRAME;
 }
 
@@ -194,6 +207,11 @@ fpk_end_output(fpk_encoder *e)
 {
     if (fpk_emit_op(e, FPK_OP_STOP) < 0) {
         return FPK_ERROR;
+    }
+    if (e->byvalue != NULL && e->write == NULL &&
+        e->frame_start == PROTO_SIZE && e->out.length < SHORT_OUTPUT) {
+        drop_frame_header(e);
+        return FPK_DONE;
     }
     close_frame(e);
     return flush_output(e);
@@ -300,8 +318,8 @@ fpk_emit_uint(fpk_encoder *e, uint32_t value)
     }
     uint8_t *p = fpk_buffer_end(&e->out);
     if (e->protocol == 0) {
-        e->out.length += (size_t)snprintf((char *)p, 16, "I%lu\n",
-                                          (unsigned long)value);
+        e->out.length +=
+            (size_t)snprintf((char *)p, 16, "I%lu\n", (unsigned long)value);
     }
     else if (value < 256) {
         fpk_put_byte(e, FPK_OP_BININT1);
@@ -350,9 +368,8 @@ put_index(fpk_encoder *e)
         fpk_put_byte(e, FPK_OP_MEMOIZE);
     }
     else if (e->protocol == 0) {
-        e->out.length +=
-            (size_t)snprintf((char *)p, 32, "p%llu\n",
-                             (unsigned long long)index);
+        e->out.length += (size_t)snprintf((char *)p, 32, "p%llu\n",
+                                          (unsigned long long)index);
     }
     else if (index < 256) {
         p[0] = FPK_OP_BINPUT;
@@ -381,9 +398,8 @@ fpk_emit_get(fpk_encoder *e, uint64_t index)
     }
     uint8_t *p = fpk_buffer_end(&e->out);
     if (e->protocol == 0) {
-        e->out.length +=
-            (size_t)snprintf((char *)p, 32, "g%llu\n",
-                             (unsigned long long)index);
+        e->out.length += (size_t)snprintf((char *)p, 32, "g%llu\n",
+                                          (unsigned long long)index);
     }
     else if (index < 256) {
         p[0] = FPK_OP_BINGET;

@@ -38,16 +38,16 @@ typedef int (*fpk_advance)(fpk_encoder *e);
 
 /* What a frame is, for the room that explains errors. */
 enum fpk_frame_kind {
-    FPK_FRAME_LIST,    /* object: list; position: items begun */
-    FPK_FRAME_TUPLE,   /* object: tuple; position: items begun */
-    FPK_FRAME_DICT,    /* object: dict; aux: the key being written */
-    FPK_FRAME_SET,     /* object: set or frozenset */
-    FPK_FRAME_ITEMS,   /* object: iterator of list items; position: items */
-    FPK_FRAME_PAIRS,   /* object: iterator of (key, value); aux: the pair */
-    FPK_FRAME_REDUCE,  /* object: what is reduced; aux: the reduce tuple */
+    FPK_FRAME_LIST,     /* object: list; position: items begun */
+    FPK_FRAME_TUPLE,    /* object: tuple; position: items begun */
+    FPK_FRAME_DICT,     /* object: dict; aux: the key being written */
+    FPK_FRAME_SET,      /* object: set or frozenset */
+    FPK_FRAME_ITEMS,    /* object: iterator of list items; position: items */
+    FPK_FRAME_PAIRS,    /* object: iterator of (key, value); aux: the pair */
+    FPK_FRAME_REDUCE,   /* object: what is reduced; aux: the reduce tuple */
     FPK_FRAME_INSTANCE, /* object: a plain instance */
-    FPK_FRAME_PERSID,  /* object: what persistent_id answered for */
-    FPK_FRAME_BYVALUE, /* object: what travels by value; owned by byvalue */
+    FPK_FRAME_PERSID,   /* object: what persistent_id answered for */
+    FPK_FRAME_BYVALUE,  /* object: what travels by value; owned by byvalue */
 };
 
 struct fpk_frame {
@@ -94,10 +94,10 @@ enum fpk_locks { FPK_LOCKS_ERROR, FPK_LOCKS_RECREATE };
 struct fpk_encoder {
     fpk_state *state;
     fpk_buffer out;
-    size_t frame_start; /* offset of the open frame's header in out, or
+    size_t frame_start;  /* offset of the open frame's header in out, or
                            FPK_NO_FRAME */
-    size_t frame_limit; /* length of out at which the frame is closed */
-    fpk_memo memo;      /* owns one reference to each key */
+    size_t frame_limit;  /* length of out at which the frame is closed */
+    fpk_memo memo;       /* owns one reference to each key */
     uint64_t next_index; /* the index that MEMOIZE would use now */
     fpk_frame *frames;   /* the stack; the top is frames[depth - 1] */
     size_t depth;
@@ -107,16 +107,16 @@ struct fpk_encoder {
 
     int protocol; /* 0..5 */
     bool fix_imports;
-    bool by_value; /* functions and classes that the receiver cannot import
+    bool by_value;  /* functions and classes that the receiver cannot import
                       travel inside the stream */
-    bool fast;     /* no memo at all */
-    bool restart;  /* a cycle through an open late object was met */
+    bool fast;      /* no memo at all */
+    bool restart;   /* a cycle through an open late object was met */
     uint8_t policy; /* enum fpk_memo_policy */
     uint8_t files;  /* enum fpk_files */
     uint8_t locks;  /* enum fpk_locks */
 
     /* All owned or NULL. */
-    PyObject *write;            /* file.write; NULL: in memory */
+    PyObject *write; /* file.write; NULL: in memory */
     PyObject *buffer_callback;
     PyObject *persistent_id;    /* bound method, when overridden */
     PyObject *reducer_override; /* bound method, when defined */
@@ -129,7 +129,7 @@ struct fpk_encoder {
     PyObject *by_value_modules; /* which modules travel by value in this dump,
                                    a dict of the byvalue room, or NULL */
 
-    PyObject *culprit;          /* the object that could not be written */
+    PyObject *culprit; /* the object that could not be written */
 
     Py_ssize_t buffers_met;   /* buffers that buffer_callback decides on */
     PyObject *cycle_probe;    /* borrowed from a frame; fast mode only */
@@ -278,9 +278,8 @@ int fpk_end_output(fpk_encoder *e);
 /* [header_size] bytes of opcode and length, then the payload.  A large payload
    travels outside frames, and straight to the file: as [owner], the bytes or
    buffer object that holds [data], or as a copy if [owner] is NULL. */
-int fpk_emit_payload(fpk_encoder *e, const uint8_t *header,
-                     size_t header_size, const char *data, Py_ssize_t size,
-                     PyObject *owner);
+int fpk_emit_payload(fpk_encoder *e, const uint8_t *header, size_t header_size,
+                     const char *data, Py_ssize_t size, PyObject *owner);
 
 /* [n] raw bytes of opcodes. */
 int fpk_emit_raw(fpk_encoder *e, const void *bytes, size_t n);
@@ -369,10 +368,12 @@ int fpk_save_buffer(fpk_encoder *e, PyObject *obj, bool shared);
    does not lead to the object. */
 int fpk_save_global(fpk_encoder *e, PyObject *obj, PyObject *name);
 
-/* Writes module.qualname for [obj] without checking, memoised; for objects of
-   the standard library that cannot be found under their own name.  [qualname]
-   may be dotted at any protocol. */
-int fpk_save_global_as(fpk_encoder *e, PyObject *obj, const char *module,
+/* Writes [module].[qualname], checked by nobody, memoised for [obj] if that is
+   not NULL: for objects of the standard library that cannot be found under
+   their own name, or that this process may not have.  [module] is an interned
+   str, which other names of the module share; [qualname] may be dotted at any
+   protocol. */
+int fpk_save_global_as(fpk_encoder *e, PyObject *obj, PyObject *module,
                        const char *qualname);
 
 /* A class: the types of the three singletons by their singleton, all others by

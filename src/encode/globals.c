@@ -125,8 +125,7 @@ fpk_whichmodule(fpk_encoder *e, PyObject *obj, PyObject *qualname)
 static PyObject *
 import_module(PyObject *name)
 {
-    PyObject *module =
-        PyUnicode_Check(name) ? PyImport_GetModule(name) : NULL;
+    PyObject *module = PyUnicode_Check(name) ? PyImport_GetModule(name) : NULL;
     if (module != NULL || PyErr_Occurred()) {
         return module;
     }
@@ -328,8 +327,8 @@ emit_old_global(fpk_encoder *e, PyObject *module_name, PyObject *path)
     }
     count = PyList_GET_SIZE(names);
     for (Py_ssize_t i = 1; i < count; i++) {
-        if (fpk_save_global_as(e, e->state->builtins_getattr, "builtins",
-                               "getattr") < 0 ||
+        if (fpk_save_global_as(e, e->state->builtins_getattr,
+                               e->state->str.builtins, "getattr") < 0 ||
             fpk_emit_tuple_mark(e) < 0) {
             goto done;
         }
@@ -382,8 +381,7 @@ own_name(fpk_encoder *e, PyObject *obj)
     if (PyObject_GetOptionalAttr(obj, e->state->str.__qualname__, &name) < 0) {
         return NULL;
     }
-    return name != NULL ? name
-                        : PyObject_GetAttr(obj, e->state->str.__name__);
+    return name != NULL ? name : PyObject_GetAttr(obj, e->state->str.__name__);
 }
 
 static bool
@@ -393,8 +391,8 @@ is_local_name(PyObject *name)
     if (locals == NULL) {
         return false;
     }
-    Py_ssize_t at = PyUnicode_Find(name, locals, 0,
-                                   PyUnicode_GET_LENGTH(name), 1);
+    Py_ssize_t at =
+        PyUnicode_Find(name, locals, 0, PyUnicode_GET_LENGTH(name), 1);
     Py_DECREF(locals);
     return at >= 0;
 }
@@ -426,8 +424,8 @@ save_global(fpk_encoder *e, PyObject *obj, PyObject *name)
 
     bool is_str = PyUnicode_Check(name);
     bool dotted =
-        is_str && PyUnicode_FindChar(name, '.', 0, PyUnicode_GET_LENGTH(name),
-                                     1) >= 0;
+        is_str &&
+        PyUnicode_FindChar(name, '.', 0, PyUnicode_GET_LENGTH(name), 1) >= 0;
     if (!is_str) {
         PyErr_Format(e->state->PicklingError,
                      "Can't pickle %R: its name is a %.200s, not a str", obj,
@@ -493,33 +491,32 @@ fpk_save_global(fpk_encoder *e, PyObject *obj, PyObject *name)
 }
 
 int
-fpk_save_global_as(fpk_encoder *e, PyObject *obj, const char *module,
+fpk_save_global_as(fpk_encoder *e, PyObject *obj, PyObject *module,
                    const char *qualname)
 {
-    int found = fpk_emit_get_if_saved(e, obj);
+    int found = obj == NULL ? 0 : fpk_emit_get_if_saved(e, obj);
     if (found != 0) {
         return found < 0 ? FPK_ERROR : FPK_DONE;
     }
     if (e->protocol >= 4) {
-        if (fpk_emit_str(e, module) < 0 || fpk_emit_str(e, qualname) < 0 ||
+        if (fpk_save_atom(e, module, true) < 0 ||
+            fpk_emit_str(e, qualname) < 0 ||
             fpk_emit_op(e, FPK_OP_STACK_GLOBAL) < 0) {
             return FPK_ERROR;
         }
     }
     else {
-        PyObject *module_name = PyUnicode_FromString(module);
         PyObject *name = PyUnicode_FromString(qualname);
-        int status = FPK_ERROR;
-        if (module_name != NULL && name != NULL) {
-            status = emit_old_global(e, module_name, name);
+        if (name == NULL) {
+            return FPK_ERROR;
         }
-        Py_XDECREF(module_name);
-        Py_XDECREF(name);
+        int status = emit_old_global(e, module, name);
+        Py_DECREF(name);
         if (status != FPK_DONE) {
             return FPK_ERROR;
         }
     }
-    return fpk_memoize(e, obj);
+    return obj == NULL ? FPK_DONE : fpk_memoize(e, obj);
 }
 
 /* ---- classes ------------------------------------------------------------ */

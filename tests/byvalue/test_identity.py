@@ -231,7 +231,7 @@ def test_unhashable_classes():
 def test_the_table_in_copyreg_keeps_nothing_alive():
     cls = make_class()
     fpickle.dumps(cls)
-    table = copyreg._by_value_classes
+    table = copyreg._by_value
     assert isinstance(table, weakref.WeakValueDictionary)
     assert any(c is cls for c in table.values())
     before = len(table)
