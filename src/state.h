@@ -72,6 +72,7 @@ struct fpk_byvalue_table;
     X(operator_getitem)                                                       \
     X(operator_methodcaller)                                                  \
     X(os_urandom)                                                             \
+    X(plain_enums)                                                            \
     X(rebuild_traceback)                                                      \
     X(reducers)                                                               \
     X(registered_modules)                                                     \

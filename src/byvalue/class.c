@@ -205,7 +205,7 @@ write_member(fpk_encoder *e, fpk_class_job *job, int kind, PyObject *key,
              PyObject *value)
 {
     if ((job->reruns && note_again(job, key) < 0) ||
-        fpk_emit_unicode(e, key) < 0) {
+        fpk_save_atom(e, key, fpk_needs_memo(e, key)) < 0) {
         return FPK_ERROR;
     }
     if (kind == FPK_MEMBER_METHOD) {

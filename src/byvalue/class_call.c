@@ -134,8 +134,9 @@ emit_bases(fpk_encoder *e, const fpk_class_job *job, PyTypeObject *type)
 
 /* Arguments up to the class's dict, which is open then. */
 static int
-open_arguments(fpk_encoder *e, fpk_class_job *job, PyTypeObject *type)
+open_arguments(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
+    PyTypeObject *type = (PyTypeObject *)cls;
     bool by_new_class = job->creator == e->state->types_new_class;
     PyHeapTypeObject *heap = (PyHeapTypeObject *)type;
     if (fpk_begin_tuple(e, job->arguments) < 0 ||
@@ -154,7 +155,9 @@ open_arguments(fpk_encoder *e, fpk_class_job *job, PyTypeObject *type)
          fpk_begin_tuple(e, 2) < 0 || fpk_emit_str(e, "update") < 0)) {
         return FPK_ERROR;
     }
-    if (fpk_emit_empty_dict(e) < 0) {
+    int status = job->prepared ? fpk_emit_prepared_dict(e, job, cls)
+                               : fpk_emit_empty_dict(e);
+    if (status < 0) {
         return FPK_ERROR;
     }
     if (PyUnicode_Compare(heap->ht_qualname, heap->ht_name) == 0) {
@@ -186,7 +189,7 @@ fpk_open_class_call(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
     if (begin_choice(e) < 0) {
         return FPK_ERROR;
     }
-    return open_arguments(e, job, (PyTypeObject *)cls);
+    return open_arguments(e, job, cls);
 }
 
 int

@@ -10,9 +10,10 @@
               class asks the class for it.
    Called by: class.c.
 
-   The class itself is made by type.__new__ from the dict that EnumType left,
-   so that aliases, composite flags and whatever a member got from its __new__
-   are as they were. */
+   Most enumerations are what EnumType makes of their names and values again
+   (enum_call.c).  The others are made by type.__new__ from the dict that
+   EnumType left, so that aliases, composite flags and whatever a member got
+   from its __new__ are as they were. */
 #include "byvalue/room.h"
 
 enum {
@@ -118,6 +119,19 @@ fpk_plan_enum(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
     if (by_name == NULL || get_dict(job, "_value2member_map_") == NULL) {
         /* Enum itself, and what only looks like an enumeration. */
         return 0;
+    }
+    PyObject *items = fpk_find_enum_items(e, cls, job->members, by_name);
+    if (items != NULL) {
+        job->prepared = true;
+        job->needs_metaclass = false;
+        job->arguments = 3;
+        Py_SETREF(job->creator, Py_NewRef((PyObject *)Py_TYPE(cls)));
+        Py_SETREF(job->members, PyDict_Copy(items));
+        Py_DECREF(items);
+        return job->members == NULL ? -1 : 0;
+    }
+    if (PyErr_Occurred()) {
+        return -1;
     }
     fpk_enum_job *enumeration = PyMem_Calloc(1, sizeof *enumeration);
     if (enumeration == NULL) {
@@ -514,6 +528,12 @@ fpk_init_enum(PyObject *module, fpk_state *state)
                                               state->str.__getstate__);
     state->dict_update =
         PyObject_GetAttrString((PyObject *)&PyDict_Type, "update");
-    return state->object_getstate == NULL || state->dict_update == NULL ? -1
-                                                                        : 0;
+    PyObject *weak_dict = fpk_new_name("weakref", "WeakKeyDictionary");
+    state->plain_enums =
+        weak_dict == NULL ? NULL : PyObject_CallNoArgs(weak_dict);
+    Py_XDECREF(weak_dict);
+    return state->object_getstate == NULL || state->dict_update == NULL ||
+                   state->plain_enums == NULL
+               ? -1
+               : 0;
 }

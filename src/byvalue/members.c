@@ -137,10 +137,8 @@ is_plain_slots(PyObject *value)
     return false;
 }
 
-/* 1 if [value] is a function by value, or a property, classmethod or
-   staticmethod of such functions. */
-static int
-is_method(fpk_encoder *e, PyObject *value)
+int
+fpk_is_method(fpk_encoder *e, PyObject *value)
 {
     if (PyFunction_Check(value)) {
         return fpk_is_dispatcher(e->state, value)
@@ -307,7 +305,7 @@ fpk_classify_member(fpk_encoder *e, const fpk_class_job *job, PyObject *cls,
     }
     /* Hooks of the Pickler are asked for functions when the class exists. */
     if (e->persistent_id == NULL && e->reducer_override == NULL) {
-        int method = is_method(e, value);
+        int method = fpk_is_method(e, value);
         if (method != 0) {
             return method < 0 ? FPK_MEMBER_ERROR : FPK_MEMBER_METHOD;
         }

@@ -61,6 +61,7 @@ typedef struct {
     uint64_t target;      /* what attributes are set on, or what sets them */
     int arguments;        /* of the creator */
     bool needs_metaclass; /* as an argument */
+    bool prepared;        /* by __prepare__ of the metaclass */
     bool quiet;           /* __init_subclass__ must not run again */
     bool reruns;          /* code of importable classes runs again */
     bool by_setattr;      /* attributes cannot be set by BUILD */
@@ -291,6 +292,19 @@ int fpk_save_enum_members(fpk_encoder *e, const fpk_class_job *job,
                           PyObject *cls);
 
 void fpk_clear_enum_job(fpk_enum_job *job);
+
+/* ---- enum_call.c -------------------------------------------------------- */
+
+/* What the metaclass of [cls], an enumeration with this dict and this
+   _member_map_, can make it of again: a new reference to a dict of names,
+   values and methods; NULL, perhaps without exception, if it cannot. */
+PyObject *fpk_find_enum_items(fpk_encoder *e, PyObject *cls, PyObject *dict,
+                              PyObject *by_name);
+
+/* The dict that the metaclass wants to have the items in. */
+int fpk_emit_prepared_dict(fpk_encoder *e, const fpk_class_job *job,
+                           PyObject *cls);
+
 int fpk_init_enum(PyObject *module, fpk_state *state);
 
 /* An abstract class that was made without its metaclass's __new__. */
@@ -322,6 +336,10 @@ int fpk_classify_member(fpk_encoder *e, const fpk_class_job *job,
 
 /* True for atoms and tuples of atoms. */
 bool fpk_is_plain_data(PyObject *value);
+
+/* 1 if [value] is a function by value, or a property, classmethod or
+   staticmethod of such functions; 0, or -1 on error. */
+int fpk_is_method(fpk_encoder *e, PyObject *value);
 
 /* ---- wrapper.c ---------------------------------------------------------- */
 
