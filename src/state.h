@@ -60,6 +60,7 @@ struct fpk_byvalue_table;
     X(class_ids)                                                              \
     X(classify_pyc)                                                           \
     X(copyreg_dict)                                                           \
+    X(dict_setdefault)                                                        \
     X(dict_update)                                                            \
     X(dispatcher_code)                                                        \
     X(handled_types)                                                          \
@@ -73,6 +74,7 @@ struct fpk_byvalue_table;
     X(operator_methodcaller)                                                  \
     X(os_urandom)                                                             \
     X(plain_enums)                                                            \
+    X(ready_modules)                                                          \
     X(rebuild_traceback)                                                      \
     X(reducers)                                                               \
     X(registered_modules)                                                     \
@@ -82,7 +84,9 @@ struct fpk_byvalue_table;
     X(type_names)                                                             \
     X(type_new)                                                               \
     X(type_setattr)                                                           \
-    X(types_new_class)
+    X(types_new_class)                                                        \
+    X(weak_get)                                                               \
+    X(weak_setdefault)
 
 #define FPK_STATE_TYPES(X)                                                    \
     X(pickler_type)                                                           \
@@ -142,6 +146,7 @@ struct fpk_byvalue_table;
     X(cell_contents)                                                          \
     X(copyreg)                                                                \
     X(dataclasses)                                                            \
+    X(data)                                                                   \
     X(dispatch_table)                                                         \
     X(dump)                                                                   \
     X(extend)                                                                 \

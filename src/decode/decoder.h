@@ -247,6 +247,12 @@ int fpk_load_binpersid(fpk_decoder *d);
 /* Two lines, module and name, as the class they name: a new reference. */
 PyObject *fpk_load_class_lines(fpk_decoder *d);
 
+/* calls.c */
+
+/* callable(*args), which is a tuple: a new reference, or NULL. */
+PyObject *fpk_call(fpk_decoder *d, PyObject *callable, PyObject *args);
+int fpk_init_known_calls(fpk_state *state);
+
 /* objects.c */
 int fpk_load_reduce(fpk_decoder *d);
 int fpk_load_newobj(fpk_decoder *d, bool with_keywords);

@@ -13,8 +13,9 @@
 static PyObject *
 get_attribute(PyObject *obj, PyObject *name)
 {
-    if (PyModule_CheckExact(obj) && PyUnicode_GET_LENGTH(name) > 0 &&
-        PyUnicode_READ_CHAR(name, 0) != '_') {
+    if (PyModule_CheckExact(obj) && PyUnicode_GET_LENGTH(name) > 1 &&
+        (PyUnicode_READ_CHAR(name, 0) != '_' ||
+         PyUnicode_READ_CHAR(name, 1) != '_')) {
         PyObject *value;
         int found = PyDict_GetItemRef(PyModule_GetDict(obj), name, &value);
         if (found != 0) {
@@ -24,45 +25,49 @@ get_attribute(PyObject *obj, PyObject *name)
     return PyObject_GetAttr(obj, name);
 }
 
+/* The attribute [step] of [current], which [name] leads to from [module]. */
+static PyObject *
+take_step(PyObject *current, PyObject *step, PyObject *module, PyObject *name)
+{
+    if (PyUnicode_READ_CHAR(step, 0) == '<' &&
+        PyUnicode_CompareWithASCIIString(step, "<locals>") == 0) {
+        PyErr_Format(PyExc_AttributeError,
+                     "Can't get local attribute %R on %R", name, module);
+        return NULL;
+    }
+    PyObject *next = get_attribute(current, step);
+    if (next == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Format(PyExc_AttributeError, "Can't get attribute %R on %R",
+                     name, module);
+    }
+    return next;
+}
+
 /* Follows a dotted name, or one name at protocols below 4. */
 static PyObject *
 get_name(fpk_decoder *d, PyObject *module, PyObject *name)
 {
     Py_ssize_t length = PyUnicode_GET_LENGTH(name);
-    Py_ssize_t start = 0;
+    Py_ssize_t dot = d->protocol >= 4
+                         ? PyUnicode_FindChar(name, '.', 0, length, 1)
+                         : -1;
+    if (dot < 0) {
+        return take_step(module, name, module, name);
+    }
     PyObject *current = Py_NewRef(module);
-    while (start <= length) {
-        Py_ssize_t dot =
-            d->protocol >= 4 ? PyUnicode_FindChar(name, '.', start, length, 1)
-                             : -1;
+    for (Py_ssize_t start = 0; start <= length; start = dot + 1) {
+        dot = PyUnicode_FindChar(name, '.', start, length, 1);
         if (dot < 0) {
             dot = length;
         }
-        PyObject *step = start == 0 && dot == length
-                             ? Py_NewRef(name)
-                             : PyUnicode_Substring(name, start, dot);
-        if (step == NULL) {
-            Py_DECREF(current);
-            return NULL;
-        }
-        if (PyUnicode_CompareWithASCIIString(step, "<locals>") == 0) {
-            PyErr_Format(PyExc_AttributeError,
-                         "Can't get local attribute %R on %R", name, module);
-            Py_DECREF(step);
-            Py_DECREF(current);
-            return NULL;
-        }
-        PyObject *next = get_attribute(current, step);
-        Py_DECREF(step);
+        PyObject *step = PyUnicode_Substring(name, start, dot);
+        PyObject *next =
+            step == NULL ? NULL : take_step(current, step, module, name);
+        Py_XDECREF(step);
         Py_SETREF(current, next);
         if (current == NULL) {
-            if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
-                PyErr_Format(PyExc_AttributeError,
-                             "Can't get attribute %R on %R", name, module);
-            }
             return NULL;
         }
-        start = dot + 1;
     }
     return current;
 }
@@ -134,6 +139,20 @@ is_being_imported(fpk_decoder *d, PyObject *module)
     return truth;
 }
 
+/* Modules of the standard library that each function and class by value needs:
+   they were imported with fpickle. */
+static bool
+is_ready(const fpk_state *state, PyObject *module)
+{
+    PyObject *ready = state->ready_modules;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(ready); i++) {
+        if (PyTuple_GET_ITEM(ready, i) == module) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* As an import statement, which is asked only if the module is not there or
    not ready: that waits for the import of another thread.  (PyImport_GetModule
    would ask the same, with an exception for each module that is ready since
@@ -148,6 +167,9 @@ import_module(fpk_decoder *d, PyObject *name)
                     : 0;
     if (found <= 0) {
         return found < 0 ? NULL : PyImport_Import(name);
+    }
+    if (is_ready(d->state, module)) {
+        return module;
     }
     int wait = module == Py_None ? 1 : is_being_imported(d, module);
     if (wait != 0) {

@@ -201,7 +201,8 @@ fpk_decode_init(PyObject *module, fpk_state *state)
                   "An object cannot have the state that the stream gives it."
                   "\n\nAn UnpicklingError and an AttributeError.",
                   state->UnpicklingError, PyExc_AttributeError) < 0 ||
-        PyModule_AddFunctions(module, methods) < 0) {
+        PyModule_AddFunctions(module, methods) < 0 ||
+        fpk_init_known_calls(state) < 0) {
         return -1;
     }
     return fpk_limits_init_type(module, state) < 0

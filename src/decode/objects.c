@@ -8,61 +8,6 @@
    Called by: loop.c. */
 #include "decode/decoder.h"
 
-#include "wire/guard.h"
-
-/* The version in the words of a guard; NULL, perhaps with an exception, if
-   these are not its words: a new reference. */
-static PyObject *
-find_version(PyObject *words)
-{
-    PyObject *key, *value;
-    Py_ssize_t position = 0;
-    const Py_ssize_t before = (Py_ssize_t)strlen(FPK_GUARD_BEFORE_VERSION);
-    const Py_ssize_t after = (Py_ssize_t)strlen(FPK_GUARD_AFTER_VERSION);
-    if (!PyDict_CheckExact(words) ||
-        !PyDict_Next(words, &position, &key, &value) ||
-        !PyUnicode_CheckExact(key) ||
-        PyUnicode_GET_LENGTH(key) <= before + after) {
-        return NULL;
-    }
-    return PyUnicode_Substring(key, before, PyUnicode_GET_LENGTH(key) - after);
-}
-
-/* The guard in front of bytecode: what importlib would find, without asking
-   it, and with an error that says more. */
-static PyObject *
-check_bytecode(fpk_decoder *d, PyObject *guard, PyObject *args)
-{
-    PyObject *ours = d->state->bytecode_header;
-    PyObject *header, *version;
-    if (PyTuple_GET_SIZE(args) != 3 ||
-        !PyBytes_CheckExact(PyTuple_GET_ITEM(args, 0))) {
-        return PyObject_Call(guard, args, NULL);
-    }
-    header = PyTuple_GET_ITEM(args, 0);
-    if (PyBytes_GET_SIZE(header) == PyBytes_GET_SIZE(ours) &&
-        memcmp(PyBytes_AS_STRING(header), PyBytes_AS_STRING(ours),
-               (size_t)PyBytes_GET_SIZE(ours)) == 0) {
-        return Py_NewRef(Py_None);
-    }
-    version = find_version(PyTuple_GET_ITEM(args, 1));
-    if (version == NULL) {
-        return PyErr_Occurred() ? NULL : PyObject_Call(guard, args, NULL);
-    }
-    const char *reader = Py_GetVersion();
-    PyObject *number =
-        PyUnicode_FromStringAndSize(reader, (Py_ssize_t)strcspn(reader, " "));
-    if (number != NULL) {
-        (void)fpk_decode_error(d, d->state->UnpicklingError,
-                               "this pickle holds bytecode of CPython %U, but "
-                               "this is Python %U",
-                               version, number);
-        Py_DECREF(number);
-    }
-    Py_DECREF(version);
-    return NULL;
-}
-
 int
 fpk_load_reduce(fpk_decoder *d)
 {
@@ -75,11 +20,8 @@ fpk_load_reduce(fpk_decoder *d)
     if (FPK_UNLIKELY(!PyTuple_Check(args))) {
         PyErr_SetString(PyExc_TypeError, "argument list must be a tuple");
     }
-    else if (FPK_UNLIKELY(callable == d->state->classify_pyc)) {
-        result = check_bytecode(d, callable, args);
-    }
     else {
-        result = PyObject_Call(callable, args, NULL);
+        result = fpk_call(d, callable, args);
     }
     Py_DECREF(args);
     Py_DECREF(callable);

@@ -1,0 +1,214 @@
+/* calls.c -- the calls that REDUCE makes.
+
+   Does:      calls; those calls of the standard library that streams with
+              functions and classes by value make again and again are answered
+              here, with the same result and without running Python code.
+   Owns:      what is compared with, in the module state.
+   Invariant: an object that is not exactly the known one is called.
+   Called by: objects.c.
+
+   The known ones are the guard in front of bytecode (byvalue/code.c), and the
+   weak dict of classes (byvalue/identity.c): looking for it, and looking into
+   it. */
+#include "decode/decoder.h"
+
+#include "wire/guard.h"
+
+/* ---- the guard ---------------------------------------------------------- */
+
+/* The version in the words of a guard; NULL, perhaps with an exception, if
+   these are not its words: a new reference. */
+static PyObject *
+find_version(PyObject *words)
+{
+    PyObject *key, *value;
+    Py_ssize_t position = 0;
+    const Py_ssize_t before = (Py_ssize_t)strlen(FPK_GUARD_BEFORE_VERSION);
+    const Py_ssize_t after = (Py_ssize_t)strlen(FPK_GUARD_AFTER_VERSION);
+    if (!PyDict_CheckExact(words) ||
+        !PyDict_Next(words, &position, &key, &value) ||
+        !PyUnicode_CheckExact(key) ||
+        PyUnicode_GET_LENGTH(key) <= before + after) {
+        return NULL;
+    }
+    return PyUnicode_Substring(key, before, PyUnicode_GET_LENGTH(key) - after);
+}
+
+/* The guard in front of bytecode: what importlib would find, without asking
+   it, and with an error that says more. */
+static PyObject *
+check_bytecode(fpk_decoder *d, PyObject *guard, PyObject *args)
+{
+    PyObject *ours = d->state->bytecode_header;
+    PyObject *header, *version;
+    if (PyTuple_GET_SIZE(args) != 3 ||
+        !PyBytes_CheckExact(PyTuple_GET_ITEM(args, 0))) {
+        return PyObject_Call(guard, args, NULL);
+    }
+    header = PyTuple_GET_ITEM(args, 0);
+    if (PyBytes_GET_SIZE(header) == PyBytes_GET_SIZE(ours) &&
+        memcmp(PyBytes_AS_STRING(header), PyBytes_AS_STRING(ours),
+               (size_t)PyBytes_GET_SIZE(ours)) == 0) {
+        return Py_NewRef(Py_None);
+    }
+    version = find_version(PyTuple_GET_ITEM(args, 1));
+    if (version == NULL) {
+        return PyErr_Occurred() ? NULL : PyObject_Call(guard, args, NULL);
+    }
+    const char *reader = Py_GetVersion();
+    PyObject *number =
+        PyUnicode_FromStringAndSize(reader, (Py_ssize_t)strcspn(reader, " "));
+    if (number != NULL) {
+        (void)fpk_decode_error(d, d->state->UnpicklingError,
+                               "this pickle holds bytecode of CPython %U, but "
+                               "this is Python %U",
+                               version, number);
+        Py_DECREF(number);
+    }
+    Py_DECREF(version);
+    return NULL;
+}
+
+/* ---- the weak dict ------------------------------------------------------ */
+
+/* What [registry] holds for [key]: 1 and a new reference; 0 if nothing, or if
+   it is not known here; -1 on error. */
+static int
+look_up(fpk_decoder *d, PyObject *registry, PyObject *key, PyObject **value)
+{
+    *value = NULL;
+    if (!PyUnicode_CheckExact(key)) {
+        return 0;
+    }
+    PyObject *data = PyObject_GetAttr(registry, d->state->str.data);
+    if (data == NULL) {
+        return -1;
+    }
+    PyObject *reference = NULL;
+    int found = PyDict_CheckExact(data)
+                    ? PyDict_GetItemRef(data, key, &reference)
+                    : 0;
+    Py_DECREF(data);
+    if (found > 0) {
+        found = PyWeakref_Check(reference) ? fpk_weakref_get(reference, value)
+                                           : 0;
+        Py_DECREF(reference);
+    }
+    return found;
+}
+
+/* WeakValueDictionary() as the default of copyreg.__dict__.setdefault(NAME,
+   ...): the one that is there already, a new reference; or NULL, perhaps
+   without exception. */
+static PyObject *
+find_registry(fpk_decoder *d)
+{
+    if (fpk_height(d) < 2 || !PyUnicode_CheckExact(d->sp[-1])) {
+        return NULL;
+    }
+    PyObject *method = d->sp[-2], *registry;
+    if (!PyCFunction_CheckExact(method) ||
+        PyCFunction_GET_SELF(method) != d->state->copyreg_dict ||
+        PyCFunction_GET_FUNCTION(method) !=
+            PyCFunction_GET_FUNCTION(d->state->dict_setdefault)) {
+        return NULL;
+    }
+    (void)PyDict_GetItemRef(d->state->copyreg_dict, d->sp[-1], &registry);
+    return registry;
+}
+
+/* A method of the weak dict: a new reference, or NULL, perhaps without
+   exception if it has to be called. */
+static PyObject *
+call_registry_method(fpk_decoder *d, PyObject *method, PyObject *args)
+{
+    PyObject *function = PyMethod_GET_FUNCTION(method);
+    Py_ssize_t needed = function == d->state->weak_get          ? 1
+                        : function == d->state->weak_setdefault ? 2
+                                                                : -1;
+    PyObject *value = NULL;
+    if (PyTuple_GET_SIZE(args) == needed) {
+        (void)look_up(d, PyMethod_GET_SELF(method), PyTuple_GET_ITEM(args, 0),
+                      &value);
+    }
+    return value;
+}
+
+/* key in registry: a new reference, or NULL with an exception. */
+static PyObject *
+is_in_registry(fpk_decoder *d, PyObject *registry, PyObject *key)
+{
+    PyObject *value;
+    int found = look_up(d, registry, key, &value);
+    Py_XDECREF(value);
+    return found < 0 ? NULL : PyBool_FromLong(found);
+}
+
+static bool
+is_weak_dict(const fpk_decoder *d, PyObject *obj)
+{
+    return (PyObject *)Py_TYPE(obj) == d->state->WeakValueDictionary;
+}
+
+/* ---- any call ----------------------------------------------------------- */
+
+PyObject *
+fpk_call(fpk_decoder *d, PyObject *callable, PyObject *args)
+{
+    const fpk_state *state = d->state;
+    PyObject *result = NULL;
+    if (callable == state->classify_pyc) {
+        return check_bytecode(d, callable, args);
+    }
+    if (callable == state->WeakValueDictionary &&
+        PyTuple_GET_SIZE(args) == 0) {
+        result = find_registry(d);
+    }
+    else if (PyMethod_Check(callable) &&
+             is_weak_dict(d, PyMethod_GET_SELF(callable))) {
+        result = call_registry_method(d, callable, args);
+    }
+    else if (callable == state->operator_contains &&
+             PyTuple_GET_SIZE(args) == 2 &&
+             is_weak_dict(d, PyTuple_GET_ITEM(args, 0)) &&
+             PyUnicode_CheckExact(PyTuple_GET_ITEM(args, 1))) {
+        return is_in_registry(d, PyTuple_GET_ITEM(args, 0),
+                              PyTuple_GET_ITEM(args, 1));
+    }
+    return result != NULL || PyErr_Occurred()
+               ? result
+               : PyObject_Call(callable, args, NULL);
+}
+
+int
+fpk_init_known_calls(fpk_state *state)
+{
+    static const char *const names[] = {
+        "_frozen_importlib_external", "builtins", "copyreg", "operator",
+        "types", "weakref",
+    };
+    const Py_ssize_t count = Py_ARRAY_LENGTH(names);
+    if (fpk_fetch(&state->weak_get, "weakref", "WeakValueDictionary") < 0) {
+        return -1;
+    }
+    state->weak_setdefault =
+        PyObject_GetAttrString(state->weak_get, "setdefault");
+    Py_SETREF(state->weak_get,
+              PyObject_GetAttrString(state->weak_get, "get"));
+    PyObject *copyreg_method =
+        PyObject_GetAttrString(state->copyreg_dict, "setdefault");
+    state->dict_setdefault = copyreg_method;
+    state->ready_modules = PyTuple_New(count);
+    if (state->weak_get == NULL || state->weak_setdefault == NULL ||
+        copyreg_method == NULL || state->ready_modules == NULL) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *ready = PyImport_ImportModule(names[i]);
+        if (ready == NULL) {
+            return -1;
+        }
+        PyTuple_SET_ITEM(state->ready_modules, i, ready);
+    }
+    return 0;
+}
