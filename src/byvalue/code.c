@@ -19,7 +19,7 @@
    raises ImportError, which shows the dict and so names both versions.  Our
    own loader makes the test itself (decode/objects.c). */
 #include "byvalue/room.h"
-#include "wire/guard.h"
+#include "wire/known.h"
 
 #include <marshal.h>
 

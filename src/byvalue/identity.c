@@ -13,8 +13,7 @@
    the standard library because receivers without fpickle keep it too: each
    stream with a class makes it if it is missing. */
 #include "byvalue/room.h"
-
-#define REGISTRY_NAME "_by_value"
+#include "wire/known.h"
 
 /* Characters of 6 bits each. */
 #define ID_DIGITS 16
@@ -26,7 +25,7 @@
 static PyObject *
 get_registry(fpk_state *state)
 {
-    PyObject *name = PyUnicode_InternFromString(REGISTRY_NAME);
+    PyObject *name = PyUnicode_InternFromString(FPK_REGISTRY_NAME);
     if (name == NULL) {
         return NULL;
     }
@@ -200,7 +199,7 @@ fpk_emit_registry(fpk_encoder *e)
     /* copyreg.__dict__.setdefault(NAME, WeakValueDictionary()) */
     if (fpk_save_global_as(e, NULL, state->str.copyreg,
                            "__dict__.setdefault") < 0 ||
-        fpk_begin_tuple(e, 2) < 0 || fpk_emit_str(e, REGISTRY_NAME) < 0 ||
+        fpk_begin_tuple(e, 2) < 0 || fpk_emit_str(e, FPK_REGISTRY_NAME) < 0 ||
         fpk_save_global_as(e, NULL, state->str.weakref,
                            "WeakValueDictionary") < 0 ||
         fpk_emit_empty_tuple(e) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
@@ -214,8 +213,8 @@ int
 fpk_emit_registry_method(fpk_encoder *e, enum fpk_registry_method method)
 {
     static const char *const names[FPK_REGISTRY_METHODS] = {
-        REGISTRY_NAME ".get",
-        REGISTRY_NAME ".setdefault",
+        FPK_REGISTRY_NAME ".get",
+        FPK_REGISTRY_NAME ".setdefault",
     };
     fpk_context *c = e->byvalue;
     uint64_t *index = &c->registry_methods[method];

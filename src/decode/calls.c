@@ -12,7 +12,7 @@
    it. */
 #include "decode/decoder.h"
 
-#include "wire/guard.h"
+#include "wire/known.h"
 
 /* ---- the guard ---------------------------------------------------------- */
 
@@ -85,13 +85,12 @@ look_up(fpk_decoder *d, PyObject *registry, PyObject *key, PyObject **value)
         return -1;
     }
     PyObject *reference = NULL;
-    int found = PyDict_CheckExact(data)
-                    ? PyDict_GetItemRef(data, key, &reference)
-                    : 0;
+    int found =
+        PyDict_CheckExact(data) ? PyDict_GetItemRef(data, key, &reference) : 0;
     Py_DECREF(data);
     if (found > 0) {
-        found = PyWeakref_Check(reference) ? fpk_weakref_get(reference, value)
-                                           : 0;
+        found =
+            PyWeakref_Check(reference) ? fpk_weakref_get(reference, value) : 0;
         Py_DECREF(reference);
     }
     return found;
@@ -134,14 +133,28 @@ call_registry_method(fpk_decoder *d, PyObject *method, PyObject *args)
     return value;
 }
 
-/* key in registry: a new reference, or NULL with an exception. */
+/* key in registry: a new reference, or NULL with an exception.  If it is, the
+   definition that follows may be skipped. */
 static PyObject *
 is_in_registry(fpk_decoder *d, PyObject *registry, PyObject *key)
 {
     PyObject *value;
     int found = look_up(d, registry, key, &value);
+    if (found > 0 && fpk_may_skip(d)) {
+        Py_XSETREF(d->known_class, Py_NewRef(value));
+        Py_XSETREF(d->known_id, Py_NewRef(key));
+    }
     Py_XDECREF(value);
     return found < 0 ? NULL : PyBool_FromLong(found);
+}
+
+bool
+fpk_is_registry_setdefault(const fpk_decoder *d, PyObject *obj)
+{
+    return PyMethod_Check(obj) &&
+           PyMethod_GET_FUNCTION(obj) == d->state->weak_setdefault &&
+           (PyObject *)Py_TYPE(PyMethod_GET_SELF(obj)) ==
+               d->state->WeakValueDictionary;
 }
 
 static bool
@@ -184,8 +197,12 @@ int
 fpk_init_known_calls(fpk_state *state)
 {
     static const char *const names[] = {
-        "_frozen_importlib_external", "builtins", "copyreg", "operator",
-        "types", "weakref",
+        "_frozen_importlib_external",
+        "builtins",
+        "copyreg",
+        "operator",
+        "types",
+        "weakref",
     };
     const Py_ssize_t count = Py_ARRAY_LENGTH(names);
     if (fpk_fetch(&state->weak_get, "weakref", "WeakValueDictionary") < 0) {
@@ -193,8 +210,7 @@ fpk_init_known_calls(fpk_state *state)
     }
     state->weak_setdefault =
         PyObject_GetAttrString(state->weak_get, "setdefault");
-    Py_SETREF(state->weak_get,
-              PyObject_GetAttrString(state->weak_get, "get"));
+    Py_SETREF(state->weak_get, PyObject_GetAttrString(state->weak_get, "get"));
     PyObject *copyreg_method =
         PyObject_GetAttrString(state->copyreg_dict, "setdefault");
     state->dict_setdefault = copyreg_method;

@@ -48,6 +48,9 @@ fpk_decoder_fini(fpk_decoder *d)
     }
     fpk_decoder_clear_memo(d);
     fpk_guard_free(d);
+    fpk_forget_skipped(d);
+    Py_CLEAR(d->known_class);
+    Py_CLEAR(d->known_id);
     Py_CLEAR(d->window);
     Py_CLEAR(d->read);
     Py_CLEAR(d->readline);
@@ -447,6 +450,14 @@ fpk_memo_get(fpk_decoder *d, uint64_t index)
 {
     if (FPK_LIKELY(index < d->memo_size && d->memo[index] != NULL)) {
         return d->memo[index];
+    }
+    if (d->skipped != NULL) {
+        if (fpk_fetch_skipped(d, index) < 0) {
+            return NULL;
+        }
+        if (index < d->memo_size && d->memo[index] != NULL) {
+            return d->memo[index];
+        }
     }
     if (d->sparse_memo != NULL) {
         PyObject *key = PyLong_FromUnsignedLongLong(index);

@@ -17,6 +17,7 @@
 #define FPK_INLINE_MARKS 16
 
 typedef struct fpk_guard fpk_guard;
+typedef struct fpk_skipped fpk_skipped;
 
 typedef struct {
     fpk_state *state;
@@ -70,6 +71,13 @@ typedef struct {
     PyObject *persistent_load; /* owned: bound method when overridden */
 
     fpk_guard *guard; /* owned; NULL without limits */
+
+    /* Of skip.c. */
+    fpk_skipped *skipped;  /* parts that were skipped, the last one first */
+    bool executes_skipped; /* one of these is being executed */
+    PyObject *known_class; /* owned or NULL: the class that the stream has just
+                              asked for and found */
+    PyObject *known_id;    /* owned or NULL: its id */
 
     PyObject *inline_stack[FPK_INLINE_STACK];
     PyObject *inline_memo[FPK_INLINE_MEMO];
@@ -252,6 +260,32 @@ PyObject *fpk_load_class_lines(fpk_decoder *d);
 /* callable(*args), which is a tuple: a new reference, or NULL. */
 PyObject *fpk_call(fpk_decoder *d, PyObject *callable, PyObject *args);
 int fpk_init_known_calls(fpk_state *state);
+
+/* True for the setdefault of a weak dict of classes. */
+bool fpk_is_registry_setdefault(const fpk_decoder *d, PyObject *obj);
+
+/* skip.c */
+
+/* Nobody but the stream sees what is done, and its bytes stay where they
+   are. */
+static inline bool
+fpk_may_skip(const fpk_decoder *d)
+{
+    return d->read == NULL && d->guard == NULL && d->find_class == NULL &&
+           d->persistent_load == NULL && !d->executes_skipped;
+}
+
+/* The stream has found that known_class is here, which is said on the stack:
+   skips the definition, if it is one. */
+int fpk_skip_known_class(fpk_decoder *d);
+
+/* Makes the memo entry [index] if it was skipped. */
+int fpk_fetch_skipped(fpk_decoder *d, uint64_t index);
+
+void fpk_forget_skipped(fpk_decoder *d);
+
+/* loop.c: executes the opcodes of the window, of which none is STOP. */
+int fpk_execute_to_end(fpk_decoder *d);
 
 /* objects.c */
 int fpk_load_reduce(fpk_decoder *d);

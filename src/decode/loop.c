@@ -452,6 +452,19 @@ run_guarded(fpk_decoder *d)
     return result;
 }
 
+FPK_NO_INLINE int
+fpk_execute_to_end(fpk_decoder *d)
+{
+    while (d->p < d->end) {
+        d->op_at = d->p;
+        unsigned op = *d->p++;
+        if (execute(d, op) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* What was raised by something else than this room gets a note of where the
    stream asked for it. */
 static void

@@ -25,7 +25,10 @@ fpk_load_reduce(fpk_decoder *d)
     }
     Py_DECREF(args);
     Py_DECREF(callable);
-    return fpk_push(d, result);
+    if (fpk_push(d, result) < 0) {
+        return -1;
+    }
+    return FPK_LIKELY(d->known_class == NULL) ? 0 : fpk_skip_known_class(d);
 }
 
 /* cls.__new__(cls, *args, **kwargs) without looking __new__ up. */

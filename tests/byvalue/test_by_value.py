@@ -18,7 +18,7 @@ import pytest
 import fpickle
 
 HERE = pathlib.Path(__file__).parent
-LOADERS = ("stock", "pure", "fpickle")
+LOADERS = ("stock", "pure", "fpickle", "again")
 # The folder that fpickle is imported from, for children.
 ENVIRONMENT = dict(
     os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(fpickle.__file__))
@@ -73,7 +73,7 @@ def run_receiver(script, folder, loader):
     """Load a script's streams: {case: {protocol: "ok" or what went wrong}}."""
     streams = run_script(script, folder)
     results = folder / f"{script.stem}-{loader}.json"
-    options = [] if loader == "fpickle" else ["-I", "-S"]
+    options = [] if loader in ("fpickle", "again") else ["-I", "-S"]
     receiver = [sys.executable, *options, str(HERE / "byvalue_receiver.py")]
     subprocess.run(
         [*receiver, loader, str(streams), str(results)],
