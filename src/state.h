@@ -52,6 +52,7 @@ struct fpk_byvalue_table;
     X(WeakValueDictionary)                                                    \
     X(abc_init)                                                               \
     X(builtins_exec)                                                          \
+    X(builtins_import)                                                        \
     X(builtins_setattr)                                                       \
     X(builtins_vars)                                                          \
     X(bytecode_header)                                                        \
@@ -63,6 +64,7 @@ struct fpk_byvalue_table;
     X(dict_setdefault)                                                        \
     X(dict_update)                                                            \
     X(dispatcher_code)                                                        \
+    X(guard_opcodes)                                                          \
     X(handled_types)                                                          \
     X(import_module)                                                          \
     X(lru_cache)                                                              \
@@ -198,6 +200,7 @@ typedef struct fpk_state {
                                     have none set */
     Py_ssize_t modules_seen; /* modules there were when handlers was made */
     uint64_t modules_known;  /* bits of modules whose types are in handlers */
+    size_t guard_get; /* decode/calls.c: where guard_opcodes has an index */
     size_t class_id_limit; /* byvalue/identity.c: entries at the next sweep */
     /* What the encoder calls in rooms that it must not include. */
     const struct fpk_byvalue_table *byvalue; /* static storage */

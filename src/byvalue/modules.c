@@ -1,6 +1,6 @@
 /* modules.c -- modules, by reference or by value.
 
-   Does:      writes a module as importlib.import_module(name); one that the
+   Does:      writes a module as an import of its name; one that the
               receiver cannot import as types.ModuleType(name) with all that
               is in its dict.
    Owns:      nothing beyond its frames.
@@ -52,11 +52,20 @@ fpk_is_importable(fpk_encoder *e, PyObject *module)
     return importable;
 }
 
+/* __import__ gives the top of a dotted name; where it gives the module, it is
+   shorter, and needs no Python code. */
 static int
 emit_import(fpk_encoder *e, PyObject *name)
 {
-    if (fpk_save_global_as(e, e->state->import_module, e->state->str.importlib,
-                           "import_module") < 0 ||
+    fpk_state *state = e->state;
+    Py_ssize_t length = PyUnicode_GET_LENGTH(name);
+    bool is_top = PyUnicode_FindChar(name, '.', 0, length, 1) < 0;
+    int status =
+        is_top ? fpk_save_global_as(e, state->builtins_import,
+                                    state->str.builtins, "__import__")
+               : fpk_save_global_as(e, state->import_module,
+                                    state->str.importlib, "import_module");
+    if (status < 0 ||
         fpk_begin_tuple(e, 1) < 0 || fpk_emit_unicode(e, name) < 0 ||
         fpk_end_tuple(e, 1) < 0) {
         return FPK_ERROR;
@@ -210,8 +219,11 @@ fpk_save_module(fpk_encoder *e, PyObject *module)
 int
 fpk_init_modules(PyObject *module, fpk_state *state)
 {
-    return fpk_fetch(&state->builtins_vars, "builtins", "vars") < 0
+    return fpk_fetch(&state->builtins_vars, "builtins", "vars") < 0 ||
+                   fpk_fetch(&state->builtins_import, "builtins",
+                             "__import__") < 0 ||
+                   fpk_fetch(&state->import_module, "importlib",
+                             "import_module") < 0
                ? -1
-               : fpk_fetch(&state->import_module, "importlib",
-                           "import_module");
+               : 0;
 }

@@ -7,9 +7,10 @@
    Invariant: an object that is not exactly the known one is called.
    Called by: objects.c.
 
-   The known ones are the guard in front of bytecode (byvalue/code.c), and the
-   weak dict of classes (byvalue/identity.c): looking for it, and looking into
-   it. */
+   The known ones are the guard in front of bytecode (byvalue/code.c), the weak
+   dict of classes (byvalue/identity.c): looking for it, and looking into it,
+   and importlib.import_module for a module that is there.  The guard is also
+   recognised by its opcodes as a whole. */
 #include "decode/decoder.h"
 
 #include "wire/known.h"
@@ -67,6 +68,60 @@ check_bytecode(fpk_decoder *d, PyObject *guard, PyObject *args)
     }
     Py_DECREF(version);
     return NULL;
+}
+
+/* The opcodes of a guard that this Python passes, behind the first opcode and
+   length; the index in the GET is 0.  Sets *[get] to the place of the
+   index. */
+static size_t
+write_guard(const fpk_state *state, uint8_t *p, size_t *get)
+{
+    uint8_t *start = p;
+    Py_ssize_t size;
+    const char *words = PyUnicode_AsUTF8AndSize(state->bytecode_words, &size);
+    if (words == NULL || size > 64) {
+        return 0;
+    }
+    static const char before[] =
+        FPK_GUARD_MODULE "\x94\x8c\x0d" FPK_GUARD_FUNCTION "\x93"
+                         "C\x10";
+    memcpy(p, before, sizeof before - 1);
+    p += sizeof before - 1;
+    memcpy(p, PyBytes_AS_STRING(state->bytecode_header), FPK_GUARD_HEADER);
+    p += FPK_GUARD_HEADER;
+    *p++ = FPK_OP_EMPTY_DICT;
+    *p++ = FPK_OP_SHORT_BINUNICODE;
+    *p++ = (uint8_t)size;
+    memcpy(p, words, (size_t)size);
+    p += size;
+    static const char behind[] = "h\0\x8c\x0bsys.version\x93s}\x87R0";
+    *get = (size_t)(p + 1 - start);
+    memcpy(p, behind, sizeof behind - 1);
+    return (size_t)(p + sizeof behind - 1 - start);
+}
+
+int
+fpk_pass_guard(fpk_decoder *d)
+{
+    const uint8_t *guard =
+        (const uint8_t *)PyBytes_AS_STRING(d->state->guard_opcodes);
+    const size_t size = (size_t)PyBytes_GET_SIZE(d->state->guard_opcodes);
+    const size_t get = d->state->guard_get;
+    PyObject *module = d->state->str._frozen_importlib_external;
+    if (d->find_class != NULL || d->guard != NULL ||
+        (size_t)(d->end - d->p) < size || d->p[get] != d->memo_count ||
+        memcmp(d->p, guard, get) != 0 ||
+        memcmp(d->p + get + 1, guard + get + 1, size - get - 1) != 0) {
+        return 0;
+    }
+    if (PySys_Audit("pickle.find_class", "Os", module, FPK_GUARD_FUNCTION) <
+            0 ||
+        PySys_Audit("pickle.find_class", "Os", module, "sys.version") < 0 ||
+        fpk_memo_put(d, d->memo_count, module) < 0) {
+        return -1;
+    }
+    d->p += size;
+    return 1;
 }
 
 /* ---- the weak dict ------------------------------------------------------ */
@@ -181,6 +236,10 @@ fpk_call(fpk_decoder *d, PyObject *callable, PyObject *args)
              is_weak_dict(d, PyMethod_GET_SELF(callable))) {
         result = call_registry_method(d, callable, args);
     }
+    else if (callable == state->import_module && PyTuple_GET_SIZE(args) == 1 &&
+             PyUnicode_CheckExact(PyTuple_GET_ITEM(args, 0))) {
+        result = fpk_find_ready_module(d, PyTuple_GET_ITEM(args, 0));
+    }
     else if (callable == state->operator_contains &&
              PyTuple_GET_SIZE(args) == 2 &&
              is_weak_dict(d, PyTuple_GET_ITEM(args, 0)) &&
@@ -214,9 +273,16 @@ fpk_init_known_calls(fpk_state *state)
     PyObject *copyreg_method =
         PyObject_GetAttrString(state->copyreg_dict, "setdefault");
     state->dict_setdefault = copyreg_method;
+    uint8_t guard[256];
+    size_t size = write_guard(state, guard, &state->guard_get);
+    state->guard_opcodes =
+        size == 0
+            ? NULL
+            : PyBytes_FromStringAndSize((const char *)guard, (Py_ssize_t)size);
     state->ready_modules = PyTuple_New(count);
     if (state->weak_get == NULL || state->weak_setdefault == NULL ||
-        copyreg_method == NULL || state->ready_modules == NULL) {
+        copyreg_method == NULL || state->ready_modules == NULL ||
+        state->guard_opcodes == NULL) {
         return -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) {

@@ -261,6 +261,10 @@ PyObject *fpk_load_class_lines(fpk_decoder *d);
 PyObject *fpk_call(fpk_decoder *d, PyObject *callable, PyObject *args);
 int fpk_init_known_calls(fpk_state *state);
 
+/* At a str as long as the name of the guard's module: 1 if a guard that this
+   Python passes stands here, and was passed; 0 if not, -1 on error. */
+int fpk_pass_guard(fpk_decoder *d);
+
 /* True for the setdefault of a weak dict of classes. */
 bool fpk_is_registry_setdefault(const fpk_decoder *d, PyObject *obj);
 
@@ -286,6 +290,12 @@ void fpk_forget_skipped(fpk_decoder *d);
 
 /* loop.c: executes the opcodes of the window, of which none is STOP. */
 int fpk_execute_to_end(fpk_decoder *d);
+
+/* globals.c */
+
+/* The imported module called [name], if its import is complete: a new
+   reference, or NULL, perhaps without exception. */
+PyObject *fpk_find_ready_module(fpk_decoder *d, PyObject *name);
 
 /* objects.c */
 int fpk_load_reduce(fpk_decoder *d);

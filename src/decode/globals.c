@@ -153,6 +153,24 @@ is_ready(const fpk_state *state, PyObject *module)
     return false;
 }
 
+PyObject *
+fpk_find_ready_module(fpk_decoder *d, PyObject *name)
+{
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    PyObject *module = NULL;
+    int found = PyDict_CheckExact(modules)
+                    ? PyDict_GetItemRef(modules, name, &module)
+                    : 0;
+    if (found <= 0 || is_ready(d->state, module)) {
+        return module;
+    }
+    int wait = module == Py_None ? 1 : is_being_imported(d, module);
+    if (wait != 0) {
+        Py_CLEAR(module);
+    }
+    return module;
+}
+
 /* As an import statement, which is asked only if the module is not there or
    not ready: that waits for the import of another thread.  (PyImport_GetModule
    would ask the same, with an exception for each module that is ready since
@@ -160,23 +178,8 @@ is_ready(const fpk_state *state, PyObject *module)
 static PyObject *
 import_module(fpk_decoder *d, PyObject *name)
 {
-    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
-    PyObject *module = NULL;
-    int found = PyDict_CheckExact(modules)
-                    ? PyDict_GetItemRef(modules, name, &module)
-                    : 0;
-    if (found <= 0) {
-        return found < 0 ? NULL : PyImport_Import(name);
-    }
-    if (is_ready(d->state, module)) {
-        return module;
-    }
-    int wait = module == Py_None ? 1 : is_being_imported(d, module);
-    if (wait != 0) {
-        Py_DECREF(module);
-        return wait < 0 ? NULL : PyImport_Import(name);
-    }
-    return module;
+    PyObject *module = fpk_find_ready_module(d, name);
+    return module != NULL || PyErr_Occurred() ? module : PyImport_Import(name);
 }
 
 PyObject *

@@ -8,6 +8,7 @@
    Called by: load.c, unpickler.c. */
 #include "base/bytes.h"
 #include "decode/limits.h"
+#include "wire/known.h"
 
 /* ---- atoms that are built on the spot ----------------------------------- */
 
@@ -243,6 +244,12 @@ execute(fpk_decoder *d, unsigned op)
     case FPK_OP_SHORT_BINUNICODE: {
         if (FPK_LIKELY(d->end - d->p > 0 && d->end - d->p > d->p[0])) {
             size_t size = *d->p++;
+            if (FPK_UNLIKELY(size == sizeof FPK_GUARD_MODULE - 1)) {
+                int passed = fpk_pass_guard(d);
+                if (passed != 0) {
+                    return passed < 0 ? -1 : 0;
+                }
+            }
             return load_str(d, size);
         }
         COUNTED(uint32_t, read_le8, fpk_load_counted_unicode(d, argument));

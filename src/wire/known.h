@@ -8,7 +8,8 @@
 #ifndef FPK_WIRE_KNOWN_H
 #define FPK_WIRE_KNOWN_H
 
-/* A function of _frozen_importlib_external that compares magic numbers. */
+/* A function that compares magic numbers, and its module. */
+#define FPK_GUARD_MODULE "_frozen_importlib_external"
 #define FPK_GUARD_FUNCTION "_classify_pyc"
 
 /* Bytes of its first argument, which begins with the magic number. */
