@@ -265,6 +265,13 @@ fpk_emit_payload(fpk_encoder *e, const uint8_t *header, size_t header_size,
                        : open_frame(e);
         }
     }
+    if (FPK_UNLIKELY(e->survey != NULL)) {
+        int counted = e->state->survey->count_payload(
+            e, header_size + (size_t)size, owner, large);
+        if (counted != 0) {
+            return counted < 0 ? FPK_ERROR : open_frame(e);
+        }
+    }
     if (!fpk_reserve(e, header_size + (size_t)size)) {
         return FPK_ERROR;
     }
@@ -454,6 +461,9 @@ fpk_emit_get_if_saved(fpk_encoder *e, PyObject *obj)
         return 0;
     }
     if (FPK_UNLIKELY(entry->index >= FPK_MEMO_OPEN)) {
+        if (e->survey != NULL) {
+            return e->state->survey->meet_open_object(e, obj);
+        }
         if (e->policy != FPK_MEMO_MARKED) {
             return 0;
         }
