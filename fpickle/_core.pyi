@@ -74,6 +74,7 @@ def loads(
     buffers: Iterable[Any] | None = (),
     limits: Limits | None = None,
 ) -> Any: ...
+def stream_sizes(data: Any, /) -> tuple[Any, ...]: ...
 def survey(
     obj: object,
     protocol: int | None = None,

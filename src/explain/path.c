@@ -330,5 +330,5 @@ fpk_explain_init(PyObject *module, fpk_state *state)
 {
     state->add_error_path = add_error_path;
     state->survey = &fpk_survey_table;
-    return 0;
+    return fpk_stream_init(module);
 }

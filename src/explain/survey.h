@@ -31,7 +31,7 @@ typedef struct {
 typedef struct {
     enum fpk_edge_kind kind;
     enum fpk_role role; /* of the part's frame */
-    bool joins;         /* the part is no object of its own: a state, for one */
+    bool joins;         /* the part is no object of its own, as a state */
     PyObject *name;     /* borrowed, or NULL */
     uint64_t number;
 } fpk_edge;
@@ -70,6 +70,9 @@ typedef struct {
 #define FPK_MOST_CHOICES 10000
 
 extern const struct fpk_survey_table fpk_survey_table;
+
+/* stream.c: adds stream_sizes to [module]; 0 or -1. */
+int fpk_stream_init(PyObject *module);
 
 /* ---- edges.c ------------------------------------------------------------ */
 

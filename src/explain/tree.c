@@ -22,6 +22,7 @@ void
 fpk_tree_init(fpk_tree *tree)
 {
     memset(tree, 0, sizeof *tree);
+    tree->limit = MOST_NODES;
 }
 
 void
@@ -141,7 +142,7 @@ thin_out(fpk_tree *tree)
     if (tree->threshold < tree->bytes / MOST_NODES) {
         tree->threshold = tree->bytes / MOST_NODES;
     }
-    while (tree->live > MOST_NODES / 2) {
+    while (tree->live > MOST_NODES / 2 && tree->threshold <= tree->bytes) {
         tree->threshold = tree->threshold * 2 + 1;
         for (fpk_node_block *block = tree->blocks; block != NULL;
              block = block->next) {
@@ -153,10 +154,9 @@ thin_out(fpk_tree *tree)
                 }
             }
         }
-        if (tree->threshold > tree->bytes) {
-            return; /* what is left is open */
-        }
     }
+    /* Many may be open: they cannot go. */
+    tree->limit = MOST_NODES + 2 * tree->live;
 }
 
 /* ---- comparison --------------------------------------------------------- */
@@ -374,37 +374,58 @@ fpk_tree_attach(fpk_tree *tree, fpk_node *parent, fpk_node *child)
         strip(tree, child);
     }
     int status = place_child(tree, parent, child);
-    if (tree->live > MOST_NODES) {
+    if (tree->live > tree->limit) {
         thin_out(tree);
     }
     return status;
 }
 
-int
-fpk_tree_absorb(fpk_tree *tree, fpk_node *to, fpk_node *from,
-                enum fpk_edge_kind old, enum fpk_edge_kind new)
+/* The bytes of [from] are counted in [to] already. */
+static int
+take_over(fpk_tree *tree, fpk_node *to, fpk_node *from,
+          enum fpk_edge_kind old, enum fpk_edge_kind new,
+          const fpk_text *melting)
 {
-    if (count_up(to, from->total, from->height) > FPK_MOST_LEVELS) {
-        strip(tree, from);
-    }
     to->own += from->own;
     fpk_node *child = from->first;
     from->first = NULL;
     int status = 0;
-    while (child != NULL) {
+    while (child != NULL && status == 0) {
         fpk_node *next = child->next;
         child->parent = NULL;
-        if (child->kind == (uint8_t)old) {
-            child->kind = (uint8_t)new;
+        if (melting != NULL && same_text(&child->type, melting)) {
+            status = take_over(tree, to, child, FPK_EDGE_KEY, new, NULL);
         }
-        if (status == 0) {
+        else {
+            if (child->kind == (uint8_t)old) {
+                child->kind = (uint8_t)new;
+            }
             status = place_child(tree, to, child);
         }
         child = next;
     }
-    from->open = false;
     free_node(tree, from);
     return status;
+}
+
+int
+fpk_tree_absorb(fpk_tree *tree, fpk_node *to, fpk_node *from,
+                enum fpk_edge_kind old, enum fpk_edge_kind new,
+                const fpk_text *melting)
+{
+    if (count_up(to, from->total, from->height) > FPK_MOST_LEVELS) {
+        strip(tree, from);
+    }
+    return take_over(tree, to, from, old, new, melting);
+}
+
+int64_t
+fpk_tree_drop(fpk_tree *tree, fpk_node *node)
+{
+    int64_t bytes = node->total;
+    strip(tree, node);
+    free_node(tree, node);
+    return bytes;
 }
 
 /* ---- as Python objects -------------------------------------------------- */

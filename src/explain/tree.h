@@ -59,6 +59,7 @@ struct fpk_node {
     int64_t total;    /* bytes, with all below */
     int64_t least;    /* no child that is kept has fewer */
     uint64_t count;   /* objects */
+    uint64_t items;   /* of whoever made the tree */
     uint32_t children; /* without those of kind REST */
     uint32_t user;     /* of whoever made the tree: told when it goes */
     uint16_t height;   /* levels below */
@@ -74,6 +75,7 @@ typedef struct {
     fpk_node_block *blocks;
     fpk_node *free;
     size_t live;       /* nodes in use */
+    size_t limit;      /* of them, before the next thinning */
     int64_t bytes;     /* seen so far */
     int64_t threshold; /* of the last thinning */
     /* Told when a node with [user] goes. */
@@ -97,9 +99,14 @@ void fpk_tree_add(fpk_tree *tree, fpk_node *node, int64_t bytes);
 int fpk_tree_attach(fpk_tree *tree, fpk_node *parent, fpk_node *child);
 
 /* What [from], complete and without a parent, has becomes [to]'s, its children
-   of kind [old] as children of kind [new]; [from] is gone.  0 or -1. */
+   of kind [old] as children of kind [new]; [from] is gone.  So do children of
+   it that have the type [melting], which may be NULL.  0 or -1. */
 int fpk_tree_absorb(fpk_tree *tree, fpk_node *to, fpk_node *from,
-                    enum fpk_edge_kind old, enum fpk_edge_kind new);
+                    enum fpk_edge_kind old, enum fpk_edge_kind new,
+                    const fpk_text *melting);
+
+/* [node], which has no parent, goes; returns its bytes. */
+int64_t fpk_tree_drop(fpk_tree *tree, fpk_node *node);
 
 /* (kind, label, type, own, total, count, children), without nodes of fewer
    than [least] bytes.  [show] makes the label of a node. */
