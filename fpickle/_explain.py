@@ -198,7 +198,15 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Capture:
-    """A variable that a function by value takes along."""
+    """A variable that a function by value takes along.
+
+    Attributes:
+      kind: 'closure' or 'global'.
+      name: of the variable.
+      type: the name of the value's type.
+      bytes: what it takes in the stream; 0 if the value goes by name, or was
+        written before.
+    """
 
     kind: str
     name: str
@@ -652,7 +660,8 @@ class Report:
              + (f"  ({show_bytes(i.bytes)})" if by_value else ""),
              f"at {i.path}: {i.why}"]
             + [
-                f"{c.kind} {c.name!r}: {c.type}, {show_bytes(c.bytes)}"
+                f"{c.kind} {c.name!r}: {c.type}"
+                + (f", {show_bytes(c.bytes)}" if c.bytes else "")
                 for c in i.captured
             ]
             for i in self.items if i.by_value == by_value

@@ -50,9 +50,10 @@ nav button:not(:last-child)::after { content: " \\203a"; color: var(--soft); }
   overflow: hidden; background: var(--card); }
 #map button { position: absolute; border: 1px solid var(--back); margin: 0;
   padding: .15rem .3rem; overflow: hidden; text-align: left; font: .8rem/1.25
-  ui-monospace, monospace; color: var(--box); cursor: pointer; display: block;
-  white-space: pre; text-overflow: ellipsis; }
-#map button span { display: block; overflow: hidden; text-overflow: ellipsis;
+  ui-monospace, monospace; color: var(--box); cursor: pointer; display: flex;
+  flex-direction: column; align-items: flex-start; justify-content:
+  flex-start; white-space: pre; }
+#map button span { display: block; max-width: 100%; overflow: hidden; text-overflow: ellipsis;
   pointer-events: none; }
 #map button.leaf { cursor: default; }
 button:focus-visible { outline: 3px solid var(--bar); outline-offset: -3px; }
@@ -197,11 +198,7 @@ function show(way) {
     rows.append(tr);
   }
 }
-show([root]);
-let width = map.clientWidth;
-addEventListener("resize", () => {
-  if (map.clientWidth !== width) { width = map.clientWidth; show(current); }
-});
+new ResizeObserver(() => show(current)).observe(map);
 """
 
 
@@ -265,7 +262,10 @@ def _problem(problem: Any) -> str:
 
 
 def _table(heads: tuple[str, ...], rows: list[str]) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in heads)
+    head = "".join(
+        f'<th class="wide">{_text(name[1:])}</th>' if name[0] == "-"
+        else f"<th>{_text(name)}</th>" for name in heads
+    )
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
         f'{"".join(rows)}</tbody></table></div>'
@@ -275,7 +275,8 @@ def _table(heads: tuple[str, ...], rows: list[str]) -> str:
 def _item(item: Any, show_bytes: Any) -> str:
     captured = "".join(
         f'<div class="soft">{_text(c.kind)} <code>{_text(c.name)}</code>: '
-        f"{_text(c.type)}, {_text(show_bytes(c.bytes))}</div>"
+        f"{_text(c.type)}{_text(', ' + show_bytes(c.bytes)) if c.bytes else ''}"
+        "</div>"
         for c in item.captured
     )
     size = show_bytes(item.bytes) if item.by_value else ""
@@ -314,7 +315,7 @@ def report_page(report: Any) -> str:
             for item in sorted(report.items, key=lambda i: -i.by_value)
         ]
         body += ["<h2>Functions, classes and modules</h2>",
-                 _table(("what", "how and why", "where", "bytes"), rows)]
+                 _table(("what", "how and why", "-where", "bytes"), rows)]
     if report.stock_problems:
         rows = [
             f'<tr><td class="path">{_text(p.path)}</td>'

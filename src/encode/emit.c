@@ -226,7 +226,7 @@ own_payload(const char *data, Py_ssize_t size, PyObject *owner)
     if (owner != NULL && PyBytes_CheckExact(owner)) {
         return Py_NewRef(owner);
     }
-    if (owner != NULL) {
+    if (owner != NULL && !PyUnicode_Check(owner)) {
         return PyMemoryView_FromObject(owner);
     }
     return PyBytes_FromStringAndSize(data, size);

@@ -303,7 +303,8 @@ int fpk_end_output(fpk_encoder *e);
 
 /* [header_size] bytes of opcode and length, then the payload.  A large payload
    travels outside frames, and straight to the file: as [owner], the bytes or
-   buffer object that holds [data], or as a copy if [owner] is NULL. */
+   buffer object that holds [data], or as a copy if [owner] is NULL or a
+   str. */
 int fpk_emit_payload(fpk_encoder *e, const uint8_t *header, size_t header_size,
                      const char *data, Py_ssize_t size, PyObject *owner);
 

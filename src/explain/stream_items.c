@@ -59,29 +59,75 @@ is_above(const fpk_node *node, const fpk_node *below)
     return below != NULL;
 }
 
-/* The node of [item] if it has one that may be attached to [parent]. */
-static fpk_node *
-node_to_attach(fpk_machine *m, const fpk_item *item, const fpk_node *parent)
+/* A new entry, all zero. */
+static fpk_entry *
+new_entry(fpk_machine *m)
 {
+    if (m->entry_count == m->entry_capacity) {
+        size_t capacity =
+            m->entry_capacity == 0 ? 64 : 2 * m->entry_capacity;
+        fpk_entry *entries =
+            capacity > UINT32_MAX - 1
+                ? NULL
+                : PyMem_Realloc(m->entries, capacity * sizeof *entries);
+        if (entries == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        m->entries = entries;
+        m->entry_capacity = capacity;
+    }
+    fpk_entry *entry = &m->entries[m->entry_count++];
+    memset(entry, 0, sizeof *entry);
+    return entry;
+}
+
+/* [node] is in no tree and on no stack any more. */
+static int
+let_float(fpk_machine *m, fpk_node *node)
+{
+    if (node->user == 0) {
+        fpk_entry *entry = new_entry(m);
+        if (entry == NULL) {
+            return -1;
+        }
+        entry->node = node;
+        node->user = (uint32_t)m->entry_count;
+    }
+    m->entries[node->user - 1].floating = true;
+    return 0;
+}
+
+/* The node of [item] that may be attached to [parent], through [node]: NULL if
+   it has none, or if [parent] is a part of it. */
+static int
+find_attachable(fpk_machine *m, const fpk_item *item, const fpk_node *parent,
+                fpk_node **node)
+{
+    *node = NULL;
     if (item->kind == FPK_ITEM_NODE) {
-        return item->node;
+        if (is_above(item->node, parent)) {
+            return let_float(m, item->node);
+        }
+        *node = item->node;
     }
-    if (item->kind != FPK_ITEM_REF || !m->entries[item->entry].floating) {
-        return NULL;
+    else if (item->kind == FPK_ITEM_REF &&
+             m->entries[item->entry].floating &&
+             !is_above(m->entries[item->entry].node, parent)) {
+        m->entries[item->entry].floating = false;
+        *node = m->entries[item->entry].node;
     }
-    fpk_node *node = m->entries[item->entry].node;
-    if (node == NULL || is_above(node, parent)) {
-        return NULL;
-    }
-    m->entries[item->entry].floating = false;
-    return node;
+    return 0;
 }
 
 int
 fpk_take_item(fpk_machine *m, fpk_node *parent, fpk_item *item,
               enum fpk_edge_kind kind, fpk_text label, uint8_t form)
 {
-    fpk_node *node = node_to_attach(m, item, parent);
+    fpk_node *node;
+    if (find_attachable(m, item, parent, &node) < 0) {
+        return -1;
+    }
     if (node == NULL && item->kind == FPK_ITEM_ATOM &&
         item->bytes >= LEAF_BYTES) {
         node = fpk_tree_new(&m->tree, kind, label, item->type);
@@ -131,7 +177,8 @@ fpk_melt_item(fpk_machine *m, fpk_node *to, fpk_item *item, bool is_state)
     bool is_tuple = item->type.data != NULL &&
                     strncmp(item->type.data, tuple, sizeof tuple - 1) == 0 &&
                     item->type.size == sizeof tuple - 1;
-    if (item->kind != FPK_ITEM_NODE || (!is_tuple && !is_dict)) {
+    if (item->kind != FPK_ITEM_NODE || (!is_tuple && !is_dict) ||
+        is_above(item->node, to)) {
         return fpk_take_item(m, to, item, FPK_EDGE_STATE,
                              fpk_text_of_number(0), 0);
     }
@@ -214,23 +261,12 @@ fpk_forget_node(void *machine, fpk_node *node)
 static int
 add_entry(fpk_machine *m, size_t *number)
 {
-    if (m->entry_count == m->entry_capacity) {
-        size_t capacity =
-            m->entry_capacity == 0 ? 64 : 2 * m->entry_capacity;
-        fpk_entry *entries =
-            capacity > UINT32_MAX - 1
-                ? NULL
-                : PyMem_Realloc(m->entries, capacity * sizeof *entries);
-        if (entries == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        m->entries = entries;
-        m->entry_capacity = capacity;
-    }
     const fpk_item *top = &m->stack[m->depth - 1];
-    fpk_entry *entry = &m->entries[m->entry_count];
-    memset(entry, 0, sizeof *entry);
+    fpk_entry *entry = new_entry(m);
+    if (entry == NULL) {
+        return -1;
+    }
+    *number = m->entry_count - 1;
     entry->item = *top;
     entry->item.bytes = 0;
     if (top->kind == FPK_ITEM_NODE || top->kind == FPK_ITEM_REF) {
@@ -241,14 +277,13 @@ add_entry(fpk_machine *m, size_t *number)
                 entry->floating = old->floating;
                 fpk_forget_node(m, node);
             }
-            node->user = (uint32_t)(m->entry_count + 1);
+            node->user = (uint32_t)m->entry_count;
         }
         entry->node = node;
         entry->item.kind = FPK_ITEM_REF;
         entry->item.node = NULL;
-        entry->item.entry = m->entry_count;
+        entry->item.entry = *number;
     }
-    *number = m->entry_count++;
     return 0;
 }
 

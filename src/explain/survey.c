@@ -77,7 +77,8 @@ new_node(fpk_survey *s, const fpk_edge *edge, PyObject *type)
 }
 
 /* The text that the top frame is writing, borrowed, or NULL if that cannot be
-   told: the encoder passes no owner of the bytes of a str. */
+   told: a str that is not ASCII is encoded first, and the bytes are what the
+   encoder tells of. */
 static PyObject *
 current_text(const fpk_frame *frame)
 {
@@ -125,8 +126,10 @@ count_payload(fpk_encoder *e, size_t size, PyObject *owner, bool large)
     fpk_survey *s = e->survey;
     count_bytes(s, bytes_so_far(e, s));
     fpk_node *parent = current_node(s);
-    if (owner == NULL && s->depth == e->depth && s->depth > 0) {
-        owner = current_text(fpk_top_frame(e));
+    if (s->depth == e->depth && s->depth > 0 &&
+        (owner == NULL || PyBytes_CheckExact(owner))) {
+        PyObject *text = current_text(fpk_top_frame(e));
+        owner = text == NULL ? owner : text;
     }
     if (s->depth == e->depth && s->depth > 0 && owner != NULL &&
         s->levels[s->depth - 1].role != FPK_ROLE_ARGUMENTS) {
@@ -248,15 +251,15 @@ open_level(fpk_encoder *e, fpk_survey *s)
     return 0;
 }
 
-/* New frames get their levels; what was written before the object at
-   e->object_start belongs to whoever led to it. */
+/* New frames get their levels.  What was written before the object at
+   e->object_start, or all if the frame is of no such object, belongs to
+   whoever led to it. */
 static int
 open_levels(fpk_encoder *e, fpk_survey *s)
 {
+    int64_t now = bytes_so_far(e, s);
     int64_t start = s->skipped + (int64_t)e->object_start;
-    if (start >= s->counted && e->object_start <= e->out.length) {
-        count_bytes(s, start);
-    }
+    count_bytes(s, start >= s->counted && start <= now ? start : now);
     while (s->depth < e->depth) {
         if (open_level(e, s) < 0) {
             return -1;
