@@ -396,6 +396,22 @@ def _stock_by_type(obj: Any, protocol: int) -> str:
     return ""
 
 
+def _stock_nesting() -> int:
+    """How many calls deep the standard pickler goes here."""
+    least, most = 0, 1 << 17
+    while least < most - 1:
+        middle = (least + most) // 2
+        nest: Any = None
+        for _ in range(middle):
+            nest = (nest, 1)
+        try:
+            pickle.dumps(nest)
+            least = middle
+        except RecursionError:
+            most = middle
+    return least
+
+
 def _stock_error(error: BaseException, kind: type) -> str:
     """What the standard module says where the core raised the error."""
     if not isinstance(error, _core.RefusedError):
@@ -518,19 +534,29 @@ class Report:
         self.stock_problems: list[StockProblem] = []
         self.items: list[Item] = []
         self.warnings: list[Warning] = []
-        for error, kind, inside in found["problems"]:
+        for error, kind, inside, again in found["problems"]:
             type_name = _type_name(kind)
             path, reason, remedy = _explain_error(error)
-            self.problems.append(
-                Problem(path, type_name, reason, remedy, str(error))
-            )
+            if again is None:
+                self.problems.append(
+                    Problem(path, type_name, reason, remedy, str(error))
+                )
+            else:
+                path = _path_of(again)
             if not inside:
                 self.stock_problems.append(
                     StockProblem(path, type_name, _stock_error(error, kind))
                 )
         failed = {problem.path for problem in self.problems}
+        failed |= {problem.path for problem in self.stock_problems}
         for choice in found["choices"]:
             self._add_choice(failed, large, *choice)
+        if found["nesting"] > 300 and found["nesting"] > _stock_nesting():
+            self.stock_problems.append(StockProblem(
+                "obj", self.type,
+                "RecursionError: maximum recursion depth exceeded while "
+                "pickling an object",
+            ))
         self.items_left_out: int = found["choices_left_out"]
         self.ok = self.problem_count == 0
         self.stock_ok = not self.stock_problems
@@ -562,8 +588,8 @@ class Report:
             else "its type has no way into a pickle of its own",
             size,
             tuple(
-                Capture(EDGES[kind], name, type_name, count)
-                for kind, name, type_name, count, value in captured or ()
+                Capture(EDGES[kind], name, _type_name(type_), count)
+                for kind, name, type_, count in captured or ()
             ),
         )
         if way != _BY_TYPE:

@@ -198,7 +198,12 @@ function show(way) {
     rows.append(tr);
   }
 }
-new ResizeObserver(() => show(current)).observe(map);
+show(current);
+let seen = map.clientWidth + "x" + map.clientHeight;
+new ResizeObserver(() => {
+  const now = map.clientWidth + "x" + map.clientHeight;
+  if (now !== seen) { seen = now; show(current); }
+}).observe(map);
 """
 
 

@@ -10,10 +10,8 @@
    Called by: survey.c. */
 #include "explain/survey.h"
 
-/* The note that an error at this place would get: a new reference, None
-   without one. */
-static PyObject *
-describe_place(fpk_encoder *e, PyObject *object)
+PyObject *
+fpk_note_place(fpk_encoder *e, PyObject *object)
 {
     PyObject *result = NULL, *notes = NULL;
     PyObject *name = PyUnicode_FromString("__notes__");
@@ -71,7 +69,7 @@ fpk_note_choice(fpk_encoder *e, fpk_survey *s, PyObject *object,
         s->choices_left_out++;
         return NULL;
     }
-    PyObject *path = describe_place(e, object);
+    PyObject *path = fpk_note_place(e, object);
     fpk_choice *choice = path == NULL ? NULL : add_choice(s);
     if (choice == NULL ||
         !fpk_memo_set(&s->choice_of, object, s->choice_count)) {
@@ -175,9 +173,9 @@ add_capture(fpk_encoder *e, PyObject *list, const fpk_level *level,
     if (bytes < 0) {
         bytes = measure(e, value);
     }
-    PyObject *item =
-        Py_BuildValue("(iOsLO)", (int)kind, name, Py_TYPE(value)->tp_name,
-                      bytes, value);
+    /* Without the value: one more reference would make it look shared. */
+    PyObject *item = Py_BuildValue("(iOOL)", (int)kind, name, Py_TYPE(value),
+                                   bytes);
     int status = item == NULL ? -1 : PyList_Append(list, item);
     Py_XDECREF(item);
     return status;

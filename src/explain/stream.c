@@ -504,6 +504,14 @@ build(fpk_machine *m, const operation *op)
     return 0;
 }
 
+static bool
+is_str(const fpk_item *item)
+{
+    return item->form == FPK_FORM_STR || item->form == FPK_FORM_BYTES ||
+           (item->form == FPK_FORM_LINE && item->type.size == 3 &&
+            memcmp(item->type.data, "str", 3) == 0);
+}
+
 static int
 push_stack_global(fpk_machine *m, const operation *op)
 {
@@ -512,7 +520,7 @@ push_stack_global(fpk_machine *m, const operation *op)
         return -1;
     }
     if (name.kind != FPK_ITEM_ATOM || module.kind != FPK_ITEM_ATOM ||
-        name.text.data == NULL) {
+        !is_str(&name) || !is_str(&module)) {
         return fail_malformed(m, "a name that is no str");
     }
     return push_global(m, op->bytes + name.bytes + module.bytes,

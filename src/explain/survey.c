@@ -13,6 +13,9 @@
               worth a note, through the table in the module state. */
 #include "explain/survey.h"
 
+/* In fpk_survey.failed: the object was met outside of what goes by value. */
+#define PROBLEM_MET UINT64_MAX
+
 /* Bytes in the buffer that are let go. */
 #define MOST_BUFFERED ((size_t)1 << 20)
 
@@ -238,6 +241,13 @@ open_level(fpk_encoder *e, fpk_survey *s)
         level->owns_node = true;
         s->depth++;
     }
+    bool batches =
+        frame->kind == FPK_FRAME_LIST || frame->kind == FPK_FRAME_DICT;
+    level->nesting = batches ? 2 : 1;
+    s->nesting += level->nesting;
+    if (s->nesting > s->most_nesting) {
+        s->most_nesting = s->nesting;
+    }
     if (s->depth > s->deepest) {
         s->deepest = s->depth;
     }
@@ -283,6 +293,7 @@ close_level(fpk_encoder *e, fpk_survey *s)
     }
     Py_XDECREF(level.captured);
     s->levels[s->depth - 1].captured = NULL;
+    s->nesting -= level.nesting;
     s->depth--;
     if (level.owns_node && status == 0) {
         fpk_level *below = &s->levels[s->depth - 1];
@@ -348,9 +359,10 @@ note_problem(fpk_encoder *e, fpk_survey *s, PyObject *object)
         status = PyException_SetTraceback(exception, Py_None);
         PyObject *problem =
             status < 0 ? NULL
-                       : Py_BuildValue("(OOO)", exception, Py_TYPE(object),
+                       : Py_BuildValue("(OOOO)", exception, Py_TYPE(object),
                                        fpk_is_inside(e, e->depth) ? Py_True
-                                                                  : Py_False);
+                                                                  : Py_False,
+                                       Py_None);
         status = problem == NULL ? -1 : PyList_Append(s->problems, problem);
         Py_XDECREF(problem);
     }
@@ -375,7 +387,24 @@ forgive_object(fpk_encoder *e, PyObject *obj)
     if (note_problem(e, s, obj) < 0 || fpk_emit_op(e, FPK_OP_NONE) < 0) {
         return FPK_ERROR;
     }
-    return fpk_memoize(e, obj);
+    uint64_t number = s->problem_count < FPK_MOST_PROBLEMS &&
+                              fpk_is_inside(e, e->depth)
+                          ? (uint64_t)PyList_GET_SIZE(s->problems) - 1
+                          : PROBLEM_MET;
+    /* It looks open from now on, so that meet_open_object hears of it. */
+    bool is_new = fpk_memo_find(&e->memo, obj) == NULL;
+    if (!fpk_memo_set(&e->memo, obj, FPK_MEMO_OPEN)) {
+        PyErr_NoMemory();
+        return FPK_ERROR;
+    }
+    if (is_new) {
+        Py_INCREF(obj);
+    }
+    if (!fpk_memo_set(&s->failed, obj, number)) {
+        PyErr_NoMemory();
+        return FPK_ERROR;
+    }
+    return FPK_DONE;
 }
 
 /* The top frame, which has a level, failed by itself. */
@@ -408,35 +437,70 @@ closes_cycle(const fpk_encoder *e, PyObject *obj)
 {
     size_t i = e->depth;
     while (i > 0 && e->frames[i - 1].object != obj) {
-        const fpk_frame *frame = &e->frames[--i];
+        i--;
+    }
+    if (i == 0) {
+        return true;
+    }
+    bool reduced = e->frames[i - 1].kind == FPK_FRAME_REDUCE;
+    for (; i < e->depth; i++) {
+        const fpk_frame *frame = &e->frames[i];
         const fpk_memo_entry *entry = fpk_memo_find(&e->memo, frame->object);
         bool exists =
             frame->kind == FPK_FRAME_LIST || frame->kind == FPK_FRAME_DICT ||
             frame->kind == FPK_FRAME_BYVALUE ||
             (frame->kind == FPK_FRAME_SET &&
-             PySet_CheckExact(frame->object) &&
              Py_IS_TYPE(frame->object, &PySet_Type)) ||
-            (entry != NULL && entry->index < FPK_MEMO_OPEN) ||
-            ((frame->kind == FPK_FRAME_REDUCE ||
-              frame->kind == FPK_FRAME_INSTANCE) &&
-             !frame->shared);
-        if (exists && Py_REFCNT(frame->object) > 2) {
+            (entry != NULL && entry->index < FPK_MEMO_OPEN);
+        /* What only the reduction and the frame hold was made by it. */
+        if (exists && (!reduced || Py_REFCNT(frame->object) > 2)) {
             return true;
         }
+        reduced = reduced || frame->kind == FPK_FRAME_REDUCE;
     }
-    return i == 0;
+    return false;
 }
 
-/* [obj] is met while it is being made. */
+/* [obj], a problem inside of something by value, is met again.  The standard
+   module does not look inside, but here it would find it. */
+static int
+meet_problem(fpk_encoder *e, fpk_survey *s, PyObject *obj,
+             fpk_memo_entry *failed)
+{
+    if (failed->index == PROBLEM_MET || fpk_is_inside(e, e->depth)) {
+        return 0;
+    }
+    PyObject *problem =
+        PyList_GET_ITEM(s->problems, (Py_ssize_t)failed->index);
+    failed->index = PROBLEM_MET;
+    PyObject *place = fpk_note_place(e, obj);
+    PyObject *again =
+        place == NULL ? NULL
+                      : Py_BuildValue("(OOON)", PyTuple_GET_ITEM(problem, 0),
+                                      Py_TYPE(obj), Py_False, place);
+    int status = again == NULL ? -1 : PyList_Append(s->problems, again);
+    Py_XDECREF(again);
+    return status;
+}
+
+/* [obj] is met while it is being made; or was made to look so by
+   forgive_object. */
 static int
 meet_open_object(fpk_encoder *e, PyObject *obj)
 {
+    fpk_survey *s = e->survey;
+    fpk_memo_entry *failed = fpk_memo_find(&s->failed, obj);
+    if (failed != NULL) {
+        return meet_problem(e, s, obj, failed) < 0 || fpk_emit_get(e, 0) < 0
+                   ? -1
+                   : 1;
+    }
     if (!closes_cycle(e, obj)) {
         PyErr_Format(PyExc_RecursionError,
                      "cannot pickle a %.200s object whose parts lead back to "
                      "it before it can be built",
                      Py_TYPE(obj)->tp_name);
-        if (note_problem(e, e->survey, obj) < 0) {
+        if (note_problem(e, s, obj) < 0) {
             return -1;
         }
     }
@@ -516,6 +580,7 @@ end_survey(fpk_survey *s)
     PyMem_Free(s->levels);
     fpk_tree_clear(&s->tree);
     fpk_clear_choices(s);
+    fpk_memo_clear(&s->failed);
     Py_XDECREF(s->problems);
 }
 
@@ -538,11 +603,12 @@ survey_object(fpk_encoder *e, PyObject *root)
         goto done;
     }
     result = Py_BuildValue(
-        "{s:O,s:O,s:K,s:O,s:K,s:n,s:K,s:i}", "tree", tree, "problems",
+        "{s:O,s:O,s:K,s:O,s:K,s:n,s:n,s:K,s:i}", "tree", tree, "problems",
         s.problems, "problem_count", (unsigned long long)s.problem_count,
         "choices", choices, "choices_left_out",
         (unsigned long long)s.choices_left_out, "depth",
-        (Py_ssize_t)s.deepest, "objects", (unsigned long long)s.objects,
+        (Py_ssize_t)s.deepest, "nesting", (Py_ssize_t)s.most_nesting,
+        "objects", (unsigned long long)s.objects,
         "protocol", e->protocol);
 done:
     e->survey = NULL;

@@ -24,6 +24,7 @@ typedef struct {
     PyObject *captured; /* owned list of (kind, name, bytes), or NULL: parts
                            of a function that have a frame */
     uint8_t role;       /* enum fpk_role */
+    uint8_t nesting;    /* calls of the standard pickler for it */
     bool owns_node;     /* the node was made for this frame */
 } fpk_level;
 
@@ -53,11 +54,16 @@ typedef struct {
     fpk_level *levels;
     size_t depth, capacity;
     size_t deepest;   /* frames there were at once */
+    size_t nesting;   /* calls that the standard pickler would be in */
+    size_t most_nesting;
     uint64_t objects; /* frames there were */
     int64_t skipped;  /* bytes that are counted and not in the buffer */
     int64_t counted;  /* bytes that some node has got */
-    PyObject *problems; /* owned list of (exception, type, inside
-                           of something by value) */
+    PyObject *problems; /* owned list of (exception, type, inside of something
+                           by value, place if it was met again or None) */
+    fpk_memo failed; /* objects that failed, and are in the memo of the encoder
+                        -> number of the problem, if they have only been met
+                        inside of something by value */
     uint64_t problem_count;
     fpk_choice *choices;
     size_t choice_count, choice_capacity;
@@ -99,6 +105,10 @@ int fpk_end_function(fpk_encoder *e, fpk_survey *s, const fpk_level *level);
 
 /* A part of the function at [level] has been written by a frame. */
 int fpk_note_captured(fpk_level *level, const fpk_node *part);
+
+/* The note that an error with [object] would get here: a new reference, None
+   without one. */
+PyObject *fpk_note_place(fpk_encoder *e, PyObject *object);
 
 PyObject *fpk_list_choices(const fpk_survey *s);
 void fpk_clear_choices(fpk_survey *s);
