@@ -26,6 +26,7 @@ from fpickle._core import (
     unregister_by_value,
 )
 from fpickle._control import copy, register, register_by_value, unregister
+from fpickle._explain import explain, sizes
 from fpickle._install import install, uninstall
 from fpickle._version import __version__ as __version__
 from fpickle._wrap import wrap
@@ -49,12 +50,14 @@ __all__ = [
     "copy",
     "dump",
     "dumps",
+    "explain",
     "install",
     "load",
     "loads",
     "register",
     "register_by_value",
     "registered_by_value",
+    "sizes",
     "uninstall",
     "unregister",
     "unregister_by_value",

@@ -74,6 +74,19 @@ def loads(
     buffers: Iterable[Any] | None = (),
     limits: Limits | None = None,
 ) -> Any: ...
+def stream_sizes(data: Any, /) -> tuple[Any, ...]: ...
+def survey(
+    obj: object,
+    protocol: int | None = None,
+    *,
+    fix_imports: bool = True,
+    buffer_callback: _BufferCallback = None,
+    by_value: _ByValue = True,
+    main_names: set[str] | frozenset[str] | None = None,
+    files: _Files = "error",
+    locks: _Locks = "error",
+    dispatch_table: Mapping[type, _Reducer] | None = None,
+) -> dict[str, Any]: ...
 def register_by_value(module: ModuleType | str, /) -> None: ...
 def unregister_by_value(module: ModuleType | str, /) -> None: ...
 def registered_by_value() -> Collection[str]: ...

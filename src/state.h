@@ -14,6 +14,7 @@
 
 struct fpk_encoder;
 struct fpk_byvalue_table;
+struct fpk_survey_table;
 
 /* Objects of the standard library, fetched once by the room named beside
    them. */
@@ -205,6 +206,7 @@ typedef struct fpk_state {
     /* What the encoder calls in rooms that it must not include. */
     const struct fpk_byvalue_table *byvalue; /* static storage */
     void (*add_error_path)(struct fpk_encoder *e);
+    const struct fpk_survey_table *survey; /* static storage */
 } fpk_state;
 
 extern struct PyModuleDef fpk_module_def;

@@ -563,15 +563,28 @@ fpk_save_class_body(fpk_encoder *e, PyObject *cls)
         return found < 0 ? FPK_ERROR : FPK_DONE;
     }
     fpk_class_job *job = add_job(e);
-    if (job == NULL || fpk_plan_class(e, job, cls) < 0) {
+    if (job == NULL) {
         return FPK_ERROR;
     }
-    fpk_context *c = e->byvalue;
     fpk_frame *frame =
-        fpk_push_frame(e, FPK_FRAME_BYVALUE, advance_class, cls, NULL);
+        fpk_plan_class(e, job, cls) < 0
+            ? NULL
+            : fpk_push_frame(e, FPK_FRAME_BYVALUE, advance_class, cls, NULL);
     if (frame == NULL) {
+        PyObject *exception = fpk_get_raised_exception();
+        (void)end_job(e);
+        fpk_set_raised_exception(exception);
         return FPK_ERROR;
     }
+    const fpk_context *c = e->byvalue;
     frame->size = (Py_ssize_t)c->job_count - 1;
     return FPK_MORE;
+}
+
+void
+fpk_abandon_class(fpk_encoder *e)
+{
+    if (fpk_top_frame(e)->advance == advance_class) {
+        (void)end_job(e);
+    }
 }

@@ -206,6 +206,10 @@ fpk_save_module(fpk_encoder *e, PyObject *module)
     }
     int status = FPK_ERROR;
     int importable = is_importable(e, module, name);
+    if (FPK_UNLIKELY(e->survey != NULL) && importable > 0 &&
+        e->state->survey->note_way(e, module, FPK_WENT_BY_NAME) < 0) {
+        importable = -1;
+    }
     if (importable > 0 && emit_import(e, name) == FPK_DONE) {
         status = fpk_remember(e, module);
     }

@@ -13,6 +13,7 @@ const struct fpk_byvalue_table fpk_byvalue_table = {
     .save_handled = fpk_save_handled,
     .parse_modules = fpk_parse_modules,
     .begin_stream = fpk_byvalue_begin_stream,
+    .abandon_frame = fpk_abandon_class,
     .clear = fpk_byvalue_clear,
 };
 

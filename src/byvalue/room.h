@@ -230,6 +230,9 @@ int fpk_complete_function(fpk_encoder *e, PyObject *function);
 /* ---- class.c ------------------------------------------------------------ */
 
 int fpk_save_class_body(fpk_encoder *e, PyObject *cls);
+
+/* The top frame goes without its end: its job does, too. */
+void fpk_abandon_class(fpk_encoder *e);
 void fpk_clear_class_job(fpk_class_job *job);
 
 /* ---- class_plan.c ------------------------------------------------------- */

@@ -349,7 +349,7 @@ emit_large_unicode(fpk_encoder *e, PyObject *str, const uint8_t *header,
     if (PyUnicode_IS_COMPACT_ASCII(str)) {
         return fpk_emit_payload(e, header, header_size,
                                 (const char *)PyUnicode_1BYTE_DATA(str),
-                                PyUnicode_GET_LENGTH(str), NULL);
+                                PyUnicode_GET_LENGTH(str), str);
     }
     PyObject *utf8 = PyUnicode_AsEncodedString(str, "utf-8", "surrogatepass");
     if (utf8 == NULL) {
@@ -388,6 +388,11 @@ fpk_emit_unicode(fpk_encoder *e, PyObject *str)
         return emit_large_unicode(e, str, header, header_size);
     }
     if (!fpk_reserve(e, size + sizeof header)) {
+        return FPK_ERROR;
+    }
+    if (FPK_UNLIKELY(size > 255 && e->survey != NULL) &&
+        e->state->survey->count_payload(e, header_size + size, str, false) <
+            0) {
         return FPK_ERROR;
     }
     fpk_put_bytes(e, header, header_size);

@@ -201,6 +201,7 @@ static int
 save_compound(fpk_encoder *e, PyObject *obj, bool shared)
 {
     PyTypeObject *type = Py_TYPE(obj);
+    e->object_start = e->out.length;
     if (shared) {
         int found = fpk_emit_get_if_saved(e, obj);
         if (found != 0) {
@@ -240,8 +241,13 @@ save_compound(fpk_encoder *e, PyObject *obj, bool shared)
     else {
         status = fpk_save_object(e, obj, shared);
     }
-    if (FPK_UNLIKELY(status == FPK_ERROR) && e->culprit == NULL) {
-        e->culprit = Py_NewRef(obj);
+    if (FPK_UNLIKELY(status == FPK_ERROR)) {
+        if (e->survey != NULL) {
+            status = e->state->survey->forgive_object(e, obj);
+        }
+        else if (e->culprit == NULL) {
+            e->culprit = Py_NewRef(obj);
+        }
     }
     Py_DECREF(obj);
     return status;

@@ -294,11 +294,43 @@ done:
     return result;
 }
 
+PyDoc_STRVAR(
+    survey_doc,
+    "survey($module, /, obj, protocol=None, *, by_value=True,\n"
+    "       main_names=None, files='error', locks='error',\n"
+    "       dispatch_table=None)\n"
+    "--\n\n"
+    "Return a dict that describes what dumps would do; see fpickle.explain.");
+
+static PyObject *
+core_survey(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *kwnames)
+{
+    fpk_dump_options options;
+    if (fpk_parse_dump_options(FPK_DUMPS, args, nargs, kwnames, &options) <
+        0) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    fpk_encoder e;
+    fpk_encoder_init(&e, fpk_state_of_module(module));
+    if (fpk_apply_dump_options(&e, &options) < 0) {
+        goto done;
+    }
+    e.policy = FPK_MEMO_MARKED;
+    result = e.state->survey->survey(&e, options.first);
+done:
+    fpk_encoder_fini(&e);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"dump", (PyCFunction)(void (*)(void))core_dump,
      METH_FASTCALL | METH_KEYWORDS, dump_doc},
     {"dumps", (PyCFunction)(void (*)(void))core_dumps,
      METH_FASTCALL | METH_KEYWORDS, dumps_doc},
+    {"survey", (PyCFunction)(void (*)(void))core_survey,
+     METH_FASTCALL | METH_KEYWORDS, survey_doc},
     {NULL, NULL, 0, NULL},
 };
 

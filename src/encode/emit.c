@@ -226,7 +226,7 @@ own_payload(const char *data, Py_ssize_t size, PyObject *owner)
     if (owner != NULL && PyBytes_CheckExact(owner)) {
         return Py_NewRef(owner);
     }
-    if (owner != NULL) {
+    if (owner != NULL && !PyUnicode_Check(owner)) {
         return PyMemoryView_FromObject(owner);
     }
     return PyBytes_FromStringAndSize(data, size);
@@ -263,6 +263,13 @@ fpk_emit_payload(fpk_encoder *e, const uint8_t *header, size_t header_size,
             return write_payload(e, header, header_size, data, size, owner) < 0
                        ? FPK_ERROR
                        : open_frame(e);
+        }
+    }
+    if (FPK_UNLIKELY(e->survey != NULL)) {
+        int counted = e->state->survey->count_payload(
+            e, header_size + (size_t)size, owner, large);
+        if (counted != 0) {
+            return counted < 0 ? FPK_ERROR : open_frame(e);
         }
     }
     if (!fpk_reserve(e, header_size + (size_t)size)) {
@@ -454,6 +461,9 @@ fpk_emit_get_if_saved(fpk_encoder *e, PyObject *obj)
         return 0;
     }
     if (FPK_UNLIKELY(entry->index >= FPK_MEMO_OPEN)) {
+        if (e->survey != NULL) {
+            return e->state->survey->meet_open_object(e, obj);
+        }
         if (e->policy != FPK_MEMO_MARKED) {
             return 0;
         }

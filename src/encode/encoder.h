@@ -131,6 +131,9 @@ struct fpk_encoder {
 
     PyObject *culprit; /* the object that could not be written */
 
+    void *survey; /* of the explain room while it looks on, else NULL */
+    size_t object_start; /* offset in out of the last compound object begun */
+
     Py_ssize_t buffers_met;   /* buffers that buffer_callback decides on */
     PyObject *cycle_probe;    /* borrowed from a frame; fast mode only */
     size_t cycle_probe_depth; /* depth of its frame */
@@ -160,9 +163,32 @@ struct fpk_byvalue_table {
     /* A dump begins, as opposed to a Pickler object: what must stand once in
        each stream is due again. */
     void (*begin_stream)(fpk_encoder *e);
+    /* The top frame is dropped without its end, after an error. */
+    void (*abandon_frame)(fpk_encoder *e);
     /* Forgets the context: the memo was cleared or the encoder ends. */
     void (*clear)(fpk_encoder *e);
 };
+
+/* How the driver reaches the explain room.  All but the first are called only
+   while e->survey is set. */
+struct fpk_survey_table {
+    /* Walks [root] as a dump would, without a stream: a new reference to a
+       dict that describes the dump. */
+    PyObject *(*survey)(fpk_encoder *e, PyObject *root);
+    /* [obj] could not be written, an exception is set: FPK_DONE if something
+       else was written in its place, else FPK_ERROR. */
+    int (*forgive_object)(fpk_encoder *e, PyObject *obj);
+    /* [size] bytes follow, with their opcode, for [owner], which may be NULL:
+       1 if they are not to be written, 0, or -1. */
+    int (*count_payload)(fpk_encoder *e, size_t size, PyObject *owner,
+                         bool large);
+    /* [obj] is met while it is being made: as fpk_emit_get_if_saved. */
+    int (*meet_open_object)(fpk_encoder *e, PyObject *obj);
+    /* [obj] goes by name, or by a writer for its type: 0 or -1. */
+    int (*note_way)(fpk_encoder *e, PyObject *obj, int way);
+};
+
+enum { FPK_WENT_BY_NAME, FPK_WENT_BY_VALUE, FPK_WENT_BY_TYPE };
 
 /* An endless chain of reductions ends here.  It leaves room for a million
    objects that are linked one by one. */
@@ -277,7 +303,8 @@ int fpk_end_output(fpk_encoder *e);
 
 /* [header_size] bytes of opcode and length, then the payload.  A large payload
    travels outside frames, and straight to the file: as [owner], the bytes or
-   buffer object that holds [data], or as a copy if [owner] is NULL. */
+   buffer object that holds [data], or as a copy if [owner] is NULL or a
+   str. */
 int fpk_emit_payload(fpk_encoder *e, const uint8_t *header, size_t header_size,
                      const char *data, Py_ssize_t size, PyObject *owner);
 

@@ -354,6 +354,10 @@ static int
 save_checked_global(fpk_encoder *e, PyObject *obj, PyObject *module_name,
                     PyObject *name)
 {
+    if (FPK_UNLIKELY(e->survey != NULL) &&
+        e->state->survey->note_way(e, obj, FPK_WENT_BY_NAME) < 0) {
+        return FPK_ERROR;
+    }
     if (e->protocol >= 2 && PyDict_GET_SIZE(e->state->extension_registry)) {
         int found = save_ext(e, module_name, name);
         if (found != 0) {

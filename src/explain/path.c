@@ -6,7 +6,7 @@
    Invariant: runs only after an error, so it costs nothing on success; it
               calls no code of the user and never replaces the error.
    Called by: encoder.c, through the module state. */
-#include "encode/encoder.h"
+#include "explain/survey.h"
 
 /* Elements shown at each end of a longer path. */
 #define SHOWN_AT_EACH_END 16
@@ -329,5 +329,6 @@ int
 fpk_explain_init(PyObject *module, fpk_state *state)
 {
     state->add_error_path = add_error_path;
-    return 0;
+    state->survey = &fpk_survey_table;
+    return fpk_stream_init(module);
 }
