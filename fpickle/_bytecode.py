@@ -1,9 +1,10 @@
-"""Code objects as marshal writes them, read without marshal.
+"""Code objects as data: what a disassembler may make of them.
 
-marshal trusts its input: bytes made to harm it can crash the interpreter or
-worse. This reader makes plain Python objects, checks every length, and knows
-one layout of code objects: that of CPython 3.11 and later, for bytes whose
-magic number is that of the running Python.
+A real code object is not made, because code of a stream that was made to harm
+could crash the interpreter. For those that marshal wrote, there is a reader
+that checks every length, because marshal trusts its input; it knows the layout
+of CPython 3.11 and later, and is for bytes whose magic number is that of the
+running Python.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Any, Iterator
 
 _DEEPEST = 100
 _FLAG_REF = 0x80
-_LOCAL, _CELL, _FREE = 0x20, 0x40, 0x80  # kinds of fast locals
 _VARARGS, _VARKEYWORDS = 0x04, 0x08  # co_flags
 
 
@@ -37,11 +37,11 @@ class Code:
     consts: tuple[Any, ...]
     names: tuple[str, ...]
     locals: tuple[str, ...]
-    kinds: bytes
     filename: str
     name: str
     qualname: str
     firstlineno: int
+    runs_here: bool = True  # it is of the running version of Python
 
     def parameters(self) -> Iterator[tuple[str, str]]:
         """(mark, name): the mark is '', '/', 'k' for keyword only, '*' or
@@ -56,12 +56,6 @@ class Code:
             yield "k", name
         if self.flags & _VARKEYWORDS:
             yield "**", next(names, "?")
-
-    def free_names(self) -> list[str]:
-        """The names of its closure, in order."""
-        return [
-            name for name, kind in zip(self.locals, self.kinds) if kind & _FREE
-        ]
 
 
 class _Reader:
@@ -152,6 +146,10 @@ class _Reader:
             raise CodeError("a code object is not laid out as one")
         return names
 
+    def kinds_and_filename(self) -> str:
+        self.expect(bytes)  # which of the locals are cells
+        return self.expect(str)
+
     def code(self) -> Code:
         numbers = [self.int32() for _ in range(5)]
         if min(numbers[:4]) < 0:
@@ -162,8 +160,7 @@ class _Reader:
             consts=self.expect(tuple),
             names=self.names(),
             locals=self.names(),
-            kinds=self.expect(bytes),
-            filename=self.expect(str),
+            filename=self.kinds_and_filename(),
             name=self.expect(str),
             qualname=self.expect(str),
             firstlineno=self.int32(),

@@ -18,7 +18,8 @@ from fpickle import _core
 from fpickle._bytecode import Code, CodeError, read_code
 
 OPCODES: dict[int, tuple[str, int, str, str, str, str]] = _core.opcode_table()
-_MOST_PARTS = 64  # of a container that are kept
+_MOST_PARTS = {"tuple": 10_000}  # of a container that are kept
+_FEW_PARTS = 256
 _LONGEST_TEXT = 120
 _LONGEST_NAME = 1000
 
@@ -30,8 +31,9 @@ class Item:
     """An object that the stream makes, as far as it can be known.
 
     `kind` is a word of opcodes.def (``int``, ``list``, ...), or ``global``,
-    ``call``, ``code``, ``function`` or ``loader``. `value` is the value of an
-    atom, the dotted name of a global, the `Code` of a code object.
+    ``call``, ``code``, ``function`` or ``check``. `value` is the value of an
+    atom, the dotted name of a global, the `Code` of a code object; of a
+    ``check`` the version of Python that it asks for.
     """
 
     __slots__ = ("kind", "value", "parts", "count", "callee", "extra")
@@ -39,14 +41,15 @@ class Item:
     def __init__(self, kind: str, value: Any = None) -> None:
         self.kind = kind
         self.value = value
-        self.parts: list[Item] = []  # at most _MOST_PARTS of them
+        self.parts: list[Item] = []  # the first of them
         self.count = 0  # of all
         self.callee: Item | None = None
         self.extra: dict[str, Item] = {}
 
     def add(self, *parts: Item) -> None:
         self.count += len(parts)
-        self.parts += parts[: _MOST_PARTS - len(self.parts)]
+        most = _MOST_PARTS.get(self.kind, _FEW_PARTS)
+        self.parts += parts[: most - len(self.parts)]
 
     def pairs(self) -> Iterator[tuple[Item, Item]]:
         return zip(self.parts[::2], self.parts[1::2])
@@ -94,10 +97,8 @@ def _show(item: Item, depth: int) -> str:
         return f"function {signature(item)}"
     if kind == "code":
         return f"code of {item.value.qualname}"
-    if kind == "loader":
-        return "marshal.loads (guarded)"
     if kind == "check":
-        return "guard: only for " + _writer_of(item.value)
+        return f"guard: bytecode of CPython {item.value}"
     if kind == "foreign code":
         return "bytecode of another Python"
     if kind == "call":
@@ -128,12 +129,6 @@ def _show(item: Item, depth: int) -> str:
     if kind in ("buffer", "any", "unknown"):
         return f"<{kind}>"
     return show_value(item.value)
-
-
-def _writer_of(text: bytes) -> str:
-    """The version that the text of a guard names."""
-    match = re.search(rb"bytecode of (CPython \d+\.\d+)", text)
-    return match[1].decode() if match else "the Python that wrote it"
 
 
 def _name(item: Item) -> str:
@@ -187,66 +182,133 @@ def _hint(item: Item) -> str:
 # ---- what is recognised ------------------------------------------------------------
 
 
-def _is_global(item: Item | None, name: str) -> bool:
-    return item is not None and item.kind == "global" and item.value == name
-
-
-def _call(callee: Item, args: Item) -> Item:
-    """What REDUCE leaves: the call, or what it is known to make."""
-    parts = args.parts
-    if callee.kind == "loader" and len(parts) == 1:
-        return _read_code(callee, parts[0])
-    if callee.kind == "global":
-        name = callee.value
-        if name == "types.FunctionType" and len(parts) >= 2:
-            if parts[0].kind == "code":
-                return _make_function(parts)
-        elif name == "builtins.dict.get" and len(parts) == 3:
-            if _is_guard(parts):
-                return Item("loader", parts[0].parts[0].value)
-        elif name == "builtins.getattr" and len(parts) == 2:
-            if parts[0].kind == "global" and parts[1].kind == "str":
-                return _dotted(parts[0].value, parts[1].value)
-        elif name == "_codecs.encode" and parts and parts[0].kind == "str":
-            try:
-                return Item("bytes", parts[0].value.encode("latin-1"))
-            except UnicodeEncodeError:
-                pass
+def _call(callee: Item, args: Item, guard: bytes) -> Item:
+    """What REDUCE leaves: the call, or what it is known to make. [guard] is
+    the magic number for bytecode of this pickle."""
+    known = _KNOWN_CALLS.get(callee.value) if callee.kind == "global" else None
+    made = known(args.parts, guard) if known is not None else None
+    if made is not None:
+        return made
     call = Item("call")
     call.callee = callee
-    call.add(*parts)
+    call.add(*args.parts)
     call.count = max(args.count, call.count)
     return call
 
 
-def _is_guard(parts: list[Item]) -> bool:
-    """dict.get({MAGIC: marshal.loads}, MAGIC_NUMBER, exec)"""
-    table, key, default = parts
-    return (
-        table.kind == "dict"
-        and table.count == 2
-        and table.parts[0].kind == "bytes"
-        and _is_global(table.parts[1], "marshal.loads")
-        and _is_global(key, "_frozen_importlib_external.MAGIC_NUMBER")
-        and _is_global(default, "builtins.exec")
-    )
+def _call_getattr(parts: list[Item], guard: bytes) -> Item | None:
+    if [part.kind for part in parts] == ["global", "str"]:
+        return _dotted(parts[0].value, parts[1].value)
+    return None
 
 
-def _read_code(loader: Item, argument: Item) -> Item:
-    """Code of this Python is read, by our own reader; no other is."""
-    if argument.kind == "bytes":
-        if argument.value.startswith(b"if 1:"):
-            return Item("check", argument.value)
-        if loader.value != importlib.util.MAGIC_NUMBER:
-            return Item("foreign code")
+def _call_encode(parts: list[Item], guard: bytes) -> Item | None:
+    """How the protocols before 3 write bytes."""
+    if len(parts) == 2 and parts[0].kind == "str":
         try:
-            return Item("code", read_code(argument.value))
-        except CodeError:
+            return Item("bytes", parts[0].value.encode("latin-1"))
+        except UnicodeEncodeError:
             pass
-    call = Item("call")
-    call.callee = loader
-    call.add(argument)
-    return call
+    return None
+
+
+def _call_guard(parts: list[Item], guard: bytes) -> Item | None:
+    """_classify_pyc(HEADER, {"bytecode of 3.13 in": sys.version}, {})"""
+    kinds = [part.kind for part in parts]
+    if kinds != ["bytes", "dict", "dict"] or parts[1].count != 2:
+        return None
+    words = parts[1].parts[0]
+    match = re.fullmatch(r"bytecode of (\d+\.\d+) in", str(words.value))
+    if match is None:
+        return None
+    check = Item("check", match[1])
+    check.add(parts[0])
+    return check
+
+
+def _call_marshal(parts: list[Item], guard: bytes) -> Item | None:
+    """Code of this Python is read, by our own reader; no other is."""
+    if [part.kind for part in parts] != ["bytes"]:
+        return None
+    if guard != importlib.util.MAGIC_NUMBER:
+        return Item("foreign code")
+    try:
+        return Item("code", read_code(parts[0].value))
+    except CodeError:
+        return None
+
+
+# Of the arguments of types.CodeType, what is read here.
+_CODE_KINDS = {
+    0: "int", 1: "int", 2: "int", 4: "int", 5: "int", 6: "bytes", 7: "tuple",
+    8: "tuple", 9: "tuple", 10: "str", 11: "str", 12: "str", 13: "int",
+    16: "tuple", 17: "tuple",
+}
+
+
+def _call_code_type(parts: list[Item], guard: bytes) -> Item | None:
+    if len(parts) != 18:
+        return None
+    for index, kind in _CODE_KINDS.items():
+        if parts[index].kind.replace("int_or_bool", "int") != kind:
+            return None
+    for index in (8, 9, 16, 17):
+        if any(part.kind != "str" for part in parts[index].parts):
+            return None
+    numbers = [int(parts[i].value) for i in (0, 1, 2, 4, 5)]
+    names, variables, free, cells = (
+        tuple(part.value for part in parts[i].parts) for i in (8, 9, 16, 17)
+    )
+    if min(numbers[:3]) < 0 or not (
+        numbers[1] <= numbers[0] <= len(variables) - numbers[2]
+    ):
+        return None
+    locals = variables + tuple(n for n in cells if n not in variables) + free
+    return Item("code", Code(
+        *numbers,
+        code=parts[6].value,
+        consts=tuple(map(_constant, parts[7].parts)),
+        names=names,
+        locals=locals,
+        filename=parts[10].value,
+        name=parts[11].value,
+        qualname=parts[12].value,
+        firstlineno=int(parts[13].value),
+        runs_here=guard == importlib.util.MAGIC_NUMBER,
+    ))
+
+
+class _Shown:
+    """A constant that is known by its text."""
+
+    def __init__(self, item: Item) -> None:
+        self.text = show(item)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _constant(item: Item) -> Any:
+    if item.kind in ("code", "int", "int_or_bool", "str", "bytes", "float",
+                     "bool", "None"):
+        return item.value
+    return _Shown(item)
+
+
+def _call_function_type(parts: list[Item], guard: bytes) -> Item | None:
+    if len(parts) >= 2 and parts[0].kind == "code":
+        return _make_function(parts)
+    return None
+
+
+_KNOWN_CALLS = {
+    "_codecs.encode": _call_encode,
+    "_frozen_importlib_external._classify_pyc": _call_guard,
+    "builtins.getattr": _call_getattr,
+    "marshal.loads": _call_marshal,
+    "types.CodeType": _call_code_type,
+    "types.FunctionType": _call_function_type,
+}
 
 
 def _make_function(parts: list[Item]) -> Item:
@@ -347,6 +409,7 @@ class Machine:
         self.memo: dict[int, Item] = {}
         self.highest = 0  # protocol seen in this pickle
         self.ended = False  # by STOP
+        self.guard = b""  # the magic number for bytecode of this pickle
 
     def fail(self, what: str) -> _core.UnpicklingError:
         return _core.MalformedError(f"{what} at byte {self.offset}")
@@ -358,7 +421,10 @@ class Machine:
         depth, marks, entries = len(self.stack), len(self.marks), len(self.memo)
         # Those that write to the memo leave the item where it is.
         taken = [] if name in _KEEPERS else self.take(name, before)
-        texts = tuple(show(item) for item in taken)
+        if name in _KEEPERS:
+            texts = tuple(map(show, self.stack[-1:]))
+        else:
+            texts = tuple(map(show, taken))
         left, key = self.results(name, argument, taken, after.split())
         for item in left:
             if item.kind == "mark":
@@ -368,7 +434,8 @@ class Machine:
         made = left[-1] if left else None
         step = Step(
             self.pickle, self.offset, following, name, protocol, argument,
-            texts, tuple(show(item) for item in left), depth, len(self.stack),
+            texts,
+            texts if name in _KEEPERS else tuple(map(show, left)), depth, len(self.stack),
             marks, entries, len(self.memo), key,
             made.value if made is not None and name == "REDUCE"
             and made.kind == "code" else None,
@@ -386,6 +453,7 @@ class Machine:
             self.memo = {}
         self.pickle += 1
         self.highest = 0
+        self.guard = b""
 
     def take(self, name: str, before: str) -> list[Item]:
         """Takes from the stack what opcodes.def lists, lowest item first."""
@@ -445,7 +513,10 @@ class Machine:
                 raise self.fail("OBJ finds no class above the mark")
             return [_instance(taken[0], taken[1:])], None
         if name in ("REDUCE", "NEWOBJ"):
-            return [_call(*taken)], None
+            made = _call(*taken, self.guard)
+            if made.kind == "check":
+                self.guard = made.parts[0].value[:4]
+            return [made], None
         if name == "NEWOBJ_EX":
             return [_instance(taken[0], taken[1].parts)], None
         if name in ("PERSID", "BINPERSID"):
