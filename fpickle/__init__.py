@@ -31,6 +31,12 @@ from fpickle._install import install, uninstall
 from fpickle._version import __version__ as __version__
 from fpickle._wrap import wrap
 
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fpickle._dis import disassemble as disassemble
+
 __all__ = [
     "DEFAULT_PROTOCOL",
     "HIGHEST_PROTOCOL",
@@ -48,6 +54,7 @@ __all__ = [
     "Unpickler",
     "UnpicklingError",
     "copy",
+    "disassemble",
     "dump",
     "dumps",
     "explain",
@@ -63,3 +70,27 @@ __all__ = [
     "unregister_by_value",
     "wrap",
 ]
+
+
+def __getattr__(name: str) -> "Any":
+    """What few programs need is imported when it is asked for."""
+    if name == "disassemble":
+        from fpickle._dis import disassemble
+
+        globals()[name] = disassemble
+        return disassemble
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: "Any") -> None:
+    """``%load_ext fpickle``: %explain, %%explain, and errors with their path."""
+    from fpickle import _notebook
+
+    _notebook.load(shell)
+
+
+def unload_ipython_extension(shell: "Any") -> None:
+    """``%unload_ext fpickle``: takes it back."""
+    from fpickle import _notebook
+
+    _notebook.unload(shell)

@@ -135,7 +135,7 @@ def _dis_text(data: Any, options: Any) -> tuple[Exception | None, int]:
 
     out = Output()
     out.write(out.style(
-        "  offset  opcode               stack     memo", "dim"
+        "  offset  opcode                 stack     memo", "dim"
     ))
     machine = Machine(data, options.keep_memo)
     pickle = 0
@@ -174,7 +174,7 @@ def _write_step(out: Output, step: Any) -> None:
         argument = step.argument
     stack = f"{step.stack_before}->{step.stack_after}"
     memo = f"{step.memo_before}->{step.memo_after}"
-    line = f"{step.offset:>8}  {name:<20} {stack:<9} {memo:<9} "
+    line = f"{step.offset:>8}  {name:<22} {stack:<9} {memo:<9} "
     room = max(out.width - len(line), 12)
     argument, effect = out.cut(argument, room), out.cut(_effect(step), room)
     if out.colours:

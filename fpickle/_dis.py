@@ -247,8 +247,10 @@ _CODE_KINDS = {
 
 
 def _call_code_type(parts: list[Item], guard: bytes) -> Item | None:
-    if len(parts) != 18:
+    if not 16 <= len(parts) <= 18:
         return None
+    empty = Item("tuple")  # free variables and cells may be left out
+    parts = parts + [empty] * (18 - len(parts))
     for index, kind in _CODE_KINDS.items():
         if parts[index].kind.replace("int_or_bool", "int") != kind:
             return None
