@@ -264,11 +264,9 @@ def sizes(arguments: list[str]) -> None:
     parser.add_argument("file", help="a file of one pickle or several; - for "
                         "standard input")
     parser.add_argument("--html", metavar="OUT",
-                        help="write a page with a treemap of the (first) "
-                        "pickle")
+                        help="write a page with a treemap")
     parser.add_argument("--json", action="store_true",
-                        help="one JSON document instead of lines: a list "
-                        "with an object for each pickle")
+                        help="one JSON document instead of lines")
     options = parser.parse_args(arguments)
     data = read_data(options.file)
     if len(data) == 0:
@@ -277,36 +275,48 @@ def sizes(arguments: list[str]) -> None:
     from fpickle import UnpicklingError
     from fpickle._explain import sizes as measure
 
-    out = Output()
-    view = memoryview(data)
-    found, offset, failure = [], 0, None
-    while offset < len(data):
-        try:
-            sizes = measure(view[offset:])
-        except UnpicklingError as error:
-            failure = error
-            break
-        found.append(sizes)
-        if not options.json:
-            if offset:
-                out.write(out.style(
-                    f"-- pickle {len(found)}, from byte {offset} --", "bold"
-                ))
-            out.tree(str(sizes).splitlines())
-        offset += sizes.total
-    if options.json:
-        json.dump([sizes.to_dict() for sizes in found], sys.stdout, indent=1)
-        sys.stdout.write("\n")
-    if options.html and found:
-        try:
-            found[0].to_html(options.html)
-        except OSError as error:
-            fail(f"cannot write {options.html}: {error.strerror or error}")
+    found: Any = None
+    failure = None
+    try:
+        found = measure(memoryview(data))
+    except UnpicklingError as error:
+        failure = error
+        end = _end_of_pickles(data)
+        if end:
+            found = measure(memoryview(data)[:end])
+    if found is not None:
+        if options.json:
+            json.dump(found.to_dict(), sys.stdout, indent=1)
+            sys.stdout.write("\n")
+        else:
+            Output().tree(str(found).splitlines())
+        if options.html:
+            _write_page(found, options.html)
     if failure is not None:
-        what = "damaged" if found else "damaged, or no pickle"
-        start = f", in the pickle from byte {offset} on" if offset else ""
-        fail(f"{options.file} is {what}: {failure}{start}{looks_like(data)}",
-             PROBLEMS)
+        what = "damaged" if found is not None else "damaged, or no pickle"
+        fail(f"{options.file} is {what}: {failure}{looks_like(data)}", PROBLEMS)
+
+
+def _end_of_pickles(data: Any) -> int:
+    """Where the last whole pickle before the damage ends."""
+    from fpickle import UnpicklingError
+    from fpickle._dis import Machine
+
+    machine, end = Machine(data), 0
+    try:
+        for step in _steps(machine):
+            if step.name == "STOP":
+                end = step.next
+    except UnpicklingError:
+        pass
+    return end
+
+
+def _write_page(found: Any, path: str) -> None:
+    try:
+        found.to_html(path)
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror or error}")
 
 
 # ---- fpickle explain --------------------------------------------------------------
@@ -460,10 +470,7 @@ def _end_all() -> NoReturn:
 
 def _show_report(report: Any, options: Any, failure: Any) -> None:
     if options.html:
-        try:
-            report.to_html(options.html)
-        except OSError as error:
-            fail(f"cannot write {options.html}: {error.strerror or error}")
+        _write_page(report, options.html)
     if options.json:
         values = report.to_dict()
         values["failure"] = failure and _failure_dict(failure)

@@ -65,8 +65,13 @@ class Item:
 
 def show(item: Item, depth: int = 2) -> str:
     """A short text for [item], as Python would write it where it can."""
+    if item.kind in _SHORT_ATOMS:
+        return repr(item.value)
     text = _show(item, depth)
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
+
+
+_SHORT_ATOMS = {"bool", "float", "None"}
 
 
 def show_value(value: Any) -> str:
@@ -338,7 +343,7 @@ def _build(item: Item, state: Item) -> None:
 # ---- the machine -------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class Step:
     """One opcode of a pickle, and what it does.
 

@@ -76,7 +76,7 @@ END
 
 # One requirement a line: the build tools and the extra of this flavour.
 list_requirements() {
-    "$python" -I - "$flavour" <<'END'
+    "$python" -I - "$1" <<'END'
 import sys, tomllib
 with open("pyproject.toml", "rb") as file:
     settings = tomllib.load(file)
@@ -88,7 +88,7 @@ END
 }
 
 # The environment, with everything but fpickle.
-requirements=$(list_requirements)
+requirements=$(list_requirements "$flavour")
 key=$(echo "$python $version $PWD" && echo "$requirements")
 if [ "$(cat "$venv/requirements.stamp" 2>/dev/null)" != "$key" ]; then
     check_prerequisites
@@ -100,6 +100,10 @@ if [ "$(cat "$venv/requirements.stamp" 2>/dev/null)" != "$key" ]; then
         -r "$venv/requirements.txt"; then
         echo "could not install the requirements of $venv (see above)"
         exit 1
+    fi
+    if [ "$flavour" = test ] && ! list_requirements notebook |
+        "$venv/bin/python" -m pip install --quiet -r /dev/stdin; then
+        echo "no IPython kernel can be installed: its tests will be skipped"
     fi
     echo "$key" >"$venv/requirements.stamp"
 fi
