@@ -89,7 +89,11 @@ END
 
 # The environment, with everything but fpickle.
 requirements=$(list_requirements "$flavour")
-key=$(echo "$python $version $PWD" && echo "$requirements")
+optional=
+if [ "$flavour" = test ]; then
+    optional=$(list_requirements notebook)
+fi
+key=$(echo "$python $version $PWD" && echo "$requirements" && echo "$optional")
 if [ "$(cat "$venv/requirements.stamp" 2>/dev/null)" != "$key" ]; then
     check_prerequisites
     echo "making $venv with $python"
@@ -101,8 +105,9 @@ if [ "$(cat "$venv/requirements.stamp" 2>/dev/null)" != "$key" ]; then
         echo "could not install the requirements of $venv (see above)"
         exit 1
     fi
-    if [ "$flavour" = test ] && ! list_requirements notebook |
-        "$venv/bin/python" -m pip install --quiet -r /dev/stdin; then
+    echo "$optional" >"$venv/optional.txt"
+    if ! "$venv/bin/python" -m pip install --quiet \
+        -r "$venv/optional.txt"; then
         echo "no IPython kernel can be installed: its tests will be skipped"
     fi
     echo "$key" >"$venv/requirements.stamp"
