@@ -26,7 +26,6 @@ from fpickle._core import (
     unregister_by_value,
 )
 from fpickle._control import copy, register, register_by_value, unregister
-from fpickle._explain import explain, sizes
 from fpickle._install import install, uninstall
 from fpickle._version import __version__ as __version__
 from fpickle._wrap import wrap
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fpickle._dis import disassemble as disassemble
+    from fpickle._explain import explain as explain, sizes as sizes
 
 __all__ = [
     "DEFAULT_PROTOCOL",
@@ -72,14 +72,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> "Any":
-    """What few programs need is imported when it is asked for."""
-    if name == "disassemble":
-        from fpickle._dis import disassemble
+# What few programs need is imported when it is asked for.
+_LATER = {"disassemble": "_dis", "explain": "_explain", "sizes": "_explain"}
 
-        globals()[name] = disassemble
-        return disassemble
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> "Any":
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"fpickle.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def load_ipython_extension(shell: "Any") -> None:

@@ -11,12 +11,15 @@ import importlib
 import importlib.util
 import json
 import os
+import signal
 import sys
+import threading
 from typing import Any, Callable, Iterator, NoReturn
 
 from fpickle._cli_output import Output
 
 FINE, PROBLEMS, USAGE = 0, 1, 2
+_PATIENCE = 5.0  # seconds for a program to end
 
 
 def fail(message: str, status: int = USAGE) -> NoReturn:
@@ -398,8 +401,10 @@ def _explain_name(
         _run.before_program = lambda: None
         try:
             _run.run_script(target, options.args)
-        except SystemExit as end:
-            if end.code not in (None, 0):
+        except SystemExit:
+            # However the script ended: what it has made can be explained.
+            module = sys.modules["__main__"]
+            if not hasattr(module, name.partition(".")[0]):
                 raise
         module = sys.modules["__main__"]
     else:
@@ -446,9 +451,18 @@ def _explain_program(target: str, is_script: bool, options: Any) -> None:
             return  # a worker: its caller waits for an answer
         if failure.thread is None:
             raise SystemExit(PROBLEMS)
-        _end_all()
+        # The main thread waits, maybe for something that will not come.
+        signal.pthread_kill(_main_thread(), signal.SIGUSR2)
+        timer = threading.Timer(_PATIENCE, _end_all)
+        timer.daemon = True
+        timer.start()
+
+    def end(number: int, frame: Any) -> None:
+        if os.getpid() == process and watch.found is not None:
+            raise SystemExit(PROBLEMS)
 
     watch = Watch(tell)
+    signal.signal(signal.SIGUSR2, end)
     _run.before_program = watch.start
     _run_program(target, is_script, options.args)
     if options.json:
@@ -456,9 +470,14 @@ def _explain_program(target: str, is_script: bool, options: Any) -> None:
         options.output.close()
 
 
+def _main_thread() -> int:
+    ident = threading.main_thread().ident
+    assert ident is not None
+    return ident
+
+
 def _end_all() -> NoReturn:
-    """Ends the program from a thread, while its main thread waits for
-    something that will not come."""
+    """Ends a program whose main thread does not end when it is asked to."""
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is not None:
         for child in multiprocessing.active_children():

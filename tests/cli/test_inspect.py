@@ -137,7 +137,7 @@ def test_multiprocessing(run, tmp_path, way):
     assert "ForkingPickler.dump failed" in result.out
     assert "job.py:" in result.out and "<lambda>" in result.out
     assert "fpickle can pickle it" in result.out
-    assert "Traceback" not in result.err
+    assert "Traceback" not in result.err and "leaked" not in result.err
 
 
 def test_json(run, tmp_path):
@@ -193,6 +193,13 @@ def test_objects_of_a_script(run, tmp_path):
     assert result.status == 0
     assert result.out.startswith("ran __main__\n")
     assert "__main__.work" in result.out
+
+
+def test_objects_of_a_script_that_fails(run, tmp_path):
+    script = write(tmp_path, MODULE + "1/0")
+    result = run(*EXPLAIN, f"{script}:Holder.bad", cwd=tmp_path)
+    assert result.status == 1 and "obj['lock']" in result.out
+    assert "ZeroDivisionError" in result.err
 
 
 def test_objects_as_json_and_html(run, tmp_path):
