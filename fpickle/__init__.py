@@ -26,10 +26,16 @@ from fpickle._core import (
     unregister_by_value,
 )
 from fpickle._control import copy, register, register_by_value, unregister
-from fpickle._explain import explain, sizes
 from fpickle._install import install, uninstall
 from fpickle._version import __version__ as __version__
 from fpickle._wrap import wrap
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fpickle._dis import disassemble as disassemble
+    from fpickle._explain import explain as explain, sizes as sizes
 
 __all__ = [
     "DEFAULT_PROTOCOL",
@@ -48,6 +54,7 @@ __all__ = [
     "Unpickler",
     "UnpicklingError",
     "copy",
+    "disassemble",
     "dump",
     "dumps",
     "explain",
@@ -63,3 +70,31 @@ __all__ = [
     "unregister_by_value",
     "wrap",
 ]
+
+
+# What few programs need is imported when it is asked for.
+_LATER = {"disassemble": "_dis", "explain": "_explain", "sizes": "_explain"}
+
+
+def __getattr__(name: str) -> "Any":
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"fpickle.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def load_ipython_extension(shell: "Any") -> None:
+    """``%load_ext fpickle``: %explain, %%explain, and errors with their path."""
+    from fpickle import _notebook
+
+    _notebook.load(shell)
+
+
+def unload_ipython_extension(shell: "Any") -> None:
+    """``%unload_ext fpickle``: takes it back."""
+    from fpickle import _notebook
+
+    _notebook.unload(shell)

@@ -13,10 +13,15 @@ usage: fpickle run SCRIPT [ARGS...]      run a script, a directory or a zip file
        fpickle run -m MODULE [ARGS...]   run a module
        fpickle run -c CODE [ARGS...]     run a program passed as a string
        fpickle run - [ARGS...]           run a program read from standard input
+       fpickle explain SCRIPT_OR_MODULE[:NAME] [ARGS...]
+                                         why something cannot be pickled
+       fpickle sizes FILE [--html OUT]   where the bytes of a pickle are
+       fpickle dis FILE [--code]         the opcodes of a pickle
+       fpickle COMMAND --help
        fpickle --version
        fpickle --help
 
-The program runs as `python` would run it; its multiprocessing and
+With `run`, the program runs as `python` would run it; its multiprocessing and
 concurrent.futures, in all start methods, send functions and classes of any
 kind to their workers.
 """
@@ -84,7 +89,23 @@ def run(arguments: list[str]) -> None:
         _run.run_script(first, rest)
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"run": run}
+def inspect(name: str) -> Callable[[list[str]], None]:
+    """The command [name] of those that look into objects and files."""
+
+    def command(arguments: list[str]) -> None:
+        from fpickle import _cli
+
+        getattr(_cli, name)(arguments)
+
+    return command
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "run": run,
+    "dis": inspect("dis"),
+    "explain": inspect("explain"),
+    "sizes": inspect("sizes"),
+}
 
 if __name__ == "__main__":
     main()

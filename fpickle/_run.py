@@ -24,6 +24,9 @@ TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
 
+# Called when a program's ``__main__`` is made, before the program runs.
+before_program: Callable[[], None] = install_on_import
+
 # What `python` says when the file of a program cannot be opened.
 _CANNOT_OPEN = 2
 
@@ -136,7 +139,7 @@ def _make_main() -> ModuleType:
     sys.modules["__main__"] = main
     if "__mp_main__" in sys.modules:  # multiprocessing is imported already
         sys.modules["__mp_main__"] = main
-    install_on_import()
+    before_program()
     return main
 
 

@@ -76,7 +76,7 @@ END
 
 # One requirement a line: the build tools and the extra of this flavour.
 list_requirements() {
-    "$python" -I - "$flavour" <<'END'
+    "$python" -I - "$1" <<'END'
 import sys, tomllib
 with open("pyproject.toml", "rb") as file:
     settings = tomllib.load(file)
@@ -88,8 +88,12 @@ END
 }
 
 # The environment, with everything but fpickle.
-requirements=$(list_requirements)
-key=$(echo "$python $version $PWD" && echo "$requirements")
+requirements=$(list_requirements "$flavour")
+optional=
+if [ "$flavour" = test ]; then
+    optional=$(list_requirements notebook)
+fi
+key=$(echo "$python $version $PWD" && echo "$requirements" && echo "$optional")
 if [ "$(cat "$venv/requirements.stamp" 2>/dev/null)" != "$key" ]; then
     check_prerequisites
     echo "making $venv with $python"
@@ -100,6 +104,11 @@ if [ "$(cat "$venv/requirements.stamp" 2>/dev/null)" != "$key" ]; then
         -r "$venv/requirements.txt"; then
         echo "could not install the requirements of $venv (see above)"
         exit 1
+    fi
+    echo "$optional" >"$venv/optional.txt"
+    if ! "$venv/bin/python" -m pip install --quiet \
+        -r "$venv/optional.txt"; then
+        echo "no IPython kernel can be installed: its tests will be skipped"
     fi
     echo "$key" >"$venv/requirements.stamp"
 fi

@@ -330,5 +330,8 @@ fpk_explain_init(PyObject *module, fpk_state *state)
 {
     state->add_error_path = add_error_path;
     state->survey = &fpk_survey_table;
+    if (fpk_dis_init(module) < 0) {
+        return -1;
+    }
     return fpk_stream_init(module);
 }

@@ -80,6 +80,9 @@ extern const struct fpk_survey_table fpk_survey_table;
 /* stream.c: adds stream_sizes to [module]; 0 or -1. */
 int fpk_stream_init(PyObject *module);
 
+/* dis.c: adds read_opcode and opcode_table. */
+int fpk_dis_init(PyObject *module);
+
 /* ---- edges.c ------------------------------------------------------------ */
 
 /* What leads from frame [i] to [part], which has the frame [child] or none
