@@ -41,6 +41,7 @@ def dump(
     main_names: set[str] | frozenset[str] | None = None,
     files: _Files = "error",
     locks: _Locks = "error",
+    isolated: bool = False,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> None: ...
 def dumps(
@@ -53,6 +54,7 @@ def dumps(
     main_names: set[str] | frozenset[str] | None = None,
     files: _Files = "error",
     locks: _Locks = "error",
+    isolated: bool = False,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> bytes: ...
 def load(
@@ -135,6 +137,7 @@ class Pickler:
         main_names: set[str] | frozenset[str] | None = None,
         files: _Files = "error",
         locks: _Locks = "error",
+        isolated: bool = False,
     ) -> None: ...
     def dump(self, obj: object, /) -> None: ...
     def clear_memo(self) -> None: ...

@@ -74,6 +74,7 @@ struct fpk_survey_table;
     X(operator_add)                                                           \
     X(operator_contains)                                                      \
     X(operator_getitem)                                                       \
+    X(operator_is_not)                                                        \
     X(operator_methodcaller)                                                  \
     X(os_urandom)                                                             \
     X(plain_enums)                                                            \

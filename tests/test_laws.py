@@ -66,7 +66,7 @@ MAY_CLEAR = {
         "a module without a name has no submodules",
     ("byvalue/rules.c", "try_by_name"):
         "the error of the look-up by name is raised instead",
-    ("byvalue/wrapper.c", "property_parts"):
+    ("byvalue/wrapper.c", "fpk_property_parts"):
         "a getter without __doc__",
     ("decode/build.c", "find_descriptors"):
         "a class that cannot be looked into gets its state as any other",

@@ -1,9 +1,12 @@
 """The names of cloudpickle, with fpickle behind them.
 
 ``import fpickle.compat.cloudpickle as cloudpickle`` is all that a program has
-to change. Against `fpickle` itself, three defaults are cloudpickle's: the
-protocol is the highest, `dumps` takes ``buffer_callback`` by position, and an
-open file becomes a file in memory with its contents.
+to change. Against `fpickle` itself, these defaults are cloudpickle's: the
+protocol is the highest, `dumps` takes ``buffer_callback`` by position, an open
+file becomes a file in memory with its contents, and streams are ``isolated``:
+each brings the globals that its functions use, and brings classes up to date
+that the receiver has from an earlier one. The class that is at home in a
+process is left alone there, which cloudpickle does not.
 
 Streams need no library at the receiver. What cloudpickle refuses and fpickle
 can send is sent; functions of the internals of cloudpickle are not here.
@@ -21,6 +24,7 @@ from types import ModuleType
 from fpickle import _core
 from fpickle._core import (
     PicklingError,
+    RefusedError,
     UnpicklingError,
     load,
     loads,
@@ -69,7 +73,17 @@ class CloudPickler(_core.Pickler):
             DEFAULT_PROTOCOL if protocol is None else protocol,
             buffer_callback=buffer_callback,
             files="contents",
+            isolated=True,
         )
+        if type(self).reducer_override is CloudPickler.reducer_override:
+            self.reducer_override = None  # type: ignore[assignment]
+
+    def dump(self, obj: Any) -> None:
+        """Writes the pickle of obj to the file."""
+        try:
+            super().dump(obj)
+        except (RecursionError, RefusedError) as error:
+            raise _translated(error)
 
     def reducer_override(self, obj: Any) -> Any:
         """Leaves every object to the pickler; for subclasses to call."""
@@ -86,13 +100,17 @@ def dump(
     buffer_callback: _BufferCallback = None,
 ) -> None:
     """Writes the pickle of obj to an open file; see `fpickle.dump`."""
-    _core.dump(
-        obj,
-        file,
-        DEFAULT_PROTOCOL if protocol is None else protocol,
-        buffer_callback=buffer_callback,
-        files="contents",
-    )
+    try:
+        _core.dump(
+            obj,
+            file,
+            DEFAULT_PROTOCOL if protocol is None else protocol,
+            buffer_callback=buffer_callback,
+            files="contents",
+            isolated=True,
+        )
+    except (RecursionError, RefusedError) as error:
+        raise _translated(error)
 
 
 def dumps(
@@ -101,20 +119,36 @@ def dumps(
     buffer_callback: _BufferCallback = None,
 ) -> bytes:
     """Returns the pickle of obj; see `fpickle.dumps`."""
-    return _core.dumps(
-        obj,
-        DEFAULT_PROTOCOL if protocol is None else protocol,
-        buffer_callback=buffer_callback,
-        files="contents",
-    )
+    try:
+        return _core.dumps(
+            obj,
+            DEFAULT_PROTOCOL if protocol is None else protocol,
+            buffer_callback=buffer_callback,
+            files="contents",
+            isolated=True,
+        )
+    except (RecursionError, RefusedError) as error:
+        raise _translated(error)
+
+
+def _translated(error: Exception) -> Exception:
+    """An error of cloudpickle's, or the same."""
+    if isinstance(error, RecursionError):
+        text = "Could not pickle object as excessively deep recursion required."
+    elif "a closed file" in str(error):
+        text = "Cannot pickle closed files"
+    else:
+        return error
+    made = PicklingError(text)
+    made.__notes__ = getattr(error, "__notes__", [])
+    return made
 
 
 def register_pickle_by_value(module: ModuleType) -> None:
     """Lets a module, with its submodules, travel inside streams.
 
     Raises:
-        TypeError: The argument is no module.
-        ValueError: The module is not in ``sys.modules``.
+        ValueError: The argument is no module, or it is not in ``sys.modules``.
     """
     _core.register_by_value(_check(module))
 
@@ -123,8 +157,7 @@ def unregister_pickle_by_value(module: ModuleType) -> None:
     """Takes `register_pickle_by_value` back.
 
     Raises:
-        TypeError: The argument is no module.
-        ValueError: The module is not registered.
+        ValueError: The argument is no module, or it is not registered.
     """
     _core.unregister_by_value(_check(module))
 
@@ -136,5 +169,5 @@ def list_registry_pickle_by_value() -> set[str]:
 
 def _check(module: Any) -> ModuleType:
     if not isinstance(module, ModuleType):
-        raise TypeError(f"Input should be a module object, got {module!r} instead")
+        raise ValueError(f"Input should be a module object, got {module} instead")
     return module

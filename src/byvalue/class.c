@@ -76,6 +76,7 @@ add_job(fpk_encoder *e)
     job->creator_index = FPK_UNWRITTEN;
     job->metaclass = FPK_UNWRITTEN;
     job->bases = FPK_UNWRITTEN;
+    job->fixed = FPK_UNWRITTEN;
     job->target = FPK_UNWRITTEN;
     return job;
 }
@@ -204,7 +205,7 @@ static int
 write_member(fpk_encoder *e, fpk_class_job *job, int kind, PyObject *key,
              PyObject *value)
 {
-    if ((job->reruns && note_again(job, key) < 0) ||
+    if (((job->reruns || job->updates) && note_again(job, key) < 0) ||
         fpk_save_atom(e, key, fpk_needs_memo(e, key)) < 0) {
         return FPK_ERROR;
     }

@@ -9,14 +9,24 @@
 
    What the receiver does:
 
-       present = operator.contains(registry, id)
+       held    = registry.get(id)
+       present = operator.is_not(held, None)
        make    = operator.getitem((creator, registry.get), present)
        args    = operator.getitem(((name, bases, dict), (id,)), present)
        cls     = registry.setdefault(id, make(*args))
        target  = operator.getitem((cls, SimpleNamespace()), present)
        target.NAME = VALUE ...
 
-   or, where an attribute cannot be set by BUILD,
+   In an isolated stream, only what was not brought by one stays as it is:
+
+       fixed   = operator.gt(present, operator.contains(registry, (id,)))
+       cls     = ...
+       note    = operator.getitem((registry.setdefault, slice), fixed)
+       note((id,), cls)
+       target  = operator.getitem((cls, SimpleNamespace()), fixed)
+
+   The memo holds the class meanwhile: the weak dict may be all that knows it.
+   Where an attribute cannot be set by BUILD,
 
        setter  = operator.getitem((setattr, slice), present)
        setter(cls, NAME, VALUE) ...
@@ -48,13 +58,57 @@ begin_choice(fpk_encoder *e)
 }
 
 static int
-end_choice(fpk_encoder *e, const fpk_class_job *job)
+end_choice(fpk_encoder *e, uint64_t answer)
 {
-    if (fpk_end_tuple(e, 2) < 0 || fpk_emit_get(e, job->present) < 0 ||
+    if (fpk_end_tuple(e, 2) < 0 || fpk_emit_get(e, answer) < 0 ||
         fpk_end_tuple(e, 2) < 0) {
         return FPK_ERROR;
     }
     return fpk_emit_op(e, FPK_OP_REDUCE);
+}
+
+/* The key under which the registry has the classes that streams brought: no
+   str, so that it is not taken for an id. */
+static int
+emit_received_key(fpk_encoder *e, const fpk_class_job *job)
+{
+    if (fpk_begin_tuple(e, 1) < 0 || fpk_emit_get(e, job->id) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_end_tuple(e, 1);
+}
+
+/* operator.gt(present, operator.contains(registry, (id,))) */
+static int
+emit_fixed(fpk_encoder *e, fpk_class_job *job)
+{
+    if (fpk_save_global_as(e, NULL, e->state->str.operator, "gt") < 0 ||
+        fpk_begin_tuple(e, 2) < 0 || fpk_emit_get(e, job->present) < 0 ||
+        fpk_save_global_as(e, e->state->operator_contains,
+                           e->state->str.operator, "contains") < 0 ||
+        fpk_begin_tuple(e, 2) < 0 || fpk_emit_registry(e) < 0 ||
+        emit_received_key(e, job) < 0 || fpk_end_tuple(e, 2) < 0 ||
+        fpk_emit_op(e, FPK_OP_REDUCE) < 0 || fpk_end_tuple(e, 2) < 0 ||
+        fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_put_aside(e, &job->fixed);
+}
+
+/* A class that was not there before is one that a stream brought. */
+static int
+emit_received(fpk_encoder *e, const fpk_class_job *job, PyObject *cls)
+{
+    if (begin_choice(e) < 0 ||
+        fpk_emit_registry_method(e, FPK_REGISTRY_SETDEFAULT) < 0 ||
+        fpk_save_global_as(e, (PyObject *)&PySlice_Type,
+                           e->state->str.builtins, "slice") < 0 ||
+        end_choice(e, job->fixed) < 0 || fpk_begin_tuple(e, 2) < 0 ||
+        emit_received_key(e, job) < 0 || fpk_recall(e, cls) < 0 ||
+        fpk_end_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_POP);
 }
 
 static int
@@ -64,19 +118,30 @@ emit_present(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
     if (id == NULL) {
         return FPK_ERROR;
     }
+    uint64_t held;
     int status = FPK_ERROR;
-    if (fpk_save_global_as(e, e->state->operator_contains,
-                           e->state->str.operator, "contains") == FPK_DONE &&
-        fpk_begin_tuple(e, 2) == FPK_DONE &&
-        fpk_emit_registry(e) == FPK_DONE &&
+    if (fpk_emit_registry_method(e, FPK_REGISTRY_GET) == FPK_DONE &&
+        fpk_begin_tuple(e, 1) == FPK_DONE &&
         fpk_emit_unicode(e, id) == FPK_DONE &&
         fpk_remember_anonymous(e, &job->id) == FPK_DONE &&
+        fpk_end_tuple(e, 1) == FPK_DONE &&
+        fpk_emit_op(e, FPK_OP_REDUCE) == FPK_DONE &&
+        fpk_put_aside(e, &held) == FPK_DONE &&
+        fpk_save_global_as(e, e->state->operator_is_not,
+                           e->state->str.operator, "is_not") == FPK_DONE &&
+        fpk_begin_tuple(e, 2) == FPK_DONE &&
+        fpk_emit_get(e, held) == FPK_DONE &&
+        fpk_emit_op(e, FPK_OP_NONE) == FPK_DONE &&
         fpk_end_tuple(e, 2) == FPK_DONE &&
         fpk_emit_op(e, FPK_OP_REDUCE) == FPK_DONE) {
         status = fpk_put_aside(e, &job->present);
     }
     Py_DECREF(id);
-    return status;
+    if (status < 0) {
+        return FPK_ERROR;
+    }
+    job->fixed = job->present;
+    return job->updates ? emit_fixed(e, job) : FPK_DONE;
 }
 
 static int
@@ -183,7 +248,7 @@ fpk_open_class_call(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
              ? emit_type(e)
              : fpk_emit_get(e, job->creator_index)) < 0 ||
         fpk_emit_registry_method(e, FPK_REGISTRY_GET) < 0 ||
-        end_choice(e, job) < 0) {
+        end_choice(e, job->present) < 0) {
         return FPK_ERROR;
     }
     if (begin_choice(e) < 0) {
@@ -201,11 +266,12 @@ fpk_close_class_call(fpk_encoder *e, const fpk_class_job *job, PyObject *cls)
     }
     if (fpk_end_tuple(e, job->arguments) < 0 || fpk_begin_tuple(e, 1) < 0 ||
         fpk_emit_get(e, job->id) < 0 || fpk_end_tuple(e, 1) < 0 ||
-        end_choice(e, job) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
-        fpk_end_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+        end_choice(e, job->present) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
+        fpk_end_tuple(e, 2) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
+        fpk_remember(e, cls) < 0) {
         return FPK_ERROR;
     }
-    return fpk_remember(e, cls);
+    return job->updates ? emit_received(e, job, cls) : FPK_DONE;
 }
 
 /* A metaclass may forbid what its own classes need to get. */
@@ -233,7 +299,7 @@ fpk_emit_class_target(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
         return FPK_ERROR;
     }
     if (job->by_setattr) {
-        if (emit_setter(e, job, cls) < 0 || end_choice(e, job) < 0) {
+        if (emit_setter(e, job, cls) < 0 || end_choice(e, job->fixed) < 0) {
             return FPK_ERROR;
         }
         return fpk_put_aside(e, &job->target);
@@ -242,7 +308,7 @@ fpk_emit_class_target(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
         fpk_save_global_as(e, e->state->SimpleNamespace, e->state->str.types,
                            "SimpleNamespace") < 0 ||
         fpk_emit_empty_tuple(e) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0 ||
-        end_choice(e, job) < 0) {
+        end_choice(e, job->fixed) < 0) {
         return FPK_ERROR;
     }
     return fpk_remember_anonymous(e, &job->target);
@@ -256,10 +322,15 @@ fpk_complete_abstract_class(fpk_encoder *e, const fpk_class_job *job,
     if (job->creator != e->state->type_new) {
         return FPK_DONE;
     }
-    if (fpk_save_global_as(e, e->state->abc_init, e->state->str._abc,
+    /* A class that was there keeps what is registered with it. */
+    if (begin_choice(e) < 0 ||
+        fpk_save_global_as(e, e->state->abc_init, e->state->str._abc,
                            "_abc_init") < 0 ||
-        fpk_begin_tuple(e, 1) < 0 || fpk_recall(e, cls) < 0 ||
-        fpk_end_tuple(e, 1) < 0 || fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+        fpk_save_global_as(e, (PyObject *)&PySlice_Type,
+                           e->state->str.builtins, "slice") < 0 ||
+        end_choice(e, job->present) < 0 || fpk_begin_tuple(e, 1) < 0 ||
+        fpk_recall(e, cls) < 0 || fpk_end_tuple(e, 1) < 0 ||
+        fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
         return FPK_ERROR;
     }
     return fpk_emit_op(e, FPK_OP_POP);
@@ -270,6 +341,7 @@ fpk_init_class(PyObject *module, fpk_state *state)
 {
     if (fpk_fetch(&state->operator_add, "operator", "add") < 0 ||
         fpk_fetch(&state->operator_contains, "operator", "contains") < 0 ||
+        fpk_fetch(&state->operator_is_not, "operator", "is_not") < 0 ||
         fpk_fetch(&state->operator_getitem, "operator", "getitem") < 0 ||
         fpk_fetch(&state->operator_methodcaller, "operator", "methodcaller") <
             0 ||

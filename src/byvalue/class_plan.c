@@ -376,6 +376,8 @@ fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
         return -1;
     }
     job->by_setattr = by_setattr;
+    job->updates =
+        e->isolated && job->enumeration == NULL && !job->prepared;
     if (is_abstract) {
         job->virtual_subclasses = find_virtual_subclasses(e, cls);
         if (job->virtual_subclasses == NULL) {

@@ -219,7 +219,10 @@ advance_code(fpk_encoder *e)
         if (begin_call(e, (PyCodeObject *)code) < 0) {
             return FPK_ERROR;
         }
-        int result = fpk_save(e, ((PyCodeObject *)code)->co_consts);
+        /* The compiler may have used the tuple twice, CodeType does not. */
+        PyObject *consts = ((PyCodeObject *)code)->co_consts;
+        int result = e->isolated ? fpk_save_tuple(e, consts, false)
+                                 : fpk_save(e, consts);
         return result < 0 ? FPK_ERROR : FPK_MORE;
     }
     bool shared = frame->shared;
@@ -239,7 +242,7 @@ fpk_save_code(fpk_encoder *e, PyObject *code)
     if (fpk_guard_bytecode(e) < 0) {
         return FPK_ERROR;
     }
-    bool shared = fpk_needs_memo(e, code);
+    bool shared = e->isolated || fpk_needs_memo(e, code);
     if (needs_marshal((PyCodeObject *)code)) {
         return save_marshalled(e, code, shared);
     }

@@ -16,6 +16,10 @@ fpk_context *
 fpk_get_context(fpk_encoder *e)
 {
     if (e->byvalue == NULL) {
+        if (e->isolated && !e->fast && e->equal_texts == NULL &&
+            (e->equal_texts = PyDict_New()) == NULL) {
+            return NULL;
+        }
         fpk_context *c = PyMem_Calloc(1, sizeof *c);
         if (c == NULL) {
             PyErr_NoMemory();
@@ -51,6 +55,7 @@ fpk_byvalue_clear(fpk_encoder *e)
         return;
     }
     e->byvalue = NULL;
+    Py_CLEAR(e->equal_texts);
     for (size_t i = 0; i < c->namespace_count; i++) {
         release_keys(&c->namespaces[i].names);
         Py_DECREF(c->namespaces[i].dict);

@@ -42,6 +42,13 @@ save_standard_stream(fpk_encoder *e, PyObject *obj, PyObject **value)
     *value = NULL;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
         PyObject *stream = PySys_GetObject(names[i]); /* borrowed */
+        if (stream == obj && e->files == FPK_FILES_CONTENTS &&
+            strstr(names[i], "stdin") != NULL) {
+            (void)fpk_refuse(e, obj,
+                             "what comes in there cannot be sent "
+                             "beforehand. Read it and send that");
+            return -1;
+        }
         if (stream == obj) {
             return fpk_save_global_as(e, obj, e->state->str.sys, names[i]) < 0
                        ? -1
@@ -277,6 +284,15 @@ reduce_contents(fpk_encoder *e, PyObject *obj, const file_kind *kind)
     return value;
 }
 
+static int
+is_closed(PyObject *obj)
+{
+    PyObject *closed = PyObject_GetAttrString(obj, "closed");
+    int truth = closed == NULL ? -1 : PyObject_IsTrue(closed);
+    Py_XDECREF(closed);
+    return truth;
+}
+
 int
 fpk_save_file(fpk_encoder *e, PyObject *obj)
 {
@@ -288,6 +304,13 @@ fpk_save_file(fpk_encoder *e, PyObject *obj)
                            : fpk_save_value(e, obj, value);
     }
     int how = is_private(e) ? FPK_FILES_REOPEN : e->files;
+    int closed = how == FPK_FILES_ERROR ? 0 : is_closed(obj);
+    if (closed != 0) {
+        return closed < 0 ? FPK_ERROR
+                          : fpk_refuse(e, obj,
+                                       "it is a closed file, of which nothing "
+                                       "is left. Send its path");
+    }
     if (how == FPK_FILES_ERROR) {
         return fpk_refuse(
             e, obj,

@@ -316,6 +316,22 @@ fill_cells(fpk_encoder *e)
     return FPK_DONE;
 }
 
+/* True if a variable of the closure is a module: its submodules, too, are
+   reached by attribute. */
+static bool
+encloses_module(PyObject *function)
+{
+    PyObject *closure = PyFunction_GET_CLOSURE(function);
+    Py_ssize_t size = closure == NULL ? 0 : PyTuple_GET_SIZE(closure);
+    for (Py_ssize_t i = 0; i < size; i++) {
+        PyObject *content = PyCell_GET(PyTuple_GET_ITEM(closure, i));
+        if (content != NULL && PyModule_Check(content)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int
 collect_names(fpk_encoder *e)
 {
@@ -324,7 +340,7 @@ collect_names(fpk_encoder *e)
         fpk_find_namespace(e, PyFunction_GET_GLOBALS(frame->object));
     frame->step = WRITE_NAMES;
     frame->position = 0;
-    if (space->at_receiver) {
+    if (space->at_receiver && !encloses_module(frame->object)) {
         return FPK_DONE;
     }
     PyObject *names = fpk_collect_names(e, frame->object, space);

@@ -11,6 +11,7 @@
 #include "byvalue/room.h"
 
 static int save_wrapper(fpk_encoder *e, PyObject *obj);
+static int save_abstract_wrapper(fpk_encoder *e, PyObject *obj);
 static int save_lru_cache(fpk_encoder *e, PyObject *obj);
 static int save_cached_property(fpk_encoder *e, PyObject *obj);
 static int save_sentinel(fpk_encoder *e, PyObject *obj);
@@ -72,6 +73,9 @@ static const struct {
     {"_hashlib", "HASH", false, fpk_save_hash},
     {"_hashlib", "HASHXOF", false, fpk_save_hash},
     {"_struct", "Struct", false, fpk_save_struct},
+    {"abc", "abstractclassmethod", false, save_abstract_wrapper},
+    {"abc", "abstractproperty", false, save_abstract_wrapper},
+    {"abc", "abstractstaticmethod", false, save_abstract_wrapper},
     {"dataclasses", "Field", false, fpk_save_slotted},
     {"dataclasses", "InitVar", false, fpk_save_slotted},
     {"dataclasses", "_DataclassParams", false, fpk_save_slotted},
@@ -295,13 +299,14 @@ fpk_init_handlers(PyObject *module, fpk_state *state)
 /* ---- simple reductions -------------------------------------------------- */
 
 /* A classmethod or staticmethod outside of its class, taken from a module that
-   the receiver can import: the standard module refuses it.  1, 0, or -1 on
-   error. */
+   the receiver can import: the standard module refuses it, and what takes an
+   isolated stream does not.  1, 0, or -1 on error. */
 static int
 is_bare_wrapper(fpk_encoder *e, PyObject *obj, PyObject *parts)
 {
     const fpk_context *c = e->byvalue;
-    if (Py_IS_TYPE(obj, &PyProperty_Type) || (c != NULL && c->job_count > 0)) {
+    if (Py_IS_TYPE(obj, &PyProperty_Type) || e->isolated ||
+        (c != NULL && c->job_count > 0)) {
         return 0;
     }
     int belongs = fpk_belongs_to_stream(e, PyTuple_GET_ITEM(parts, 0));
@@ -320,6 +325,24 @@ save_wrapper(fpk_encoder *e, PyObject *obj)
         }
         Py_XDECREF(parts);
         return FPK_ERROR;
+    }
+    PyObject *value =
+        parts == NULL ? NULL : Py_BuildValue("(ON)", Py_TYPE(obj), parts);
+    return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, true);
+}
+
+/* The abstract ones of abc, which are subclasses of the three. */
+static int
+save_abstract_wrapper(fpk_encoder *e, PyObject *obj)
+{
+    PyObject *parts;
+    if (PyObject_TypeCheck(obj, &PyProperty_Type)) {
+        parts = fpk_property_parts(obj);
+    }
+    else {
+        PyObject *function = PyObject_GetAttrString(obj, "__func__");
+        parts = function == NULL ? NULL : PyTuple_Pack(1, function);
+        Py_XDECREF(function);
     }
     PyObject *value =
         parts == NULL ? NULL : Py_BuildValue("(ON)", Py_TYPE(obj), parts);

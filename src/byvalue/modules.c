@@ -10,6 +10,63 @@
    Called by: handled.c, cell.c, namespace.c. */
 #include "byvalue/room.h"
 
+/* 1 if [module] says where it comes from, 0 if not, -1 on error. */
+static int
+has_origin(fpk_state *state, PyObject *module)
+{
+    PyObject *dict = PyModule_GetDict(module);
+    PyObject *spec = PyDict_GetItemWithError(dict, state->str.__spec__);
+    if (spec != NULL && spec != Py_None) {
+        return 1;
+    }
+    PyObject *file = PyDict_GetItemWithError(dict, state->str.__file__);
+    return PyErr_Occurred() ? -1 : file != NULL;
+}
+
+/* 1 if an import of the module called [name], which is imported, would work at
+   the receiver: it has an origin, or is in a package that has one, which then
+   has made it.  A module object that somebody just put into sys.modules stays
+   here.  0 if not, -1 on error. */
+static int
+has_origin_or_package(fpk_state *state, PyObject *name)
+{
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    Py_ssize_t end = PyUnicode_GET_LENGTH(name);
+    while (end > 0) {
+        PyObject *part = PyUnicode_Substring(name, 0, end);
+        PyObject *module =
+            part == NULL ? NULL : PyDict_GetItemWithError(modules, part);
+        /* What is no module object looks after itself. */
+        int found = PyErr_Occurred()          ? -1
+                    : module == NULL          ? 0
+                    : !PyModule_Check(module) ? 1
+                                              : has_origin(state, module);
+        Py_XDECREF(part);
+        if (found != 0) {
+            return found;
+        }
+        end = PyUnicode_FindChar(name, '.', 0, end, -1);
+    }
+    return end == -2 ? -1 : 0;
+}
+
+int
+fpk_is_made_here(fpk_encoder *e, PyObject *name)
+{
+    fpk_state *state = e->state;
+    PyObject *module = PyDict_GetItemWithError(PyImport_GetModuleDict(), name);
+    if (module == NULL || !PyModule_Check(module)) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    int found = has_origin(state, module);
+    if (found != 0 || PyUnicode_Compare(name, state->str.__main__) == 0 ||
+        PyUnicode_Compare(name, state->str.__mp_main__) == 0) {
+        return found < 0 ? -1 : 0;
+    }
+    found = has_origin_or_package(state, name);
+    return found < 0 ? -1 : !found;
+}
+
 /* 1 if the receiver can be expected to import [module] as [name]. */
 static int
 is_importable(fpk_encoder *e, PyObject *module, PyObject *name)
@@ -32,15 +89,7 @@ is_importable(fpk_encoder *e, PyObject *module, PyObject *name)
     if (registered != 0) {
         return registered < 0 ? -1 : 0;
     }
-    /* A module object that somebody put into sys.modules says nothing of
-       where it came from. */
-    PyObject *dict = PyModule_GetDict(module);
-    PyObject *spec = PyDict_GetItemWithError(dict, state->str.__spec__);
-    if (spec != NULL && spec != Py_None) {
-        return 1;
-    }
-    PyObject *file = PyDict_GetItemWithError(dict, state->str.__file__);
-    return PyErr_Occurred() ? -1 : file != NULL;
+    return has_origin_or_package(state, name);
 }
 
 int

@@ -109,6 +109,9 @@ add_name(collection *c, PyObject *name)
     if (value == NULL) {
         return NULL;
     }
+    if (c->space->at_receiver) {
+        return value;
+    }
     fpk_memo *names = &c->space->names;
     const fpk_memo_entry *entry = fpk_memo_find(names, name);
     if (entry != NULL &&

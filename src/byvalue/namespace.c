@@ -241,15 +241,17 @@ fpk_save_namespace(fpk_encoder *e, PyObject *globals)
     if (at_receiver < 0) {
         return FPK_ERROR;
     }
-    space->at_receiver = at_receiver;
-    if (at_receiver) {
+    space->at_receiver = at_receiver && !e->isolated;
+    if (space->at_receiver) {
         if (emit_module_dict(e, name) < 0) {
             return FPK_ERROR;
         }
         return fpk_remember_anonymous(e, &space->index);
     }
     PyObject *module = NULL;
-    int found = name == NULL ? 0 : find_module(e, globals, name, &module);
+    int found = name == NULL || at_receiver
+                    ? 0
+                    : find_module(e, globals, name, &module);
     if (found != 0) {
         int status =
             found < 0 ? FPK_ERROR : begin_module_space(e, space, module, name);

@@ -58,12 +58,14 @@ typedef struct {
     uint64_t bases;
     uint64_t id;
     uint64_t present;     /* is the class at the receiver already? */
+    uint64_t fixed;       /* is it one that this stream must not change? */
     uint64_t target;      /* what attributes are set on, or what sets them */
     int arguments;        /* of the creator */
     bool needs_metaclass; /* as an argument */
     bool prepared;        /* by __prepare__ of the metaclass */
     bool quiet;           /* __init_subclass__ must not run again */
     bool reruns;          /* code of importable classes runs again */
+    bool updates;         /* a class that streams have brought is changed */
     bool by_setattr;      /* attributes cannot be set by BUILD */
 } fpk_class_job;
 
@@ -351,6 +353,9 @@ int fpk_is_method(fpk_encoder *e, PyObject *value);
    exception, if [obj] is none of these. */
 PyObject *fpk_wrapper_parts(PyObject *obj);
 
+/* The same for what may be a subclass of property. */
+PyObject *fpk_property_parts(PyObject *property);
+
 /* Writes [obj], a function that goes by value or a wrapper whose parts are
    such functions and atoms, without completing the functions. */
 int fpk_create_callable(fpk_encoder *e, PyObject *obj);
@@ -467,6 +472,10 @@ int fpk_save_module(fpk_encoder *e, PyObject *module);
 
 /* 1 if the receiver can be expected to import [module] under its name. */
 int fpk_is_importable(fpk_encoder *e, PyObject *module);
+
+/* 1 if the module called [name] is imported here and no import can make it
+   elsewhere, 0 if not, -1 on error. */
+int fpk_is_made_here(fpk_encoder *e, PyObject *name);
 
 /* Makes an empty module at the receiver; its dict is left on the stack.  The
    content is due. */

@@ -96,6 +96,9 @@ judge(fpk_encoder *e, PyObject *obj, PyObject *module, PyObject *qualname)
         return registered < 0 ? RULE_ERROR : RULE_BY_VALUE;
     }
     int missing = is_known_missing(e, module);
+    if (missing == 0) {
+        missing = fpk_is_made_here(e, module);
+    }
     return missing < 0   ? RULE_ERROR
            : missing > 0 ? RULE_BY_VALUE
                          : RULE_TRY_NAME;

@@ -8,8 +8,8 @@
               classes. */
 #include "byvalue/room.h"
 
-static PyObject *
-property_parts(PyObject *property)
+PyObject *
+fpk_property_parts(PyObject *property)
 {
     static const char *const names[] = {"fget", "fset", "fdel", "__doc__"};
     PyObject *parts[4] = {NULL, NULL, NULL, NULL};
@@ -49,7 +49,7 @@ fpk_wrapper_parts(PyObject *obj)
 {
     PyTypeObject *type = Py_TYPE(obj);
     if (type == &PyProperty_Type) {
-        return property_parts(obj);
+        return fpk_property_parts(obj);
     }
     if (type != &PyClassMethod_Type && type != &PyStaticMethod_Type) {
         return NULL;

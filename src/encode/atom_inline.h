@@ -142,6 +142,7 @@ static inline bool
 fpk_put_common_atom(fpk_encoder *e, PyObject *item)
 {
     if (FPK_UNLIKELY(e->protocol < 4 || e->persistent_id != NULL ||
+                     e->equal_texts != NULL ||
                      e->out.length >= e->frame_limit ||
                      e->out.capacity - e->out.length < 24)) {
         return false;

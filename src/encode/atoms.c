@@ -408,6 +408,13 @@ fpk_emit_unicode(fpk_encoder *e, PyObject *str)
 static int
 save_str(fpk_encoder *e, PyObject *obj, bool shared)
 {
+    if (e->equal_texts != NULL) {
+        obj = PyDict_SetDefault(e->equal_texts, obj, obj); /* borrowed */
+        if (obj == NULL) {
+            return FPK_ERROR;
+        }
+        shared = true;
+    }
     if (!shared) {
         return fpk_emit_unicode(e, obj);
     }

@@ -109,6 +109,8 @@ struct fpk_encoder {
     bool fix_imports;
     bool by_value;  /* functions and classes that the receiver cannot import
                       travel inside the stream */
+    bool isolated;  /* streams share nothing at the receiver but the identity
+                      of classes */
     bool fast;      /* no memo at all */
     bool restart;   /* a cycle through an open late object was met */
     uint8_t policy; /* enum fpk_memo_policy */
@@ -128,6 +130,11 @@ struct fpk_encoder {
 
     PyObject *by_value_modules; /* which modules travel by value in this dump,
                                    a dict of the byvalue room, or NULL */
+
+    PyObject *equal_texts; /* str -> the equal one that was met first: which
+                              texts are one object differs from process to
+                              process. A dict that the byvalue room makes in an
+                              isolated stream, or NULL */
 
     PyObject *culprit; /* the object that could not be written */
 

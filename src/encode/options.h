@@ -3,8 +3,8 @@
    Does:      declares the parser of (obj, [file,] protocol=None, *,
               fix_imports=True, buffer_callback=None, by_value=True,
               main_names=None, files="error", locks="error",
-              dispatch_table=None); the last is none of Pickler's, which has
-              an attribute for it.
+              isolated=False, dispatch_table=None); the last is none of
+              Pickler's, which has an attribute for it.
    Owns:      nothing.
    Used by:   dump.c, pickler.c. */
 #ifndef FPK_ENCODE_OPTIONS_H
@@ -23,6 +23,7 @@ typedef struct {
     PyObject *main_names;
     PyObject *files;
     PyObject *locks;
+    PyObject *isolated;
     PyObject *dispatch_table; /* dump and dumps only */
 } fpk_dump_options;
 

@@ -136,6 +136,7 @@ pickler_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(e->dispatch_table);
     Py_VISIT(e->main_names);
     Py_VISIT(e->by_value_modules);
+    Py_VISIT(e->equal_texts);
     if (e->memo.table != NULL) {
         for (size_t i = 0; i <= e->memo.mask; i++) {
             Py_VISIT((PyObject *)e->memo.table[i].key);
@@ -232,6 +233,9 @@ bind_hooks(fpk_pickler *self)
     if (PyObject_GetOptionalAttr((PyObject *)self, state->str.reducer_override,
                                  &hook) < 0) {
         return -1;
+    }
+    if (hook == Py_None) {
+        Py_CLEAR(hook);
     }
     Py_XSETREF(e->reducer_override, hook);
     /* A subclass may define the table as a class attribute, which hides the
@@ -494,7 +498,8 @@ static PyMemberDef pickler_members[] = {
 PyDoc_STRVAR(
     pickler_doc,
     "Pickler(file, protocol=None, *, fix_imports=True, buffer_callback=None,\n"
-    "        by_value=True, main_names=None, files='error', locks='error')\n"
+    "        by_value=True, main_names=None, files='error', locks='error',\n"
+    "        isolated=False)\n"
     "--\n\n"
     "Writes pickles to a file, and remembers what it wrote.\n\n"
     "As pickle.Pickler: subclasses may define persistent_id(obj) and\n"

@@ -244,7 +244,7 @@ def test_cloudpickle_names(package):
     assert cloudpickle.list_registry_pickle_by_value() == {"temporary_package"}
     assert load_in_child(cloudpickle.dumps(package.add), "o(1)") == "[1]"
     cloudpickle.unregister_pickle_by_value(package)
-    with pytest.raises(TypeError, match="should be a module object"):
+    with pytest.raises(ValueError, match="should be a module object"):
         cloudpickle.register_pickle_by_value("temporary_package")
     with pytest.raises(ValueError, match="is not registered"):
         cloudpickle.unregister_pickle_by_value(package)

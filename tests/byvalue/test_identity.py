@@ -1,5 +1,6 @@
 """One class at the receiver: across streams, processes and loaders."""
 
+import abc
 import copyreg
 import enum
 import gc
@@ -338,3 +339,56 @@ print("ok")
 """,
         *streams,
     )
+
+
+def test_a_class_that_nothing_else_holds_stays_until_the_load_ends():
+    """The weak dict has it when the stream asks, and the collector comes."""
+
+    class Collecting(pickle._Unpickler):
+        def load_reduce(self):
+            super().load_reduce()
+            if self.stack[-1] is True:
+                gc.collect()
+
+        dispatch = dict(pickle._Unpickler.dispatch)
+        dispatch[pickle.REDUCE[0]] = load_reduce
+
+    gc.disable()
+    try:
+        stream = fpickle.dumps(make_class())
+        # It is garbage now, and still in the weak dict.
+        cls = Collecting(io.BytesIO(stream)).load()
+    finally:
+        gc.enable()
+    assert cls.__name__ == "Counter" and cls.count == 0
+
+
+def test_what_is_registered_with_an_abstract_enumeration_stays(loads):
+    class Meta(abc.ABCMeta, enum.EnumMeta):
+        pass
+
+    class Kind(enum.Enum, metaclass=Meta):
+        A = 1
+
+    stream = fpickle.dumps(Kind)
+    Kind.register(str)
+    assert loads(stream) is Kind
+    assert issubclass(str, Kind) and Kind.A.value == 1
+
+
+def test_a_changed_class_is_changed_by_an_isolated_stream(loads):
+    """In a process that has it from a stream; not where it was defined."""
+    first = fpickle.dumps(make_class(), isolated=True)
+    gc.collect()  # it is gone from here
+    cls = loads(first)
+    cls.count = 1
+    cls.more = 2
+    again = loads(first)
+    assert again is cls and cls.count == 0 and cls.more == 2
+    second = fpickle.dumps(cls)  # is not isolated
+    cls.count = 3
+    assert loads(second) is cls and cls.count == 3
+    home = make_class()
+    stream = fpickle.dumps(home, isolated=True)
+    home.count = 4
+    assert loads(stream) is home and home.count == 4

@@ -14,6 +14,7 @@ import types
 import pytest
 
 import fpickle
+from byvalue_fresh import LOADERS, travel
 from test_identity import ENVIRONMENT
 
 
@@ -459,3 +460,97 @@ def test_a_pickler_survives_a_failure():
     first = unpickler.load()
     rest = file.read()
     assert first() == 5 and rest
+
+
+# ---- modules that somebody made ---------------------------------------------
+
+
+@pytest.fixture(params=LOADERS)
+def carry(request, tmp_path):
+    def function(source, statements):
+        travel(tmp_path, source, statements, request.param)
+
+    return function
+
+
+def test_a_module_put_into_sys_modules_travels(carry):
+    """Its functions and classes resolve by name, but only here."""
+    carry(
+        "import sys, types\n"
+        "module = types.ModuleType('made_here')\n"
+        "sys.modules['made_here'] = module\n"
+        "exec('n = 1\\n'\n"
+        "     'def f(x): return x + n\\n'\n"
+        "     'class C:\\n'\n"
+        "     '    def m(self): return f(1)\\n', vars(module))\n"
+        "assert module.f.__module__ == 'made_here'\n"
+        "OBJ = module.f, module.C, module.C(), module, [module.C, 1]\n",
+        "assert o[0](1) == 2 and o[2].m() == 2 and type(o[2]) is o[1]\n"
+        "assert o[3].f is o[0] and o[4][0] is o[1]\n"
+        "assert 'made_here' not in sys.modules\n",
+    )
+
+
+def test_a_module_that_an_import_makes_goes_by_name(tmp_path, monkeypatch):
+    """As an extension module makes submodules."""
+    (tmp_path / "making.py").write_text(
+        "import sys, types\n"
+        "sub = types.ModuleType('making.sub')\n"
+        "sys.modules['making.sub'] = sub\n"
+        "deep = types.ModuleType('making.sub.deep')\n"
+        "sys.modules['making.sub.deep'] = deep\n"
+        "hidden = types.ModuleType('making.hidden')\n"
+        "exec('def f(): return 1', vars(sub))\n"
+        "exec('def f(): return 2', vars(hidden))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import making
+
+    for name in ("making", "making.sub", "making.sub.deep"):
+        sys.modules.pop(name)
+    import making
+
+    try:
+        again = pickle.loads(
+            fpickle.dumps([making.sub, making.deep, making.sub.f, making.hidden])
+        )
+    finally:
+        for name in ("making", "making.sub", "making.sub.deep"):
+            sys.modules.pop(name)
+    assert again[:3] == [making.sub, making.deep, making.sub.f]
+    assert again[3] is not making.hidden and again[3].f() == 2
+
+
+def test_submodules_of_a_module_in_a_closure(tmp_path):
+    """The function is one of a module that the receiver imports."""
+    (tmp_path / "enclosing.py").write_text(
+        "def make():\n"
+        "    import xml.etree.ElementTree\n"
+        "    def f(): return xml.etree.ElementTree.fromstring('<a/>').tag\n"
+        "    return f\n"
+    )
+    for loader in LOADERS:
+        travel(
+            tmp_path,
+            "import enclosing\nOBJ = enclosing.make()\n",
+            "assert o() == 'a'\n",
+            loader,
+            path=[tmp_path],
+        )
+
+
+def test_wrappers_that_abc_has_deprecated(carry):
+    carry(
+        "import abc\n"
+        "class A(abc.ABC):\n"
+        "    @abc.abstractclassmethod\n"
+        "    def c(cls): return cls\n"
+        "    @abc.abstractstaticmethod\n"
+        "    def s(): return 's'\n"
+        "    @abc.abstractproperty\n"
+        "    def p(self): 'doc'\n"
+        "OBJ = A\n",
+        "assert sorted(o.__abstractmethods__) == ['c', 'p', 's']\n"
+        "assert o.c() is o and o.s() == 's' and o.p.__doc__ == 'doc'\n"
+        "assert type(vars(o)['p']).__name__ == 'abstractproperty'\n",
+    )
