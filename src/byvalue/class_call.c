@@ -10,7 +10,7 @@
    What the receiver does:
 
        held    = registry.get(id)
-       present = operator.is_not(held, None)
+       present = operator.contains(registry, id)
        make    = operator.getitem((creator, registry.get), present)
        args    = operator.getitem(((name, bases, dict), (id,)), present)
        cls     = registry.setdefault(id, make(*args))
@@ -19,6 +19,7 @@
 
    In an isolated stream, only what was not brought by one stays as it is:
 
+       present = operator.is_not(held, None)
        fixed   = operator.gt(present, operator.contains(registry, (id,)))
        cls     = ...
        note    = operator.getitem((registry.setdefault, slice), fixed)
@@ -111,6 +112,33 @@ emit_received(fpk_encoder *e, const fpk_class_job *job, PyObject *cls)
     return fpk_emit_op(e, FPK_OP_POP);
 }
 
+/* operator.contains(registry, id): our loader takes this as the place from
+   which the definition may be skipped. */
+static int
+emit_is_known(fpk_encoder *e, const fpk_class_job *job)
+{
+    if (fpk_save_global_as(e, e->state->operator_contains,
+                           e->state->str.operator, "contains") < 0 ||
+        fpk_begin_tuple(e, 2) < 0 || fpk_emit_registry(e) < 0 ||
+        fpk_emit_get(e, job->id) < 0 || fpk_end_tuple(e, 2) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_REDUCE);
+}
+
+/* operator.is_not(held, None): the same answer, and nothing is skipped. */
+static int
+emit_is_held(fpk_encoder *e, uint64_t held)
+{
+    if (fpk_save_global_as(e, e->state->operator_is_not,
+                           e->state->str.operator, "is_not") < 0 ||
+        fpk_begin_tuple(e, 2) < 0 || fpk_emit_get(e, held) < 0 ||
+        fpk_emit_op(e, FPK_OP_NONE) < 0 || fpk_end_tuple(e, 2) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_REDUCE);
+}
+
 static int
 emit_present(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
@@ -126,18 +154,11 @@ emit_present(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
         fpk_remember_anonymous(e, &job->id) == FPK_DONE &&
         fpk_end_tuple(e, 1) == FPK_DONE &&
         fpk_emit_op(e, FPK_OP_REDUCE) == FPK_DONE &&
-        fpk_put_aside(e, &held) == FPK_DONE &&
-        fpk_save_global_as(e, e->state->operator_is_not,
-                           e->state->str.operator, "is_not") == FPK_DONE &&
-        fpk_begin_tuple(e, 2) == FPK_DONE &&
-        fpk_emit_get(e, held) == FPK_DONE &&
-        fpk_emit_op(e, FPK_OP_NONE) == FPK_DONE &&
-        fpk_end_tuple(e, 2) == FPK_DONE &&
-        fpk_emit_op(e, FPK_OP_REDUCE) == FPK_DONE) {
-        status = fpk_put_aside(e, &job->present);
+        fpk_put_aside(e, &held) == FPK_DONE) {
+        status = job->updates ? emit_is_held(e, held) : emit_is_known(e, job);
     }
     Py_DECREF(id);
-    if (status < 0) {
+    if (status < 0 || fpk_put_aside(e, &job->present) < 0) {
         return FPK_ERROR;
     }
     job->fixed = job->present;
