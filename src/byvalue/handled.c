@@ -85,6 +85,7 @@ static const struct {
     {"dataclasses", "_FIELD_CLASSVAR", true, save_sentinel},
     {"dataclasses", "_FIELD_INITVAR", true, save_sentinel},
     {"dataclasses", "_HAS_DEFAULT_FACTORY", true, save_sentinel},
+    {"functools", "KeyWrapper", false, fpk_save_sort_key},
     {"functools", "_lru_cache_wrapper", false, save_lru_cache},
     {"functools", "cached_property", false, save_cached_property},
     {"functools", "singledispatchmethod", false, fpk_save_dispatch_method},
@@ -279,13 +280,35 @@ fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler)
                : fpk_save_call(e, obj);
 }
 
+/* The type of the keys of cmp_to_key, which no module names. */
+static int
+add_sort_keys(fpk_state *state)
+{
+    size_t i = 0;
+    while (module_types[i].save != fpk_save_sort_key) {
+        i++;
+    }
+    PyObject *maker = NULL;
+    if (fpk_fetch(&maker, "functools", "cmp_to_key") < 0) {
+        return -1;
+    }
+    PyObject *key = PyObject_CallOneArg(maker, maker);
+    int status = key == NULL ? -1
+                             : add_type(state, (PyObject *)Py_TYPE(key),
+                                        FIXED_COUNT + i);
+    Py_XDECREF(key);
+    Py_DECREF(maker);
+    return status;
+}
+
 int
 fpk_init_handlers(PyObject *module, fpk_state *state)
 {
     state->handled_types = PyList_New(0);
     if (state->handled_types == NULL ||
         fpk_fetch(&state->lru_cache, "functools", "lru_cache") < 0 ||
-        add_type(state, state->call_type, HANDLER_CALL) < 0) {
+        add_type(state, state->call_type, HANDLER_CALL) < 0 ||
+        add_sort_keys(state) < 0) {
         return -1;
     }
     for (size_t i = 0; i < FIXED_COUNT; i++) {

@@ -438,6 +438,7 @@ int fpk_save_barrier(fpk_encoder *e, PyObject *obj);
 int fpk_save_match(fpk_encoder *e, PyObject *obj);
 int fpk_save_struct(fpk_encoder *e, PyObject *obj);
 int fpk_save_hash(fpk_encoder *e, PyObject *obj);
+int fpk_save_sort_key(fpk_encoder *e, PyObject *obj);
 int fpk_save_pairwise(fpk_encoder *e, PyObject *obj);
 int fpk_save_context_variable(fpk_encoder *e, PyObject *obj);
 int fpk_save_context(fpk_encoder *e, PyObject *obj);

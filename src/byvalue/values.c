@@ -218,6 +218,39 @@ done:
     return fpk_save_value(e, obj, value);
 }
 
+/* ---- keys of functools.cmp_to_key --------------------------------------- */
+
+/* A key factory, or a key that it made of an object: its function is what it
+   refers to first. */
+int
+fpk_save_sort_key(fpk_encoder *e, PyObject *obj)
+{
+    PyObject *value = NULL, *maker = NULL, *factory = NULL;
+    PyObject *parts = fpk_referents(obj);
+    PyObject *function = parts == NULL ? NULL : fpk_first_referent(obj);
+    if (function == NULL) {
+        goto done;
+    }
+    maker = fpk_new_name("functools", "cmp_to_key");
+    if (maker == NULL) {
+        goto done;
+    }
+    Py_ssize_t last = PyList_GET_SIZE(parts) - 1;
+    PyObject *inner = PyList_GET_ITEM(parts, last); /* borrowed */
+    if (last == 0 || PyList_GET_ITEM(parts, last - 1) != function) {
+        value = Py_BuildValue("(O(O))", maker, function);
+    }
+    else if ((factory = PyObject_CallOneArg(maker, function)) != NULL) {
+        value = Py_BuildValue("(O(O))", factory, inner);
+    }
+done:
+    Py_XDECREF(parts);
+    Py_XDECREF(function);
+    Py_XDECREF(maker);
+    Py_XDECREF(factory);
+    return fpk_save_value(e, obj, value);
+}
+
 /* ---- contextvars -------------------------------------------------------- */
 
 /* What the variable gives in a context that does not know it: 1 and a new

@@ -570,4 +570,26 @@ case(
     "next(o[0]) == 1 and list(o[1]) == [1, 2, 3]",
 )
 
+# ---- keys of a comparison --------------------------------------------------
+
+
+def compare(a, b):
+    return sign * (a - b)
+
+
+sign = -1
+by_comparison = functools.cmp_to_key(compare)
+case(
+    "keys of cmp_to_key",
+    [by_comparison, by_comparison(3)],
+    "sorted([1, 3, 2], key=o[0]) == [3, 2, 1]"
+    " and o[1].obj == 3 and o[1] < o[0](2)",
+)
+case(
+    "a bound cmp_to_key",
+    functools.partial(sorted, key=by_comparison),
+    "o([1, 3, 2]) == [3, 2, 1]",
+    range(6),
+)
+
 send()
