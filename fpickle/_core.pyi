@@ -41,6 +41,8 @@ def dump(
     main_names: set[str] | frozenset[str] | None = None,
     files: _Files = "error",
     locks: _Locks = "error",
+    portable: bool = False,
+    source: bool = False,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> None: ...
 def dumps(
@@ -53,6 +55,8 @@ def dumps(
     main_names: set[str] | frozenset[str] | None = None,
     files: _Files = "error",
     locks: _Locks = "error",
+    portable: bool = False,
+    source: bool = False,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> bytes: ...
 def load(
@@ -120,6 +124,8 @@ class Pickler:
         main_names: set[str] | frozenset[str] | None = None,
         files: _Files = "error",
         locks: _Locks = "error",
+        portable: bool = False,
+        source: bool = False,
     ) -> None: ...
     def dump(self, obj: object, /) -> None: ...
     def clear_memo(self) -> None: ...

@@ -154,6 +154,7 @@ struct fpk_byvalue_table;
     X(functools)                                                              \
     X(getattr)                                                                \
     X(importlib)                                                              \
+    X(linecache)                                                              \
     X(load)                                                                   \
     X(marshal)                                                                \
     X(modules)                                                                \

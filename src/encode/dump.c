@@ -29,6 +29,8 @@ find_parameter(enum fpk_dump_function function, fpk_dump_options *o,
         {"main_names", offsetof(fpk_dump_options, main_names)},
         {"files", offsetof(fpk_dump_options, files)},
         {"locks", offsetof(fpk_dump_options, locks)},
+        {"portable", offsetof(fpk_dump_options, portable)},
+        {"source", offsetof(fpk_dump_options, source)},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(parameters); i++) {
         if (PyUnicode_CompareWithASCIIString(name, parameters[i].name) == 0) {
@@ -159,7 +161,10 @@ int
 fpk_apply_dump_options(fpk_encoder *e, const fpk_dump_options *o)
 {
     bool fix_imports = true;
+    e->portable = e->source = false;
     if (as_flag(o->fix_imports, &fix_imports) < 0 ||
+        as_flag(o->portable, &e->portable) < 0 ||
+        as_flag(o->source, &e->source) < 0 ||
         apply_by_value(e, o->by_value) < 0 ||
         as_choice(o->files, "files", files_words, &e->files) < 0 ||
         as_choice(o->locks, "locks", locks_words, &e->locks) < 0 ||
@@ -188,7 +193,8 @@ PyDoc_STRVAR(
     dumps_doc,
     "dumps($module, /, obj, protocol=None, *, fix_imports=True,\n"
     "      buffer_callback=None, by_value=True, main_names=None,\n"
-    "      files='error', locks='error', dispatch_table=None)\n"
+    "      files='error', locks='error', portable=False, source=False,\n"
+    "      dispatch_table=None)\n"
     "--\n\n"
     "Return the pickle of obj as a bytes object.\n\n"
     "As pickle.dumps; functions and classes that the receiver cannot import\n"
@@ -213,6 +219,11 @@ PyDoc_STRVAR(
     "  locks: what becomes of locks, conditions, events and semaphores:\n"
     "    'error' refuses them, 'recreate' makes new ones that nobody holds,\n"
     "    and refuses those that are held.\n"
+    "  portable: True sends the source of code beside its bytecode, so that\n"
+    "    Pythons of other versions can read the stream, and refuses code\n"
+    "    whose source cannot be found.\n"
+    "  source: True sends the source of code, where it can be found, for\n"
+    "    tracebacks and inspect.getsource at the receiver.\n"
     "  dispatch_table: a mapping from types to reducers, used instead of the\n"
     "    one of copyreg, as a Pickler's attribute of this name is.\n\n"
     "Raises PicklingError, or what the object's own methods raise, with a\n"
@@ -250,7 +261,8 @@ PyDoc_STRVAR(
     dump_doc,
     "dump($module, /, obj, file, protocol=None, *, fix_imports=True,\n"
     "     buffer_callback=None, by_value=True, main_names=None,\n"
-    "     files='error', locks='error', dispatch_table=None)\n"
+    "     files='error', locks='error', portable=False, source=False,\n"
+    "     dispatch_table=None)\n"
     "--\n\n"
     "Write the pickle of obj to the open file object file.\n\n"
     "As pickle.dump; see dumps for the arguments.  The file's write method\n"

@@ -109,6 +109,8 @@ struct fpk_encoder {
     bool fix_imports;
     bool by_value;  /* functions and classes that the receiver cannot import
                       travel inside the stream */
+    bool portable;  /* with its source, for other versions of Python */
+    bool source;    /* with its source, for tracebacks and inspect */
     bool fast;      /* no memo at all */
     bool restart;   /* a cycle through an open late object was met */
     uint8_t policy; /* enum fpk_memo_policy */

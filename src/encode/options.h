@@ -3,7 +3,7 @@
    Does:      declares the parser of (obj, [file,] protocol=None, *,
               fix_imports=True, buffer_callback=None, by_value=True,
               main_names=None, files="error", locks="error",
-              dispatch_table=None); the last is none of Pickler's, which has
+              portable=False, source=False, dispatch_table=None); the last is none of Pickler's, which has
               an attribute for it.
    Owns:      nothing.
    Used by:   dump.c, pickler.c. */
@@ -23,6 +23,8 @@ typedef struct {
     PyObject *main_names;
     PyObject *files;
     PyObject *locks;
+    PyObject *portable;
+    PyObject *source;
     PyObject *dispatch_table; /* dump and dumps only */
 } fpk_dump_options;
 
