@@ -8,8 +8,8 @@ What is sent is the innermost statement of the module around the code (a whole
 function or class, a line with lambdas) with its place, its indentation and the
 future flags.  A code object in it is named by the number of its ``def`` or
 ``lambda`` in the syntax tree, because its place in the tree of code objects
-differs between versions: since Python 3.12 comprehensions have no code of
-their own.  Before a text is used, it is compiled here by the same program that
+differs between versions: since Python 3.12 most comprehensions have no code
+of their own.  Before a text is used, it is compiled here by the same program that
 compiles it at the receiver, and the result compared with the code that runs.
 """
 
@@ -25,61 +25,80 @@ import types
 from pickle import PicklingError
 
 # Runs at a receiver with another Python, in the dict of one unit, and gives it
-# a function `find`.  Every def and lambda is compiled twice: as it is, and
-# with its number instead of its first line, which tells which is which.
+# a function `find`.  The text is compiled as it is, and once more with one def
+# or lambda moved far down.  The code that is found there is, but for its first
+# line, the one that is wanted.
 MAKE = '''\
-codes = {}
-def find(key, free):
-    if not codes:
-        import ast
-        indent = text[:1] in (" ", "\\t")
-        whole = "\\n" * (line - 1 - indent) + "if 1:\\n" * indent + text
-        def make(what, flags=flags):
-            return compile(what, name, "exec", flags, True, optimize)
-        def inner(code):
-            return [k for k in code.co_consts if hasattr(k, "co_consts")]
-        def alike(a, b):
-            return a.co_name == b.co_name and a.co_code == b.co_code and [
-                k for k in a.co_consts if not hasattr(k, "co_consts")] == [
-                k for k in b.co_consts if not hasattr(k, "co_consts")]
-        def walk(marked, real):
-            some, others = inner(marked), inner(real)
-            if len(some) != len(others):
-                others = [[b for b in others if alike(a, b)][0] for a in some]
-            for a, b in zip(some, others):
-                codes.setdefault((a.co_firstlineno, a.co_name), b)
-                walk(a, b)
+parts = []
+def find(number, title, free):
+    import ast
+    far = 1000000
+    def make(what, flags=flags):
+        return compile(what, name, "exec", flags, True, optimize)
+    def move(by):
+        body = node.body if isinstance(node.body, list) else [node.body]
+        nodes = [node] + getattr(node, "decorator_list", [])[:1]
+        nodes += [n for top in body for n in ast.walk(top)]
+        for n in nodes:
+            if hasattr(n, "lineno"):
+                n.lineno += by
+                n.end_lineno += by
+    def inner(code):
+        for k in code.co_consts:
+            if hasattr(k, "co_consts"):
+                yield k
+                yield from inner(k)
+    def same(a, b):
+        if type(a) is not type(b):
+            return False
+        if hasattr(a, "co_consts"):
+            return a.co_firstlineno == b.co_firstlineno + far and all(
+                getattr(a, "co_" + f) == getattr(b, "co_" + f) for f in
+                "name code names varnames freevars cellvars flags argcount "
+                "posonlyargcount kwonlyargcount linetable".split()
+            ) and len(a.co_consts) == len(b.co_consts) and all(
+                map(same, a.co_consts, b.co_consts))
+        if isinstance(a, int):
+            return a == b or a == b + far
+        return a == b and (isinstance(a, frozenset) or repr(a) == repr(b))
+    try:
+        if not parts:
+            indent = text[:1] in (" ", "\\t")
+            whole = "\\n" * (line - 1 - indent) + "if 1:\\n" * indent + text
+            tree = make(whole, flags | 1024)
+            parts[:] = make(whole), tree, [
+                n for n in ast.walk(tree) if isinstance(
+                    n, (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef))]
+        real, tree, nodes = parts
+        node = nodes[number]
+        move(far)
         try:
-            real = make(whole)
-        except SyntaxError as error:
-            words = "written for Python %s, read by %s" % (
-                python, __import__("sys").version.split()[0])
-            if hasattr(error, "add_note"):
-                error.add_note(words)
-            else:
-                error.msg += ": " + words
-            raise
-        tree = make(whole, flags | 1024)
-        nodes = [n for n in ast.walk(tree) if isinstance(
-            n, (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef))]
-        ast.increment_lineno(tree, len(nodes))
-        for i, node in enumerate(nodes, 1):
-            node.lineno = i
-        for i, node in enumerate(nodes, 1):
-            for d in getattr(node, "decorator_list", [])[:1]:
-                if not isinstance(d, ast.Lambda):
-                    d.lineno = i
-        walk(make(tree), real)
-    code = codes.get(key)
-    if code is None or code.co_freevars != free:
-        raise ImportError("the source of %s in %s, written for Python %s, "
-                          "means something else to this Python"
-                          % (key[1], name, python))
-    return code
+            moved = make(tree)
+        finally:
+            move(-far)
+    except SyntaxError as error:
+        words = "written for Python %s, read by %s" % (
+            python, __import__("sys").version.split()[0])
+        if hasattr(error, "add_note"):
+            error.add_note(words)
+        else:
+            error.msg += ": " + words
+        raise
+    for a in inner(moved):
+        if a.co_firstlineno > far and a.co_name == title:
+            for b in inner(real):
+                if same(a, b) and b.co_freevars == free:
+                    return b
+            break
+    raise ImportError("the source of %s in %s, written for Python %s, means "
+                      "something else to this Python" % (title, name, python))
 '''
 
 # What a receiver evaluates in the dict of the unit.
-PROGRAM = '(globals().get("find") or exec(make, globals()) or find)(key, free)'
+PROGRAM = (
+    '(globals().get("find") or exec(make, globals()) or find)'
+    "(number, title, free)"
+)
 
 _FUTURE = 0
 for _name in __import__("__future__").all_feature_names:
@@ -91,9 +110,9 @@ _STDLIB = os.path.dirname(os.__file__) + os.sep
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 _files: dict = {}  # file name -> (lines, spans), as they were last seen
-_compiled: dict = {}  # (name, text, line, flags) -> codes, None if it fails
+_units: dict = {}  # arguments of _Unit -> the unit
 _MOST_FILES = 64
-_MOST_UNITS = 1024
+_MOST_UNITS = 256
 
 # Texts of fpickle's own code that receivers run: file name -> text.
 generated: dict = {}
@@ -131,20 +150,6 @@ def _same_code(a, b, fields):
     return all(
         getattr(a, field) == getattr(b, field) for field in fields
     ) and _same_constant(a.co_consts, b.co_consts, fields)
-
-
-def _match(code, codes):
-    """The key of code in codes: at its place, or else the same code at another
-    one, the nearest; None if there is none."""
-    named = [key for key in codes if key[1] == code.co_name]
-    for key in named:
-        if _same_code(codes[key], code, _FIELDS + _PLACES):
-            return key
-    return min(
-        (key for key in named if _same_code(codes[key], code, _FIELDS)),
-        key=lambda key: abs(codes[key].co_firstlineno - code.co_firstlineno),
-        default=None,
-    )
 
 
 # ---- texts -------------------------------------------------------------------
@@ -223,24 +228,21 @@ def _spans_of(filename, lines):
     return result
 
 
-class _Unit:
-    """One text, compiled."""
+def _first_line(node):
+    decorators = getattr(node, "decorator_list", None) or [node]
+    return decorators[0].lineno
 
-    def __init__(self, filename, text, line, flags, marked):
-        if not text.endswith("\n"):
-            text += "\n"
-        if marked:
-            digest = hashlib.blake2b(f"{line} {text}".encode(
-                errors="surrogatepass"), digest_size=4)
-            filename = f"<{filename.strip('<>')} {digest.hexdigest()}>"
+
+class _Unit:
+    """One text, and the code in it as far as it was asked for."""
+
+    def __init__(self, filename, text, line, flags):
         self.text, self.line, self.filename = text, line, filename
         self.flags = flags
-        self.key = filename, text, line, flags
-        if self.key not in _compiled:
-            if len(_compiled) >= _MOST_UNITS:
-                _compiled.clear()
-            _compiled[self.key] = self._compile()
-        self.codes = _compiled[self.key]
+        self._codes = {}  # (number, title, free names) -> code
+        self._space = self.state()
+        exec(MAKE, self._space)
+        self._nodes = None
 
     def state(self):
         """What the receiver gets."""
@@ -254,16 +256,64 @@ class _Unit:
             "python": _PYTHON,
         }
 
-    def _compile(self):
-        space = self.state()
-        try:
-            exec(MAKE, space)
-            space["find"]((0, ""), ())
-        except ImportError:  # there is no such key
-            return space["codes"]
-        except (SyntaxError, ValueError, RecursionError):
-            pass
-        return {}
+    def get(self, number, code):
+        """The code with this number, None if it is none like code."""
+        key = number, code.co_name, code.co_freevars
+        if key not in self._codes:
+            try:
+                self._codes[key] = self._space["find"](*key)
+            except (ImportError, IndexError, SyntaxError, ValueError,
+                    RecursionError):
+                self._codes[key] = None
+        return self._codes[key]
+
+    def match(self, code):
+        """The number of code in the text: of what is at its place, or else of
+        the same code at another one, the nearest; None if there is none."""
+        other = None
+        for number in self._numbers(code):
+            found = self.get(number, code)
+            if found is None or not _same_code(found, code, _FIELDS):
+                continue
+            if _same_code(found, code, _FIELDS + _PLACES):
+                return number
+            other = number if other is None else other
+        return other
+
+    def _numbers(self, code):
+        """{number: line} of the nodes that may be code, the nearest first."""
+        if self._nodes is None:
+            self.get(0, code)
+            parts = self._space["parts"]
+            self._nodes = parts[2] if parts else []
+        lines = [
+            (number, _first_line(node))
+            for number, node in enumerate(self._nodes)
+            if getattr(node, "name", "<lambda>") == code.co_name
+        ]
+        lines.sort(key=lambda item: abs(item[1] - code.co_firstlineno))
+        return dict(lines)
+
+    def lines_of(self, code):
+        """First lines of what may be code, the nearest first."""
+        return dict.fromkeys(self._numbers(code).values())
+
+
+def _make_unit(filename, text, line, flags, marked):
+    """The unit; marked gives it a file name that no file has."""
+    if not text.endswith("\n"):
+        text += "\n"
+    if marked:
+        digest = hashlib.blake2b(
+            f"{line} {text}".encode(errors="surrogatepass"), digest_size=4
+        )
+        filename = f"<{filename.strip('<>')} {digest.hexdigest()}>"
+    key = filename, text, line, flags
+    if key not in _units:
+        if len(_units) >= _MOST_UNITS:
+            _units.clear()
+        _units[key] = _Unit(*key)
+    return _units[key]
 
 
 # ---- code that the standard library generates --------------------------------
@@ -288,6 +338,8 @@ def _copy_of_dataclasses(texts):
     for name, value in vars(dataclasses).items():
         if isinstance(value, types.FunctionType):
             space[name] = copy(value)
+        elif name == "_hash_action":
+            space[name] = {k: v and copy(v) for k, v in value.items()}
     builder = space.get("_FuncBuilder")
     if builder is not None:
         space["_FuncBuilder"] = type("_FuncBuilder", (), {
@@ -357,6 +409,10 @@ def _generated_texts(code, members):
 # ---- the answers -------------------------------------------------------------
 
 
+def _is_of_stdlib(filename):
+    return filename.startswith(_STDLIB) and "site-packages" not in filename
+
+
 class Sources:
     """What one dump has said about source."""
 
@@ -365,82 +421,80 @@ class Sources:
     def __init__(self, portable, source):
         self._portable = portable
         self._marked = source
-        self._states = {}
+        self._states = {}  # unit -> what the receiver gets
         self._names = set()  # of units whose lines the receiver has
 
     def find(self, code, members):
-        """(code to write, unit or None, key, lines or None) for a code object;
-        None if it is written as it is.
+        """(code to write, unit or None, number, lines or None) for a code
+        object; None if it is written as it is.
 
         members is the dict of the class that is being written, or None; lines
         are (file name, lines to skip, text).
         """
         if code.co_filename in self._names:
             return None
-        marked = self._marked and not self._is_of_stdlib(code.co_filename)
+        marked = self._marked and not _is_of_stdlib(code.co_filename)
         if not marked and not self._portable:
             return None
         try:
-            unit, key = self._search(code, members, marked)
+            unit, number = self._search(code, members, marked)
         except PicklingError:
             if self._portable:
                 raise
             return None
-        lines = None
-        if marked and unit.filename not in self._names:
-            self._names.add(unit.filename)
-            lines = unit.filename, unit.line - 1, unit.text
-        state = None
+        lines = state = None
+        if marked:
+            if unit.filename not in self._names:
+                self._names.add(unit.filename)
+                lines = unit.filename, unit.line - 1, unit.text
+            code = unit.get(number, code)
         if self._portable:
-            state = self._states.setdefault(unit.key, None)
-            if state is None:
-                state = self._states[unit.key] = unit.state()
-        return unit.codes[key] if marked else code, state, key, lines
-
-    def _is_of_stdlib(self, filename):
-        return filename.startswith(_STDLIB) and "site-packages" not in filename
+            if unit not in self._states:
+                self._states[unit] = unit.state()
+            state = self._states[unit]
+        return code, state, number, lines
 
     def _search(self, code, members, marked):
         flags = code.co_flags & _FUTURE
         filename = code.co_filename
         lines = _read(filename)
-        for unit in self._candidates(code, lines, flags, marked):
-            key = _match(code, unit.codes)
-            if key is None:
+        for unit, line in self._candidates(code, lines, flags, marked):
+            number = unit.match(code)
+            if number is None:
                 continue
-            moved = code.co_firstlineno - unit.codes[key].co_firstlineno
-            if moved and unit.line + moved > 0:
-                unit = _Unit(filename, unit.text, unit.line + moved, flags,
-                             marked)
-            return unit, key
+            moved = code.co_firstlineno - unit.get(number, code).co_firstlineno
+            if moved and line + moved > 0:
+                unit = _make_unit(filename, unit.text, line + moved, flags,
+                                  marked)
+            return unit, number
         texts = _generated_texts(code, members) if self._portable else ()
         for text in texts:
-            unit = _Unit(filename, text, 1, flags, marked)
-            key = _match(code, unit.codes)
-            if key is not None:
-                return unit, key
+            unit = _make_unit(filename, text, 1, flags, marked)
+            number = unit.match(code)
+            if number is not None:
+                return unit, number
         raise PicklingError(self._complaint(code, lines))
 
     def _candidates(self, code, lines, flags, marked):
-        """Units, the likeliest first."""
+        """Units and their first lines, the likeliest first."""
         spans = _spans_of(code.co_filename, lines)
 
-        def make(span):
-            text = "".join(lines[span[0] - 1 : span[1]])
-            return _Unit(code.co_filename, text, span[0], flags, marked)
+        def around(line, moved=0):
+            for span in spans:
+                if span[0] <= line <= span[1] and span[0] + moved > 0:
+                    text = "".join(lines[span[0] - 1 : span[1]])
+                    first = span[0] + moved
+                    yield _make_unit(code.co_filename, text, first, flags,
+                                     marked), first
 
-        def around(line):
-            return [span for span in spans if span[0] <= line <= span[1]]
-
-        for span in around(code.co_firstlineno):
-            yield make(span)
-        # Elsewhere: the file got other lines above.
+        yield from around(code.co_firstlineno)
+        # Elsewhere: the file got or lost lines above.
         if spans:
-            whole = make((1, len(lines)))
-            key = _match(code, whole.codes)
-            if key is not None:
-                for span in around(whole.codes[key].co_firstlineno):
-                    yield make(span)
+            whole = _make_unit(code.co_filename, "".join(lines), 1, flags,
+                               False)
+            for line in whole.lines_of(code):
+                if line != code.co_firstlineno:
+                    yield from around(line, code.co_firstlineno - line)
 
     def _complaint(self, code, lines):
         where = (

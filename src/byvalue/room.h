@@ -202,6 +202,22 @@ int fpk_init_code(PyObject *module, fpk_state *state);
 /* The same with its source, as the options say; it is not remembered yet. */
 int fpk_save_code_with_source(fpk_encoder *e, PyObject *code);
 
+/* ---- portable.c --------------------------------------------------------- */
+
+/* 1 if the module called [name] is of the standard library, 0, or -1 on
+   error. */
+int fpk_is_of_stdlib(fpk_encoder *e, PyObject *name);
+
+/* True for a function that other versions may not have under its name. */
+bool fpk_is_unportable_name(PyObject *function);
+
+/* Adds what EnumType of other versions looks for to the dict of an enumeration
+   with this _member_map_; 0 or -1. */
+int fpk_add_enum_lists(PyObject *members, PyObject *by_name);
+
+int fpk_save_dataclass_params(fpk_encoder *e, PyObject *obj);
+int fpk_save_forward_reference(fpk_encoder *e, PyObject *obj);
+
 /* ---- cell.c ------------------------------------------------------------- */
 
 /* Writes [cell], empty if its content is no atom; never more than that. */

@@ -13,7 +13,8 @@
    A portable code object is
 
        MAKER(*dict.get({MAGIC: (BYTECODE,)}, MAGIC_NUMBER,
-                       (PROGRAM, UNIT, {"key": KEY, "free": NAMES})))
+                       (PROGRAM, UNIT, {"number": N, "title": NAME,
+                                        "free": NAMES})))
 
    where MAGIC_NUMBER is that of the receiver, and MAKER, chosen alike, is
    marshal.loads or eval.  PROGRAM compiles the source in the dict UNIT, which
@@ -32,7 +33,7 @@ enum {
 };
 
 /* What Sources.find answers. */
-enum { ANSWER_CODE, ANSWER_UNIT, ANSWER_KEY, ANSWER_LINES, ANSWER_SIZE };
+enum { ANSWER_CODE, ANSWER_UNIT, ANSWER_NUMBER, ANSWER_LINES, ANSWER_SIZE };
 
 static PyObject *
 get_part(PyObject *answer, Py_ssize_t part)
@@ -226,7 +227,7 @@ write_maker(fpk_encoder *e)
     return fpk_put_aside(e, &c->source_indices[FPK_SOURCE_MAKER]);
 }
 
-/* (PROGRAM, UNIT, {"key": KEY, "free": NAMES}) */
+/* (PROGRAM, UNIT, {"number": N, "title": NAME, "free": NAMES}) */
 static PyObject *
 make_alternative(fpk_encoder *e, PyObject *code, PyObject *answer)
 {
@@ -235,9 +236,10 @@ make_alternative(fpk_encoder *e, PyObject *code, PyObject *answer)
     PyObject *free_names = PyCode_GetFreevars((PyCodeObject *)code);
     PyObject *result = NULL;
     if (program != NULL && free_names != NULL) {
-        result = Py_BuildValue("(OO{sOsO})", program,
-                               get_part(answer, ANSWER_UNIT), "key",
-                               get_part(answer, ANSWER_KEY), "free",
+        result = Py_BuildValue("(OO{sOsOsO})", program,
+                               get_part(answer, ANSWER_UNIT), "number",
+                               get_part(answer, ANSWER_NUMBER), "title",
+                               ((PyCodeObject *)code)->co_name, "free",
                                free_names);
     }
     Py_XDECREF(program);
