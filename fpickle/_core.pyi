@@ -42,6 +42,8 @@ def dump(
     files: _Files = "error",
     locks: _Locks = "error",
     isolated: bool = False,
+    portable: bool = False,
+    source: bool = False,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> None: ...
 def dumps(
@@ -55,6 +57,8 @@ def dumps(
     files: _Files = "error",
     locks: _Locks = "error",
     isolated: bool = False,
+    portable: bool = False,
+    source: bool = False,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> bytes: ...
 def load(
@@ -138,6 +142,8 @@ class Pickler:
         files: _Files = "error",
         locks: _Locks = "error",
         isolated: bool = False,
+        portable: bool = False,
+        source: bool = False,
     ) -> None: ...
     def dump(self, obj: object, /) -> None: ...
     def clear_memo(self) -> None: ...

@@ -158,6 +158,7 @@ struct fpk_survey_table;
     X(functools)                                                              \
     X(getattr)                                                                \
     X(importlib)                                                              \
+    X(linecache)                                                              \
     X(load)                                                                   \
     X(marshal)                                                                \
     X(modules)                                                                \

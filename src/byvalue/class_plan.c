@@ -51,23 +51,12 @@ unwrap(PyObject *value)
     return function;
 }
 
-/* 1 if the top package of [function]'s module is of the standard library. */
+/* 1 if [function]'s module is of the standard library. */
 static int
 is_of_stdlib(fpk_encoder *e, PyObject *function)
 {
     PyObject *module = ((PyFunctionObject *)function)->func_module;
-    if (module == NULL || !PyUnicode_Check(module)) {
-        return 0;
-    }
-    Py_ssize_t length = PyUnicode_GET_LENGTH(module);
-    Py_ssize_t dot = PyUnicode_FindChar(module, '.', 0, length, 1);
-    PyObject *top = PyUnicode_Substring(module, 0, dot < 0 ? length : dot);
-    if (top == NULL) {
-        return -1;
-    }
-    int found = PySequence_Contains(e->state->stdlib_names, top);
-    Py_DECREF(top);
-    return found;
+    return module == NULL ? 0 : fpk_is_of_stdlib(e, module);
 }
 
 static bool

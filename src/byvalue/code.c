@@ -6,7 +6,7 @@
               as one of marshal.loads.
    Owns:      the magic number and the words of the guard, in the module state.
    Invariant: no bytecode stands before the guard of its stream.
-   Called by: function.c, handled.c.
+   Called by: function.c, handled.c; source.c.
 
    The guard.  Bytecode of another Python version crashes the interpreter
    that runs it, so each stream with bytecode starts with
@@ -73,11 +73,17 @@ needs_marshal(const PyCodeObject *code)
            code->co_firstlineno < 0;
 }
 
+PyObject *
+fpk_marshal_code(PyObject *code)
+{
+    return PyMarshal_WriteObjectToString(code, MARSHAL_VERSION);
+}
+
 static int
 save_marshalled(fpk_encoder *e, PyObject *code, bool shared)
 {
     int status = FPK_ERROR;
-    PyObject *bytes = PyMarshal_WriteObjectToString(code, MARSHAL_VERSION);
+    PyObject *bytes = fpk_marshal_code(code);
     if (bytes == NULL) {
         return FPK_ERROR;
     }
@@ -233,16 +239,11 @@ advance_code(fpk_encoder *e)
 }
 
 int
-fpk_save_code(fpk_encoder *e, PyObject *code)
+fpk_save_bytecode(fpk_encoder *e, PyObject *code, bool shared)
 {
-    int found = fpk_recall(e, code);
-    if (found != 0) {
-        return found < 0 ? FPK_ERROR : FPK_DONE;
-    }
     if (fpk_guard_bytecode(e) < 0) {
         return FPK_ERROR;
     }
-    bool shared = e->isolated || fpk_needs_memo(e, code);
     if (needs_marshal((PyCodeObject *)code)) {
         return save_marshalled(e, code, shared);
     }
@@ -253,6 +254,20 @@ fpk_save_code(fpk_encoder *e, PyObject *code)
     }
     frame->shared = shared;
     return FPK_MORE;
+}
+
+int
+fpk_save_code(fpk_encoder *e, PyObject *code)
+{
+    int found = fpk_recall(e, code);
+    if (found != 0) {
+        return found < 0 ? FPK_ERROR : FPK_DONE;
+    }
+    if (FPK_UNLIKELY(e->portable || e->source)) {
+        return fpk_save_code_with_source(e, code);
+    }
+    return fpk_save_bytecode(e, code,
+                             e->isolated || fpk_needs_memo(e, code));
 }
 
 /* ---- life --------------------------------------------------------------- */

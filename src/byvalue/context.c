@@ -29,6 +29,9 @@ fpk_get_context(fpk_encoder *e)
         for (int i = 0; i < FPK_REGISTRY_METHODS; i++) {
             c->registry_methods[i] = FPK_UNWRITTEN;
         }
+        for (int i = 0; i < FPK_SOURCE_INDICES; i++) {
+            c->source_indices[i] = FPK_UNWRITTEN;
+        }
         e->byvalue = c;
     }
     return e->byvalue;
@@ -67,6 +70,7 @@ fpk_byvalue_clear(fpk_encoder *e)
     fpk_memo_clear(&c->parts_due);
     release_keys(&c->fast_memo);
     Py_XDECREF(c->missing_modules);
+    Py_XDECREF(c->sources);
     PyMem_Free(c->namespaces);
     PyMem_Free(c->jobs);
     PyMem_Free(c);

@@ -133,6 +133,9 @@ fpk_plan_enum(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
     if (PyErr_Occurred()) {
         return -1;
     }
+    if (e->portable && fpk_add_enum_lists(job->members, by_name) < 0) {
+        return -1;
+    }
     fpk_enum_job *enumeration = PyMem_Calloc(1, sizeof *enumeration);
     if (enumeration == NULL) {
         PyErr_NoMemory();

@@ -238,9 +238,13 @@ fpk_save_namespace(fpk_encoder *e, PyObject *globals)
         name = NULL;
     }
     int at_receiver = name == NULL ? 0 : is_at_receiver(e, globals, name);
-    if (at_receiver < 0) {
+    int is_private = FPK_UNLIKELY(e->portable) && at_receiver > 0
+                         ? fpk_is_of_stdlib(e, name)
+                         : 0;
+    if (at_receiver < 0 || is_private < 0) {
         return FPK_ERROR;
     }
+    at_receiver = at_receiver && !is_private;
     space->at_receiver = at_receiver && !e->isolated;
     if (space->at_receiver) {
         if (emit_module_dict(e, name) < 0) {
@@ -249,7 +253,7 @@ fpk_save_namespace(fpk_encoder *e, PyObject *globals)
         return fpk_remember_anonymous(e, &space->index);
     }
     PyObject *module = NULL;
-    int found = name == NULL || at_receiver
+    int found = name == NULL || at_receiver || is_private
                     ? 0
                     : find_module(e, globals, name, &module);
     if (found != 0) {

@@ -75,6 +75,14 @@ enum fpk_registry_method {
     FPK_REGISTRY_METHODS
 };
 
+/* Memo indices of what each portable code object refers to. */
+enum fpk_source_index {
+    FPK_SOURCE_DICT_GET,
+    FPK_SOURCE_MAGIC,
+    FPK_SOURCE_MAKER,
+    FPK_SOURCE_INDICES
+};
+
 typedef struct {
     bool guarded;      /* the guard of bytecode stands in this stream */
     uint64_t registry; /* memo index of the receiver's registry of classes */
@@ -88,6 +96,8 @@ typedef struct {
     fpk_memo namespace_of;     /* dict -> index in namespaces, when many */
     PyObject *missing_modules; /* owned set of names that could not be
                                   imported, or NULL */
+    PyObject *sources; /* owned: what source.c knows, or NULL */
+    uint64_t source_indices[FPK_SOURCE_INDICES];
     fpk_class_job *jobs;
     size_t job_count, job_capacity;
     /* In fast mode the encoder keeps no memo.  What travels by value needs one
@@ -178,10 +188,37 @@ PyObject *fpk_collect_names(fpk_encoder *e, PyObject *function,
 
 int fpk_save_code(fpk_encoder *e, PyObject *code);
 
+/* Writes [code] without its source; it is not remembered yet. */
+int fpk_save_bytecode(fpk_encoder *e, PyObject *code, bool shared);
+
+/* What marshal.loads makes [code] of: new bytes. */
+PyObject *fpk_marshal_code(PyObject *code);
+
 /* Writes the guard, which leaves nothing on the stack, if it is due. */
 int fpk_guard_bytecode(fpk_encoder *e);
 
 int fpk_init_code(PyObject *module, fpk_state *state);
+
+/* ---- source.c ----------------------------------------------------------- */
+
+/* The same with its source, as the options say; it is not remembered yet. */
+int fpk_save_code_with_source(fpk_encoder *e, PyObject *code);
+
+/* ---- portable.c --------------------------------------------------------- */
+
+/* 1 if the module called [name] is of the standard library, 0, or -1 on
+   error. */
+int fpk_is_of_stdlib(fpk_encoder *e, PyObject *name);
+
+/* True for a function that other versions may not have under its name. */
+bool fpk_is_unportable_name(PyObject *function);
+
+/* Adds what EnumType of other versions looks for to the dict of an enumeration
+   with this _member_map_; 0 or -1. */
+int fpk_add_enum_lists(PyObject *members, PyObject *by_name);
+
+int fpk_save_dataclass_params(fpk_encoder *e, PyObject *obj);
+int fpk_save_forward_reference(fpk_encoder *e, PyObject *obj);
 
 /* ---- cell.c ------------------------------------------------------------- */
 
@@ -449,6 +486,11 @@ int fpk_save_memory_file(fpk_encoder *e, PyObject *obj);
 int fpk_save_file(fpk_encoder *e, PyObject *obj);
 
 /* ---- traceback.c -------------------------------------------------------- */
+
+/* The text of the function that makes tracebacks, and the file name of its
+   code. */
+extern const char fpk_rebuild_source[];
+#define FPK_REBUILD_FILENAME "<traceback>"
 
 int fpk_save_traceback(fpk_encoder *e, PyObject *obj);
 

@@ -157,6 +157,9 @@ class_module(fpk_encoder *e, PyTypeObject *type)
 static enum verdict
 judge_function(fpk_encoder *e, PyObject *obj)
 {
+    if (FPK_UNLIKELY(e->portable) && fpk_is_unportable_name(obj)) {
+        return RULE_BY_VALUE;
+    }
     return judge(e, obj, ((PyFunctionObject *)obj)->func_module,
                  ((PyFunctionObject *)obj)->func_qualname);
 }

@@ -12,7 +12,7 @@
    and run; the traceback is made of the frames that remain. */
 #include "byvalue/room.h"
 
-static const char rebuild_source[] =
+const char fpk_rebuild_source[] =
     "def rebuild_traceback(frames):\n"
     "    import _ast\n"
     "    from types import TracebackType\n"
@@ -44,7 +44,8 @@ make_rebuild(fpk_state *state)
     PyObject *code =
         scope == NULL
             ? NULL
-            : Py_CompileString(rebuild_source, "<traceback>", Py_file_input);
+            : Py_CompileString(fpk_rebuild_source, FPK_REBUILD_FILENAME,
+                               Py_file_input);
     PyObject *answer =
         code == NULL ? NULL : PyEval_EvalCode(code, scope, scope);
     if (answer != NULL) {

@@ -30,6 +30,8 @@ find_parameter(enum fpk_dump_function function, fpk_dump_options *o,
         {"files", offsetof(fpk_dump_options, files)},
         {"locks", offsetof(fpk_dump_options, locks)},
         {"isolated", offsetof(fpk_dump_options, isolated)},
+        {"portable", offsetof(fpk_dump_options, portable)},
+        {"source", offsetof(fpk_dump_options, source)},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(parameters); i++) {
         if (PyUnicode_CompareWithASCIIString(name, parameters[i].name) == 0) {
@@ -160,9 +162,11 @@ int
 fpk_apply_dump_options(fpk_encoder *e, const fpk_dump_options *o)
 {
     bool fix_imports = true;
-    e->isolated = false;
+    e->isolated = e->portable = e->source = false;
     if (as_flag(o->fix_imports, &fix_imports) < 0 ||
         as_flag(o->isolated, &e->isolated) < 0 ||
+        as_flag(o->portable, &e->portable) < 0 ||
+        as_flag(o->source, &e->source) < 0 ||
         apply_by_value(e, o->by_value) < 0 ||
         as_choice(o->files, "files", files_words, &e->files) < 0 ||
         as_choice(o->locks, "locks", locks_words, &e->locks) < 0 ||
@@ -192,6 +196,7 @@ PyDoc_STRVAR(
     "dumps($module, /, obj, protocol=None, *, fix_imports=True,\n"
     "      buffer_callback=None, by_value=True, main_names=None,\n"
     "      files='error', locks='error', isolated=False,\n"
+    "      portable=False, source=False,\n"
     "      dispatch_table=None)\n"
     "--\n\n"
     "Return the pickle of obj as a bytes object.\n\n"
@@ -222,6 +227,11 @@ PyDoc_STRVAR(
     "    that came with an earlier stream gets the attributes that it has\n"
     "    now, unless it was defined in that process. False leaves functions\n"
     "    of imported modules there, and known classes alone.\n"
+    "  portable: True sends the source of code beside its bytecode, so that\n"
+    "    Pythons of other versions can read the stream, and refuses code\n"
+    "    whose source cannot be found.\n"
+    "  source: True sends the source of code, where it can be found, for\n"
+    "    tracebacks and inspect.getsource at the receiver.\n"
     "  dispatch_table: a mapping from types to reducers, used instead of the\n"
     "    one of copyreg, as a Pickler's attribute of this name is.\n\n"
     "Raises PicklingError, or what the object's own methods raise, with a\n"
@@ -260,6 +270,7 @@ PyDoc_STRVAR(
     "dump($module, /, obj, file, protocol=None, *, fix_imports=True,\n"
     "     buffer_callback=None, by_value=True, main_names=None,\n"
     "     files='error', locks='error', isolated=False,\n"
+    "     portable=False, source=False,\n"
     "     dispatch_table=None)\n"
     "--\n\n"
     "Write the pickle of obj to the open file object file.\n\n"

@@ -111,6 +111,8 @@ struct fpk_encoder {
                       travel inside the stream */
     bool isolated;  /* streams share nothing at the receiver but the identity
                       of classes */
+    bool portable;  /* with its source, for other versions of Python */
+    bool source;    /* with its source, for tracebacks and inspect */
     bool fast;      /* no memo at all */
     bool restart;   /* a cycle through an open late object was met */
     uint8_t policy; /* enum fpk_memo_policy */

@@ -3,8 +3,9 @@
    Does:      declares the parser of (obj, [file,] protocol=None, *,
               fix_imports=True, buffer_callback=None, by_value=True,
               main_names=None, files="error", locks="error",
-              isolated=False, dispatch_table=None); the last is none of
-              Pickler's, which has an attribute for it.
+              isolated=False, portable=False, source=False,
+              dispatch_table=None); the last is none of Pickler's, which has an
+              attribute for it.
    Owns:      nothing.
    Used by:   dump.c, pickler.c. */
 #ifndef FPK_ENCODE_OPTIONS_H
@@ -24,6 +25,8 @@ typedef struct {
     PyObject *files;
     PyObject *locks;
     PyObject *isolated;
+    PyObject *portable;
+    PyObject *source;
     PyObject *dispatch_table; /* dump and dumps only */
 } fpk_dump_options;
 
