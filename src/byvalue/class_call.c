@@ -60,7 +60,7 @@ end_choice(fpk_encoder *e, const fpk_class_job *job)
 static int
 emit_present(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
-    PyObject *id = fpk_class_id(e->state, cls);
+    PyObject *id = fpk_object_id(e, cls);
     if (id == NULL) {
         return FPK_ERROR;
     }

@@ -354,6 +354,9 @@ find_virtual_subclasses(fpk_encoder *e, PyObject *cls)
         Py_CLEAR(result);
     }
     Py_XDECREF(references);
+    if (result != NULL && e->canonical != NULL) {
+        Py_SETREF(result, fpk_canonical_items(e, result));
+    }
     return result;
 }
 

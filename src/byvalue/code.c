@@ -182,16 +182,27 @@ begin_call(fpk_encoder *e, PyCodeObject *code)
     return status;
 }
 
+/* Neither the file nor the line belongs to a deterministic stream: the lines
+   in the table count from the first, and every code object starts at 1. */
+static int
+emit_place(fpk_encoder *e, const PyCodeObject *code)
+{
+    return e->canonical != NULL ? fpk_emit_str(e, "<string>")
+                                : emit_name(e, code->co_filename);
+}
+
 /* What stands behind them. */
 static int
 end_call(fpk_encoder *e, PyCodeObject *code)
 {
     if (emit_names(e, code->co_names) < 0 ||
         emit_new_names(e, PyCode_GetVarnames(code)) < 0 ||
-        emit_name(e, code->co_filename) < 0 ||
+        emit_place(e, code) < 0 ||
         emit_name(e, code->co_name) < 0 ||
         emit_name(e, code->co_qualname) < 0 ||
-        fpk_emit_uint(e, (uint32_t)code->co_firstlineno) < 0 ||
+        fpk_emit_uint(e, e->canonical != NULL
+                             ? 1
+                             : (uint32_t)code->co_firstlineno) < 0 ||
         emit_bytes(e, code->co_linetable) < 0 ||
         emit_bytes(e, code->co_exceptiontable) < 0) {
         return FPK_ERROR;

@@ -358,6 +358,10 @@ int fpk_create_callable(fpk_encoder *e, PyObject *obj);
    str. */
 PyObject *fpk_class_id(fpk_state *state, PyObject *cls);
 
+/* The id of [obj], a class or a type variable, in this stream: the one above,
+   or one made of its content in a deterministic dump. */
+PyObject *fpk_object_id(fpk_encoder *e, PyObject *obj);
+
 /* Writes the receiver's registry of classes, or a method of it. */
 int fpk_emit_registry(fpk_encoder *e);
 int fpk_emit_registry_method(fpk_encoder *e, enum fpk_registry_method method);

@@ -195,7 +195,7 @@ done:
 static int
 open_named_type(fpk_encoder *e, PyObject *obj)
 {
-    PyObject *id = fpk_class_id(e->state, obj);
+    PyObject *id = fpk_object_id(e, obj);
     if (id == NULL) {
         return FPK_ERROR;
     }

@@ -3,7 +3,7 @@
    Does:      declares the parser of (obj, [file,] protocol=None, *,
               fix_imports=True, buffer_callback=None, by_value=True,
               main_names=None, files="error", locks="error",
-              dispatch_table=None); the last is none of Pickler's, which has
+              deterministic=False, dispatch_table=None); the last is none of Pickler's, which has
               an attribute for it.
    Owns:      nothing.
    Used by:   dump.c, pickler.c. */
@@ -23,10 +23,11 @@ typedef struct {
     PyObject *main_names;
     PyObject *files;
     PyObject *locks;
+    PyObject *deterministic;
     PyObject *dispatch_table; /* dump and dumps only */
 } fpk_dump_options;
 
-enum fpk_dump_function { FPK_DUMP, FPK_DUMPS, FPK_PICKLER };
+enum fpk_dump_function { FPK_DUMP, FPK_DUMPS, FPK_PICKLER, FPK_FINGERPRINT };
 
 /* Vector-call arguments into [options]; TypeError as a Python function with
    this signature would raise. */

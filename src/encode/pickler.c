@@ -494,7 +494,8 @@ static PyMemberDef pickler_members[] = {
 PyDoc_STRVAR(
     pickler_doc,
     "Pickler(file, protocol=None, *, fix_imports=True, buffer_callback=None,\n"
-    "        by_value=True, main_names=None, files='error', locks='error')\n"
+    "        by_value=True, main_names=None, files='error', locks='error',\n"
+    "        deterministic=False)\n"
     "--\n\n"
     "Writes pickles to a file, and remembers what it wrote.\n\n"
     "As pickle.Pickler: subclasses may define persistent_id(obj) and\n"
