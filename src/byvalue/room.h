@@ -174,6 +174,11 @@ PyObject *fpk_collect_names(fpk_encoder *e, PyObject *function,
 
 /* ---- code.c ------------------------------------------------------------- */
 
+/* What a deterministic dump writes for [value], which a class statement stores
+   as [name]: a new reference. */
+PyObject *fpk_normalise_constant(fpk_encoder *e, PyObject *name,
+                                 PyObject *value);
+
 int fpk_save_code(fpk_encoder *e, PyObject *code);
 
 /* Writes the guard, which leaves nothing on the stack, if it is due. */
