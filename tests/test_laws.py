@@ -74,7 +74,7 @@ MAY_CLEAR = {
         "the error of the stream matters more than one of the file",
     ("decode/loop.c", "note_place"):
         "the error matters more than its note",
-    ("encode/encoder.c", "fpk_encoder_dump"):
+    ("encode/encoder.c", "fpk_encoder_dump_once"):
         "the dump starts again with another memo policy",
     ("explain/choices.c", "measure"):
         "the value was written before; what it takes is not known now",

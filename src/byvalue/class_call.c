@@ -142,7 +142,7 @@ emit_is_held(fpk_encoder *e, uint64_t held)
 static int
 emit_present(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
-    PyObject *id = fpk_class_id(e->state, cls);
+    PyObject *id = fpk_object_id(e, cls);
     if (id == NULL) {
         return FPK_ERROR;
     }

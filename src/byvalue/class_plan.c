@@ -343,7 +343,36 @@ find_virtual_subclasses(fpk_encoder *e, PyObject *cls)
         Py_CLEAR(result);
     }
     Py_XDECREF(references);
+    if (result != NULL && e->canonical != NULL) {
+        Py_SETREF(result, fpk_canonical_items(e, result));
+    }
     return result;
+}
+
+/* What a class knows of its place in the file, and in an order that changes
+   from process to process: the same everywhere in a deterministic dump. */
+static int
+normalise_members(fpk_encoder *e, PyObject *members)
+{
+    static const char *const names[] = {"__firstlineno__",
+                                        "__static_attributes__"};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+        PyObject *name = PyUnicode_InternFromString(names[i]);
+        PyObject *value = NULL;
+        int status =
+            name == NULL ? -1 : PyDict_GetItemRef(members, name, &value);
+        if (status > 0) {
+            Py_SETREF(value, fpk_normalise_constant(e, name, value));
+            status =
+                value == NULL ? -1 : PyDict_SetItem(members, name, value);
+        }
+        Py_XDECREF(name);
+        Py_XDECREF(value);
+        if (status < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 int
@@ -354,6 +383,7 @@ fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
     job->functions = PyList_New(0);
     Py_XDECREF(dict);
     if (job->members == NULL || job->functions == NULL ||
+        (e->canonical != NULL && normalise_members(e, job->members) < 0) ||
         choose_creator(e, job, cls) < 0) {
         return -1;
     }

@@ -186,6 +186,60 @@ done:
     return id;
 }
 
+/* ---- ids made of content ------------------------------------------------ */
+
+static PyObject *
+as_text(const char *bytes)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr"
+                                 "stuvwxyz0123456789-_";
+    char text[ID_DIGITS];
+    for (int i = 0; i < ID_DIGITS; i++) {
+        text[i] = digits[bytes[i] & 63];
+    }
+    return PyUnicode_FromStringAndSize(text, ID_DIGITS);
+}
+
+/* The first of the ids that [content] leads to that no other living class of
+   this process has: an instance that comes back must meet its own class. */
+static PyObject *
+claim_id(PyObject *registry, PyObject *content, PyObject *obj)
+{
+    PyObject *first = as_text(PyBytes_AS_STRING(content));
+    PyObject *id = Py_XNewRef(first);
+    for (int i = 1; id != NULL; i++) {
+        PyObject *owner =
+            PyObject_CallMethod(registry, "setdefault", "OO", id, obj);
+        Py_XDECREF(owner); /* only its address is looked at */
+        if (owner == obj) {
+            break;
+        }
+        Py_SETREF(id, owner == NULL
+                          ? NULL
+                          : PyUnicode_FromFormat("%U.%d", first, i));
+    }
+    Py_XDECREF(first);
+    return id;
+}
+
+PyObject *
+fpk_object_id(fpk_encoder *e, PyObject *obj)
+{
+    if (e->canonical == NULL) {
+        return fpk_class_id(e->state, obj);
+    }
+    PyObject *content = fpk_canonical_content(e, obj);
+    if (content == NULL) {
+        return PyErr_Occurred() ? NULL : PyUnicode_FromString("");
+    }
+    PyObject *registry = get_registry(e->state);
+    PyObject *id =
+        registry == NULL ? NULL : claim_id(registry, content, obj);
+    Py_XDECREF(registry);
+    Py_DECREF(content);
+    return id;
+}
+
 /* ---- at the receiver ---------------------------------------------------- */
 
 int

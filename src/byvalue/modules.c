@@ -176,10 +176,20 @@ list_names(fpk_encoder *e, PyObject *module)
         if (!PyUnicode_CheckExact(name) || is_left_out(name, value)) {
             continue;
         }
+        /* Names are known by their address: that of the interned one, which
+           code has, too. */
+        Py_INCREF(name);
+        PyUnicode_InternInPlace(&name);
         if (fpk_announce_name(fpk_find_namespace(e, dict), name, serial) < 0 ||
             PyList_Append(names, name) < 0) {
             Py_CLEAR(names);
         }
+        Py_DECREF(name);
+    }
+    /* The receiver gets them in another order, because what functions use goes
+       first. */
+    if (names != NULL && e->canonical != NULL && PyList_Sort(names) < 0) {
+        Py_CLEAR(names);
     }
     return names;
 }

@@ -186,6 +186,11 @@ PyObject *fpk_collect_names(fpk_encoder *e, PyObject *function,
 
 /* ---- code.c ------------------------------------------------------------- */
 
+/* What a deterministic dump writes for [value], which a class statement stores
+   as [name]: a new reference. */
+PyObject *fpk_normalise_constant(fpk_encoder *e, PyObject *name,
+                                 PyObject *value);
+
 int fpk_save_code(fpk_encoder *e, PyObject *code);
 
 /* Writes [code] without its source; it is not remembered yet. */
@@ -402,6 +407,10 @@ int fpk_create_callable(fpk_encoder *e, PyObject *obj);
 /* The id of [cls], the same in every process that has it: a new reference to a
    str. */
 PyObject *fpk_class_id(fpk_state *state, PyObject *cls);
+
+/* The id of [obj], a class or a type variable, in this stream: the one above,
+   or one made of its content in a deterministic dump. */
+PyObject *fpk_object_id(fpk_encoder *e, PyObject *obj);
 
 /* Writes the receiver's registry of classes, or a method of it. */
 int fpk_emit_registry(fpk_encoder *e);

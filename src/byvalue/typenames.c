@@ -110,6 +110,13 @@ collect_parameters(PyObject *obj, PyObject *args, PyObject *kwargs)
             return -1;
         }
     }
+    /* What no bound becomes where nothing may be bound: no keyword says the
+       same. */
+    PyObject *bound = PyDict_GetItemString(kwargs, "bound");
+    if (!found && bound == (PyObject *)Py_TYPE(Py_None) &&
+        PyDict_DelItemString(kwargs, "bound") < 0) {
+        return -1;
+    }
     return add_default(kwargs, obj);
 }
 
@@ -195,7 +202,7 @@ done:
 static int
 open_named_type(fpk_encoder *e, PyObject *obj)
 {
-    PyObject *id = fpk_class_id(e->state, obj);
+    PyObject *id = fpk_object_id(e, obj);
     if (id == NULL) {
         return FPK_ERROR;
     }

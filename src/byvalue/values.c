@@ -320,13 +320,34 @@ done:
     return status;
 }
 
+/* What the context [obj] has for [variables]: a new list. */
+static PyObject *
+list_values(PyObject *obj, PyObject *variables)
+{
+    PyObject *values = PyList_New(0);
+    for (Py_ssize_t i = 0; values != NULL && i < PyList_GET_SIZE(variables);
+         i++) {
+        PyObject *variable = PyList_GET_ITEM(variables, i);
+        if (!PyContextVar_CheckExact(variable)) {
+            continue; /* its key, where only the order of sets is looked for */
+        }
+        PyObject *value = PyObject_GetItem(obj, variable);
+        if (value == NULL || PyList_Append(values, value) < 0) {
+            Py_CLEAR(values);
+        }
+        Py_XDECREF(value);
+    }
+    return values;
+}
+
 /* Context(), in which list(map(ContextVar.set, variables, values)) is run. */
 int
 fpk_save_context(fpk_encoder *e, PyObject *obj)
 {
     PyObject *value = NULL, *values = NULL, *set = NULL, *map = NULL;
     PyObject *partial = NULL, *run = NULL;
-    PyObject *variables = PySequence_List(obj);
+    PyObject *variables = e->canonical != NULL ? fpk_canonical_items(e, obj)
+                                               : PySequence_List(obj);
     if (variables == NULL) {
         return FPK_ERROR;
     }
@@ -334,9 +355,7 @@ fpk_save_context(fpk_encoder *e, PyObject *obj)
         Py_DECREF(variables);
         return fpk_save_value(e, obj, Py_BuildValue("(O())", Py_TYPE(obj)));
     }
-    PyObject *view = PyObject_CallMethod(obj, "values", NULL);
-    values = view == NULL ? NULL : PySequence_List(view);
-    Py_XDECREF(view);
+    values = list_values(obj, variables);
     set = PyObject_GetAttrString((PyObject *)&PyContextVar_Type, "set");
     run = PyObject_GetAttrString((PyObject *)&PyContext_Type, "run");
     if (values == NULL || set == NULL || run == NULL) {

@@ -119,7 +119,8 @@ fpk_save_weak_method(fpk_encoder *e, PyObject *obj)
 int
 fpk_save_weak_set(fpk_encoder *e, PyObject *obj)
 {
-    PyObject *members = PySequence_List(obj);
+    PyObject *members = e->canonical != NULL ? fpk_canonical_items(e, obj)
+                                             : PySequence_List(obj);
     PyObject *value = members == NULL ? NULL
                                       : Py_BuildValue("(O(N))", Py_TYPE(obj),
                                                       members);

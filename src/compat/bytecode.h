@@ -1,11 +1,11 @@
 /* bytecode.h -- how the running Python's bytecode names names.
 
-   Does:      gives the instructions that byvalue/names.c looks for, and how
+   Does:      gives the instructions that byvalue looks for, and how
               their arguments index co_names.
    Owns:      nothing.
    Rule:      opcode.h defines a macro for each instruction under its bare
               name: include this header in as few files as possible.
-   Used by:   byvalue/names.c. */
+   Used by:   byvalue/code.c, byvalue/names.c. */
 #ifndef FPK_COMPAT_BYTECODE_H
 #define FPK_COMPAT_BYTECODE_H
 
@@ -42,6 +42,20 @@ fpk_is_name_or_global(unsigned opcode)
     return opcode == LOAD_NAME || opcode == LOAD_FROM_DICT_OR_GLOBALS;
 #else
     return opcode == LOAD_NAME;
+#endif
+}
+
+/* True if the argument is the number of a constant. */
+static inline bool
+fpk_is_load_const(unsigned opcode)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return opcode == LOAD_CONST || opcode == RETURN_CONST;
+#elif PY_VERSION_HEX >= 0x030C0000
+    return opcode == LOAD_CONST || opcode == RETURN_CONST ||
+           opcode == KW_NAMES;
+#else
+    return opcode == LOAD_CONST || opcode == KW_NAMES;
 #endif
 }
 

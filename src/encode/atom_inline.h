@@ -100,7 +100,8 @@ fpk_put_short_str(fpk_encoder *e, PyObject *str)
         if (entry != NULL) {
             return fpk_put_get(e, entry);
         }
-        if (e->fast || !fpk_memo_has_room(&e->memo)) {
+        if (e->fast || e->canonical != NULL ||
+            !fpk_memo_has_room(&e->memo)) {
             return false;
         }
     }

@@ -209,6 +209,16 @@ emit_bytes_payload(fpk_encoder *e, const char *data, Py_ssize_t size,
     return fpk_emit_payload(e, header, header_size, data, size, owner);
 }
 
+/* What is met again is this object, or in a deterministic dump any equal
+   one. */
+static int
+get_if_saved(fpk_encoder *e, PyObject *obj)
+{
+    int found = fpk_emit_get_if_saved(e, obj);
+    return found == 0 && e->canonical != NULL ? fpk_canonical_get_atom(e, obj)
+                                              : found;
+}
+
 static int
 save_bytes(fpk_encoder *e, PyObject *obj, bool shared)
 {
@@ -216,7 +226,7 @@ save_bytes(fpk_encoder *e, PyObject *obj, bool shared)
         return emit_bytes_payload(e, PyBytes_AS_STRING(obj),
                                   PyBytes_GET_SIZE(obj), obj);
     }
-    int found = fpk_emit_get_if_saved(e, obj);
+    int found = get_if_saved(e, obj);
     if (found != 0) {
         return found < 0 ? FPK_ERROR : FPK_DONE;
     }
@@ -418,7 +428,7 @@ save_str(fpk_encoder *e, PyObject *obj, bool shared)
     if (!shared) {
         return fpk_emit_unicode(e, obj);
     }
-    int found = fpk_emit_get_if_saved(e, obj);
+    int found = get_if_saved(e, obj);
     if (found != 0) {
         return found < 0 ? FPK_ERROR : FPK_DONE;
     }

@@ -207,6 +207,23 @@ fetch_built_tuple(fpk_encoder *e, PyObject *tuple, Py_ssize_t size)
     return fpk_emit_get_if_saved(e, tuple) == 1 ? FPK_DONE : FPK_ERROR;
 }
 
+/* The items are on the stack; they were written from offset [start] on. */
+static int
+build_tuple(fpk_encoder *e, PyObject *tuple, Py_ssize_t size, bool shared,
+            size_t start)
+{
+    if (shared && e->canonical != NULL) {
+        int merged = fpk_canonical_merge(e, tuple, start);
+        if (merged != 0) {
+            return merged < 0 ? FPK_ERROR : FPK_DONE;
+        }
+    }
+    if (emit_tuple_opcode(e, size) < 0) {
+        return FPK_ERROR;
+    }
+    return shared ? fpk_memoize(e, tuple) : FPK_DONE;
+}
+
 static int
 finish_tuple(fpk_encoder *e)
 {
@@ -214,13 +231,9 @@ finish_tuple(fpk_encoder *e)
     PyObject *tuple = frame->object;
     Py_ssize_t size = frame->size;
     bool shared = frame->shared;
-    if (fpk_close_late(e)) {
-        return fetch_built_tuple(e, tuple, size);
-    }
-    if (emit_tuple_opcode(e, size) < 0) {
-        return FPK_ERROR;
-    }
-    return shared ? fpk_memoize(e, tuple) : FPK_DONE;
+    size_t start = (size_t)frame->slot;
+    return fpk_close_late(e) ? fetch_built_tuple(e, tuple, size)
+                             : build_tuple(e, tuple, size, shared, start);
 }
 
 static int
@@ -246,7 +259,7 @@ advance_tuple(fpk_encoder *e)
 
 static int
 push_tuple(fpk_encoder *e, PyObject *tuple, Py_ssize_t position,
-           Py_ssize_t size, bool shared)
+           Py_ssize_t size, bool shared, size_t start)
 {
     fpk_frame *frame =
         fpk_push_frame(e, FPK_FRAME_TUPLE, advance_tuple, tuple, NULL);
@@ -256,6 +269,7 @@ push_tuple(fpk_encoder *e, PyObject *tuple, Py_ssize_t position,
     frame->position = position;
     frame->size = size;
     frame->shared = shared;
+    frame->slot = start;
     return fpk_open_late(e) < 0 ? FPK_ERROR : FPK_MORE;
 }
 
@@ -283,6 +297,7 @@ write_tuple_items(fpk_encoder *e, PyObject *obj, Py_ssize_t first,
     if (size <= 0) {
         return save_empty_tuple(e);
     }
+    size_t start = e->out.length;
     if (begin_tuple(e, size) < 0) {
         return FPK_ERROR;
     }
@@ -296,13 +311,8 @@ write_tuple_items(fpk_encoder *e, PyObject *obj, Py_ssize_t first,
             break;
         }
     }
-    if (i == length) {
-        if (emit_tuple_opcode(e, size) < 0) {
-            return FPK_ERROR;
-        }
-        return shared ? fpk_memoize(e, obj) : FPK_DONE;
-    }
-    return push_tuple(e, obj, i, size, shared);
+    return i == length ? build_tuple(e, obj, size, shared, start)
+                       : push_tuple(e, obj, i, size, shared, start);
 }
 
 int
@@ -489,11 +499,18 @@ advance_frozenset(fpk_encoder *e)
     }
     PyObject *set = fpk_top_frame(e)->object;
     bool shared = fpk_top_frame(e)->shared;
+    size_t start = (size_t)fpk_top_frame(e)->slot;
     if (fpk_close_late(e)) {
         if (fpk_emit_op(e, FPK_OP_POP_MARK) < 0) {
             return FPK_ERROR;
         }
         return fpk_emit_get_if_saved(e, set) == 1 ? FPK_DONE : FPK_ERROR;
+    }
+    if (e->canonical != NULL) {
+        int merged = fpk_canonical_merge(e, set, start);
+        if (merged != 0) {
+            return merged < 0 ? FPK_ERROR : FPK_DONE;
+        }
     }
     if (fpk_emit_op(e, FPK_OP_FROZENSET) < 0) {
         return FPK_ERROR;
@@ -501,11 +518,18 @@ advance_frozenset(fpk_encoder *e)
     return shared ? fpk_memoize(e, set) : FPK_DONE;
 }
 
+static PyObject *
+list_items(fpk_encoder *e, PyObject *set)
+{
+    return e->canonical != NULL ? fpk_canonical_items(e, set)
+                                : PySequence_List(set);
+}
+
 /* Below protocol 4 a set is a call of its type with a list. */
 static int
 save_set_by_call(fpk_encoder *e, PyObject *obj, bool shared)
 {
-    PyObject *items = PySequence_List(obj);
+    PyObject *items = list_items(e, obj);
     if (items == NULL) {
         return FPK_ERROR;
     }
@@ -516,7 +540,10 @@ save_set_by_call(fpk_encoder *e, PyObject *obj, bool shared)
 static fpk_frame *
 push_set(fpk_encoder *e, PyObject *obj, fpk_advance advance)
 {
-    PyObject *iterator = PyObject_GetIter(obj);
+    PyObject *items = e->canonical == NULL ? Py_NewRef(obj)
+                                           : fpk_canonical_items(e, obj);
+    PyObject *iterator = items == NULL ? NULL : PyObject_GetIter(items);
+    Py_XDECREF(items);
     if (iterator == NULL) {
         return NULL;
     }
@@ -545,6 +572,7 @@ fpk_save_frozenset(fpk_encoder *e, PyObject *obj, bool shared)
     if (e->protocol < 4) {
         return save_set_by_call(e, obj, shared);
     }
+    size_t start = e->out.length;
     if (fpk_emit_op(e, FPK_OP_MARK) < 0) {
         return FPK_ERROR;
     }
@@ -553,6 +581,7 @@ fpk_save_frozenset(fpk_encoder *e, PyObject *obj, bool shared)
         return FPK_ERROR;
     }
     frame->shared = shared;
+    frame->slot = start;
     return fpk_open_late(e) < 0 ? FPK_ERROR : FPK_MORE;
 }
 

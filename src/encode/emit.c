@@ -132,7 +132,7 @@ flush_output(fpk_encoder *e)
 static int
 open_frame(fpk_encoder *e)
 {
-    if (e->protocol < 4) {
+    if (e->protocol < 4 || e->canonical != NULL) {
         e->frame_start = FPK_NO_FRAME;
         e->frame_limit = e->write == NULL
                              ? SIZE_MAX

@@ -202,8 +202,8 @@ fpk_encoder_set_protocol(fpk_encoder *e, PyObject *protocol, int fix_imports,
     return 0;
 }
 
-static int
-write_pickle(fpk_encoder *e, PyObject *root)
+int
+fpk_encoder_write(fpk_encoder *e, PyObject *root)
 {
     e->buffers_met = 0;
     e->state->byvalue->begin_stream(e);
@@ -238,10 +238,10 @@ undo(fpk_encoder *e, uint64_t first_index)
 }
 
 int
-fpk_encoder_dump(fpk_encoder *e, PyObject *root)
+fpk_encoder_dump_once(fpk_encoder *e, PyObject *root)
 {
     uint64_t first_index = e->next_index;
-    if (write_pickle(e, root) == 0) {
+    if (fpk_encoder_write(e, root) == 0) {
         return 0;
     }
     if (!e->restart) {
@@ -255,10 +255,17 @@ fpk_encoder_dump(fpk_encoder *e, PyObject *root)
     fpk_encoder_clear_memo(e);
     e->restart = false;
     e->policy = FPK_MEMO_ALL;
-    if (write_pickle(e, root) < 0) {
+    if (fpk_encoder_write(e, root) < 0) {
         e->state->add_error_path(e);
         undo(e, first_index);
         return -1;
     }
     return 0;
+}
+
+int
+fpk_encoder_dump(fpk_encoder *e, PyObject *root)
+{
+    return e->deterministic ? fpk_canonical_dump(e, root)
+                            : fpk_encoder_dump_once(e, root);
 }

@@ -29,6 +29,7 @@
 
 typedef struct fpk_encoder fpk_encoder;
 typedef struct fpk_frame fpk_frame;
+typedef struct fpk_canonical fpk_canonical;
 
 enum { FPK_ERROR = -1, FPK_DONE = 0, FPK_MORE = 1 };
 
@@ -114,6 +115,7 @@ struct fpk_encoder {
     bool portable;  /* with its source, for other versions of Python */
     bool source;    /* with its source, for tracebacks and inspect */
     bool fast;      /* no memo at all */
+    bool deterministic; /* equal graphs give equal bytes */
     bool restart;   /* a cycle through an open late object was met */
     uint8_t policy; /* enum fpk_memo_policy */
     uint8_t files;  /* enum fpk_files */
@@ -146,6 +148,9 @@ struct fpk_encoder {
     Py_ssize_t buffers_met;   /* buffers that buffer_callback decides on */
     PyObject *cycle_probe;    /* borrowed from a frame; fast mode only */
     size_t cycle_probe_depth; /* depth of its frame */
+
+    fpk_canonical *canonical; /* what the first pass of a deterministic dump
+                                 knows; NULL otherwise */
 
     void *byvalue; /* context of the byvalue room, NULL until it needs one */
 
@@ -223,6 +228,11 @@ int fpk_encoder_set_protocol(fpk_encoder *e, PyObject *protocol,
    set, else into [out].  On error the output is dropped and the memo keeps
    only what earlier dumps wrote. */
 int fpk_encoder_dump(fpk_encoder *e, PyObject *root);
+
+/* The same in one pass, whatever deterministic says; write does not undo
+   anything on error either. */
+int fpk_encoder_dump_once(fpk_encoder *e, PyObject *root);
+int fpk_encoder_write(fpk_encoder *e, PyObject *root);
 
 /* The complete pickle in [out] as bytes, without a copy unless it is short. */
 PyObject *fpk_encoder_take_output(fpk_encoder *e);
@@ -391,6 +401,37 @@ int fpk_save_tuple_tail(fpk_encoder *e, PyObject *tuple, Py_ssize_t first);
    is on top of the stack.  [iterator] is borrowed. */
 int fpk_save_items(fpk_encoder *e, PyObject *iterator);
 int fpk_save_pairs(fpk_encoder *e, PyObject *iterator);
+
+/* ---- canonical.c: deterministic dumps ----------------------------------- */
+
+/* As fpk_encoder_dump, with bytes that depend on nothing but the graph. */
+int fpk_canonical_dump(fpk_encoder *e, PyObject *root);
+
+/* A digest of the same, in which classes have no identity beyond their
+   content: a new bytes object. */
+PyObject *fpk_canonical_fingerprint(fpk_encoder *e, PyObject *root);
+
+/* The rest only while e->canonical is set.
+
+   The items of a set, or of what is as unordered, in order: a new list. */
+PyObject *fpk_canonical_items(fpk_encoder *e, PyObject *unordered);
+
+/* 1 if an equal str or bytes object was written and a GET for it now stands in
+   the stream, 0 if [atom] is the first of its value, -1 on error. */
+int fpk_canonical_get_atom(fpk_encoder *e, PyObject *atom);
+
+/* The items of [obj], a tuple or frozenset, have been written from offset
+   [start] on.  1 if an equal one was written before: a GET stands there
+   instead; 0 if [obj] is the first, and gets the next index; -1 on error. */
+int fpk_canonical_merge(fpk_encoder *e, PyObject *obj, size_t start);
+
+/* What a subclass of set reduces to lists its items in any order: the same in
+   order.  [value] is stolen; NULL on error. */
+PyObject *fpk_canonical_reduction(fpk_encoder *e, PyObject *value);
+
+/* A digest of what [obj] is made of, a new bytes object; NULL without
+   exception in passes that only look at content. */
+PyObject *fpk_canonical_content(fpk_encoder *e, PyObject *obj);
 
 /* ---- buffers.c ---------------------------------------------------------- */
 

@@ -399,7 +399,8 @@ fpk_save_instance(fpk_encoder *e, PyObject *obj, bool shared)
 {
     PyTypeObject *type = Py_TYPE(obj);
     unsigned kind = find_plan(e, type);
-    if (kind == PLAN_NONE || e->protocol < 2 || e->persistent_id != NULL) {
+    if (kind == PLAN_NONE || e->protocol < 2 || e->persistent_id != NULL ||
+        e->canonical != NULL) {
         return FPK_NO_PLAN;
     }
     PyObject *dict = instance_dict(obj);

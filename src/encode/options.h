@@ -4,8 +4,8 @@
               fix_imports=True, buffer_callback=None, by_value=True,
               main_names=None, files="error", locks="error",
               isolated=False, portable=False, source=False,
-              dispatch_table=None); the last is none of Pickler's, which has an
-              attribute for it.
+              deterministic=False, dispatch_table=None); the last is none of
+              Pickler's, which has an attribute for it.
    Owns:      nothing.
    Used by:   dump.c, pickler.c. */
 #ifndef FPK_ENCODE_OPTIONS_H
@@ -27,10 +27,11 @@ typedef struct {
     PyObject *isolated;
     PyObject *portable;
     PyObject *source;
+    PyObject *deterministic;
     PyObject *dispatch_table; /* dump and dumps only */
 } fpk_dump_options;
 
-enum fpk_dump_function { FPK_DUMP, FPK_DUMPS, FPK_PICKLER };
+enum fpk_dump_function { FPK_DUMP, FPK_DUMPS, FPK_PICKLER, FPK_FINGERPRINT };
 
 /* Vector-call arguments into [options]; TypeError as a Python function with
    this signature would raise. */

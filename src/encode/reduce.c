@@ -273,7 +273,7 @@ save_args(fpk_encoder *e, uint64_t how, PyObject *value)
         return fpk_save_shared(e, PyTuple_GET_ITEM(args, 1));
     }
     if (fpk_is_unshared(value) && fpk_is_unshared(args) &&
-        e->persistent_id == NULL) {
+        e->persistent_id == NULL && e->canonical == NULL) {
         return fpk_save_tuple_tail(e, args, 1);
     }
     PyObject *tail = PyTuple_GetSlice(args, 1, PyTuple_GET_SIZE(args));
@@ -436,6 +436,13 @@ fpk_save_reduced(fpk_encoder *e, PyObject *obj, PyObject *value, bool shared)
         int status = fpk_save_global(e, obj, value);
         Py_DECREF(value);
         return status;
+    }
+    if (e->canonical != NULL && obj != NULL && PyAnySet_Check(obj) &&
+        !PyAnySet_CheckExact(obj)) {
+        value = fpk_canonical_reduction(e, value);
+        if (value == NULL) {
+            return FPK_ERROR;
+        }
     }
     if (!PyTuple_Check(value)) {
         Py_DECREF(value);
