@@ -165,7 +165,7 @@ def sizes(obj: Any, /, **options: Any) -> Sizes:
 
     >>> import fpickle
     >>> fpickle.sizes({"small": 1, "large": [b"x" * 1000]}).total
-    1041
+    1042
     """
     if isinstance(obj, (bytes, bytearray, memoryview)):
         if options:
@@ -239,29 +239,32 @@ class Item:
 
 
 @dataclasses.dataclass(frozen=True)
-class Warning:
+class Notice:
     """Something that works and may surprise."""
 
     path: str
     text: str
 
 
-def _path_of(note: str | None) -> str:
-    """The path in a note of the core."""
-    if not note:
-        return "obj"
-    line = note.splitlines()[0]
-    return line.removeprefix("at:").strip() or "obj"
-
-
-def _explain_error(error: BaseException) -> tuple[str, str, str]:
-    """(path, reason, remedy) of an exception, from its notes or its text."""
+def _read_notes(notes: Any) -> dict[str, list[str]]:
+    """What stands behind at:, why: and do: in the notes of an error."""
     found: dict[str, list[str]] = {"at": [], "why": [], "do": []}
-    for note in getattr(error, "__notes__", ()):
+    for note in notes or ():
         for line in str(note).splitlines():
             word, colon, text = line.partition(":")
             if colon and word.strip() in found:
                 found[word.strip()].append(text.strip())
+    return found
+
+
+def _path_of(notes: Any) -> str:
+    """The path in the notes of the core."""
+    return (_read_notes(notes)["at"] or ["obj"])[-1]
+
+
+def _explain_error(error: BaseException) -> tuple[str, str, str]:
+    """(path, reason, remedy) of an exception, from its notes or its text."""
+    found = _read_notes(getattr(error, "__notes__", ()))
     text = str(error) or type(error).__name__
     reason, remedy = " ".join(found["why"]), " ".join(found["do"])
     if not reason and isinstance(error, _core.RefusedError):
@@ -463,14 +466,14 @@ def _warn_function(path: str, item: Item, function: Any, large: int):
         word = "global" if capture.kind == "global" else "closure variable"
         what = f"{word} {capture.name!r}"
         if capture.bytes >= large:
-            yield Warning(path, (
+            yield Notice(path, (
                 f"{what} takes {show_bytes(capture.bytes)} along: pass it as "
                 "an argument, or load it inside of the function"
             ))
         if capture.type in _FILES:
-            yield Warning(path, f"{what} is an open file")
+            yield Notice(path, f"{what} is an open file")
     for what, name in _unbound_names(function):
-        yield Warning(path, (
+        yield Notice(path, (
             f"{what} {name!r} has no value yet: the function will not have "
             "it at the receiver"
         ))
@@ -478,12 +481,12 @@ def _warn_function(path: str, item: Item, function: Any, large: int):
 
 def _warn(obj: Any, item: Item, large: int):
     if item.by_value and item.kind == "module":
-        yield Warning(item.path, (
+        yield Notice(item.path, (
             f"module {item.name!r} goes by value: the receiver gets a copy "
             "with a state of its own"
         ))
     elif item.by_value and item.kind == "class":
-        yield Warning(item.path, (
+        yield Notice(item.path, (
             f"class {item.name!r} goes by value: the receiver makes it anew, "
             "and instances of it are of that class"
         ))
@@ -493,11 +496,11 @@ def _warn(obj: Any, item: Item, large: int):
         name = type(obj).__name__
         full = f"{type(obj).__module__}.{name}"
         if full in _FILES:
-            yield Warning(item.path, "an open file: it is opened again")
+            yield Notice(item.path, "an open file: it is opened again")
         elif type(obj).__module__ in ("_thread", "threading") and (
             full in _LOCKS or name in _LOCKS
         ):
-            yield Warning(item.path, (
+            yield Notice(item.path, (
                 f"a {name} is made anew: the copy guards nothing here"
             ))
 
@@ -515,7 +518,7 @@ class Report:
       stock_problems: list of StockProblem.
       items: list of Item: the functions, classes and modules that were
         reached, by name or by value, and why.
-      warnings: list of Warning.
+      warnings: list of Notice.
       sizes: Sizes of the pickle; what cannot be pickled counts as None.
       bytes: of the pickle.
       protocol: of the pickle.
@@ -533,7 +536,7 @@ class Report:
         self.problems: list[Problem] = []
         self.stock_problems: list[StockProblem] = []
         self.items: list[Item] = []
-        self.warnings: list[Warning] = []
+        self.warnings: list[Notice] = []
         for error, kind, inside, again in found["problems"]:
             type_name = _type_name(kind)
             path, reason, remedy = _explain_error(error)
@@ -562,9 +565,9 @@ class Report:
         self.stock_ok = not self.stock_problems
 
     def _add_choice(
-        self, failed, large, way, obj, note, size, captured, inside
+        self, failed, large, way, obj, notes, size, captured, inside
     ) -> None:
-        path = _path_of(note)
+        path = _path_of(notes)
         if path in failed:
             return
         is_module = isinstance(obj, types.ModuleType)

@@ -28,8 +28,8 @@ fpk_note_place(fpk_encoder *e, PyObject *object)
     PyObject *exception = fpk_get_raised_exception();
     if (exception != NULL && name != NULL &&
         PyObject_GetOptionalAttr(exception, name, &notes) > 0 &&
-        PyList_Check(notes) && PyList_GET_SIZE(notes) > 0) {
-        result = Py_NewRef(PyList_GET_ITEM(notes, 0));
+        PyList_Check(notes)) {
+        result = Py_NewRef(notes);
     }
     Py_XDECREF(notes);
     Py_XDECREF(name);

@@ -41,7 +41,7 @@ typedef struct {
    has a writer of its own. */
 typedef struct {
     PyObject *object;   /* owned */
-    PyObject *path;     /* owned: a note, or None at the root */
+    PyObject *path;     /* owned: a list of notes, or None at the root */
     PyObject *captured; /* owned list, or NULL */
     int64_t bytes;
     int way;     /* FPK_WENT_BY_... */
@@ -109,8 +109,8 @@ int fpk_end_function(fpk_encoder *e, fpk_survey *s, const fpk_level *level);
 /* A part of the function at [level] has been written by a frame. */
 int fpk_note_captured(fpk_level *level, const fpk_node *part);
 
-/* The note that an error with [object] would get here: a new reference, None
-   without one. */
+/* The notes that an error with [object] would get here: a new list, or None
+   without any. */
 PyObject *fpk_note_place(fpk_encoder *e, PyObject *object);
 
 PyObject *fpk_list_choices(const fpk_survey *s);
