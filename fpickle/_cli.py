@@ -456,6 +456,8 @@ def _explain_program(target: str, is_script: bool, options: Any) -> None:
         timer = threading.Timer(_PATIENCE, _end_all)
         timer.daemon = True
         timer.start()
+        if _is_told_by_traceback(sys._getframe()):
+            raise SystemExit(PROBLEMS)  # ends the thread in silence
 
     def end(number: int, frame: Any) -> None:
         if os.getpid() == process and watch.found is not None:
@@ -468,6 +470,18 @@ def _explain_program(target: str, is_script: bool, options: Any) -> None:
     if options.json:
         options.output.write("null\n")
         options.output.close()
+
+
+def _is_told_by_traceback(frame: Any) -> bool:
+    """Whether this is the thread of a multiprocessing.Queue, which prints a
+    traceback and goes on; other threads hand the error to who waits for it."""
+    while frame is not None:
+        if frame.f_code.co_name == "_feed":
+            handler = frame.f_locals.get("onerror")
+            name = getattr(handler, "__qualname__", "")
+            return name == "Queue._on_queue_feeder_error"
+        frame = frame.f_back
+    return False
 
 
 def _main_thread() -> int:
