@@ -41,6 +41,7 @@ def dump(
     main_names: set[str] | frozenset[str] | None = None,
     files: _Files = "error",
     locks: _Locks = "error",
+    deterministic: bool = False,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> None: ...
 def dumps(
@@ -53,8 +54,18 @@ def dumps(
     main_names: set[str] | frozenset[str] | None = None,
     files: _Files = "error",
     locks: _Locks = "error",
+    deterministic: bool = False,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> bytes: ...
+def fingerprint(
+    obj: object,
+    *,
+    by_value: _ByValue = True,
+    main_names: set[str] | frozenset[str] | None = None,
+    files: _Files = "error",
+    locks: _Locks = "error",
+    dispatch_table: Mapping[type, _Reducer] | None = None,
+) -> str: ...
 def load(
     file: _Readable,
     *,
@@ -120,6 +131,7 @@ class Pickler:
         main_names: set[str] | frozenset[str] | None = None,
         files: _Files = "error",
         locks: _Locks = "error",
+        deterministic: bool = False,
     ) -> None: ...
     def dump(self, obj: object, /) -> None: ...
     def clear_memo(self) -> None: ...

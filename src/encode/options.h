@@ -3,8 +3,8 @@
    Does:      declares the parser of (obj, [file,] protocol=None, *,
               fix_imports=True, buffer_callback=None, by_value=True,
               main_names=None, files="error", locks="error",
-              deterministic=False, dispatch_table=None); the last is none of Pickler's, which has
-              an attribute for it.
+              deterministic=False, dispatch_table=None); the last is none
+              of Pickler's, which has an attribute for it.
    Owns:      nothing.
    Used by:   dump.c, pickler.c. */
 #ifndef FPK_ENCODE_OPTIONS_H
