@@ -44,6 +44,7 @@ def dump(
     isolated: bool = False,
     portable: bool = False,
     source: bool = False,
+    deterministic: bool = False,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> None: ...
 def dumps(
@@ -59,8 +60,18 @@ def dumps(
     isolated: bool = False,
     portable: bool = False,
     source: bool = False,
+    deterministic: bool = False,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> bytes: ...
+def fingerprint(
+    obj: object,
+    *,
+    by_value: _ByValue = True,
+    main_names: set[str] | frozenset[str] | None = None,
+    files: _Files = "error",
+    locks: _Locks = "error",
+    dispatch_table: Mapping[type, _Reducer] | None = None,
+) -> str: ...
 def load(
     file: _Readable,
     *,
@@ -144,6 +155,7 @@ class Pickler:
         isolated: bool = False,
         portable: bool = False,
         source: bool = False,
+        deterministic: bool = False,
     ) -> None: ...
     def dump(self, obj: object, /) -> None: ...
     def clear_memo(self) -> None: ...

@@ -14,8 +14,8 @@
 
    The order of a set.  Each item gets a key, and bytes have an order: atoms
    are their own opcodes; tuples and frozensets a digest of the keys inside;
-   anything else a digest of the pickle that it has alone.  Such a pickle of one
-   item does not go into sets again: what is in them counts by its type only,
+   anything else a digest of the pickle that it has alone.  Such a pickle of
+   one item does not go into sets again: what is in them counts by its type only,
    so that sets of objects with sets of objects end.  Items with the same key
    come in the order in which they were met before. */
 #include "base/bytes.h"
@@ -64,7 +64,8 @@ fini_canonical(fpk_canonical *c)
 static PyObject *
 make_digest(fpk_canonical *c, char tag, const uint8_t *data, size_t size)
 {
-    if (c->blake2b == NULL && fpk_fetch(&c->blake2b, "hashlib", "blake2b") < 0) {
+    if (c->blake2b == NULL &&
+        fpk_fetch(&c->blake2b, "hashlib", "blake2b") < 0) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -759,8 +760,8 @@ second_pass(fpk_encoder *e, PyObject *first, uint64_t entries)
 
 /* ---- the dump ----------------------------------------------------------- */
 
-/* The first pass as bytes, with a memo entry for everything; [entries] is their
-   number.  The encoder is as good as new afterwards. */
+/* The first pass as bytes, with a memo entry for everything; [entries] is
+   their number.  The encoder is as good as new afterwards. */
 static PyObject *
 first_pass(fpk_encoder *e, PyObject *root, bool anonymous, uint64_t *entries)
 {

@@ -62,8 +62,11 @@ for name, record in records.items():
     child = os.fork()
     if child == 0:
         try:
-            obj = pickle.loads(bytes.fromhex(record[0])) if loader == "stock" \\
-                else __import__("fpickle").loads(bytes.fromhex(record[0]))
+            if loader == "stock":
+                from pickle import loads
+            else:
+                from fpickle import loads
+            obj = loads(bytes.fromhex(record[0]))
             import fpickle
             text = fpickle.fingerprint(obj, **record[3])
         except BaseException as error:
