@@ -310,11 +310,11 @@ restore_shared_constants(PyCodeObject *code, PyObject *bytes,
     return status;
 }
 
-/* The constants as the stream has them: a new tuple. */
+/* The constants as a deterministic stream has them: a new tuple. */
 static PyObject *
 get_constants(fpk_encoder *e, PyCodeObject *code)
 {
-    if (e->canonical == NULL || (code->co_flags & CO_OPTIMIZED)) {
+    if (code->co_flags & CO_OPTIMIZED) {
         return Py_NewRef(code->co_consts);
     }
     PyObject *result = NULL;
@@ -326,6 +326,20 @@ get_constants(fpk_encoder *e, PyCodeObject *code)
         result = PyList_AsTuple(consts);
     }
     Py_XDECREF(bytes);
+    Py_XDECREF(consts);
+    return result;
+}
+
+static int
+save_constants(fpk_encoder *e, PyCodeObject *code)
+{
+    if (FPK_LIKELY(e->canonical == NULL)) {
+        /* The compiler may have used the tuple twice, CodeType does not. */
+        return e->isolated ? fpk_save_tuple(e, code->co_consts, false)
+                           : fpk_save(e, code->co_consts);
+    }
+    PyObject *consts = get_constants(e, code);
+    int result = consts == NULL ? FPK_ERROR : fpk_save(e, consts);
     Py_XDECREF(consts);
     return result;
 }
@@ -342,12 +356,7 @@ advance_code(fpk_encoder *e)
         if (begin_call(e, (PyCodeObject *)code) < 0) {
             return FPK_ERROR;
         }
-        /* The compiler may have used the tuple twice, CodeType does not. */
-        PyObject *consts = get_constants(e, (PyCodeObject *)code);
-        int result = consts == NULL ? FPK_ERROR
-                     : e->isolated  ? fpk_save_tuple(e, consts, false)
-                                    : fpk_save(e, consts);
-        Py_XDECREF(consts);
+        int result = save_constants(e, (PyCodeObject *)code);
         return result < 0 ? FPK_ERROR : FPK_MORE;
     }
     bool shared = frame->shared;
