@@ -15,9 +15,9 @@
    The order of a set.  Each item gets a key, and bytes have an order: atoms
    are their own opcodes; tuples and frozensets a digest of the keys inside;
    anything else a digest of the pickle that it has alone.  Such a pickle of
-   one item does not go into sets again: what is in them counts by its type only,
-   so that sets of objects with sets of objects end.  Items with the same key
-   come in the order in which they were met before. */
+   one item does not go into sets again: what is in them counts by its type
+   only, so that sets of objects with sets of objects end.  Items with the same
+   key come in the order in which they were met before. */
 #include "base/bytes.h"
 #include "encode/encoder.h"
 
