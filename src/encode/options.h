@@ -3,7 +3,8 @@
    Does:      declares the parser of (obj, [file,] protocol=None, *,
               fix_imports=True, buffer_callback=None, by_value=True,
               main_names=None, files="error", locks="error",
-              portable=False, source=False, dispatch_table=None); the last is none of Pickler's, which has
+              portable=False, source=False, dispatch_table=None);
+              the last is none of Pickler's, which has
               an attribute for it.
    Owns:      nothing.
    Used by:   dump.c, pickler.c. */
