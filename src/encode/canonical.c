@@ -107,6 +107,9 @@ init_nested(fpk_encoder *n, const fpk_encoder *e, fpk_canonical *c)
     n->fix_imports = false;
     n->policy = FPK_MEMO_ALL;
     n->by_value = e->by_value;
+    n->isolated = e->isolated;
+    n->portable = e->portable;
+    n->source = e->source;
     n->files = e->files;
     n->locks = e->locks;
     n->persistent_id = Py_XNewRef(e->persistent_id);

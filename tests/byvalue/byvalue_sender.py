@@ -3,20 +3,29 @@
 Such a script is run as __main__, so that its functions and classes cannot be
 imported by anybody.  Each case is an object and an expression, which the
 receiver evaluates with the loaded object as `o`.
+
+Environment:
+    FPICKLE_CASE_OPTIONS  options for all cases, as JSON; each is then sent
+                          with one protocol only
 """
 
 import json
+import os
 import sys
 
 import fpickle
 
 ALL_PROTOCOLS = range(6)
+_more_options = json.loads(os.environ.get("FPICKLE_CASE_OPTIONS", "{}"))
 _cases = []
 
 
 def case(name, obj, check, protocols=(5,), **options):
     """Send obj, with options for dumps; the receiver's check must give
     True."""
+    if _more_options:
+        protocols = list(protocols)[-1:]
+        options.update(_more_options)
     _cases.append((name, obj, check, protocols, options))
 
 
