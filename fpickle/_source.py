@@ -458,15 +458,22 @@ class Sources:
         flags = code.co_flags & _FUTURE
         filename = code.co_filename
         lines = _read(filename)
+        misplaced = None
         for unit, line in self._candidates(code, lines, flags, marked):
             number = unit.match(code)
             if number is None:
                 continue
             moved = code.co_firstlineno - unit.get(number, code).co_firstlineno
-            if moved and line + moved > 0:
+            if line + moved <= 0:
+                # Too much of the file: a shorter span may fit its old place.
+                misplaced = misplaced or (unit, number)
+                continue
+            if moved:
                 unit = _make_unit(filename, unit.text, line + moved, flags,
                                   marked)
             return unit, number
+        if misplaced:
+            return misplaced
         texts = _generated_texts(code, members) if self._portable else ()
         for text in texts:
             unit = _make_unit(filename, text, 1, flags, marked)

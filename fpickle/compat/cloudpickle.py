@@ -76,7 +76,7 @@ class CloudPickler(_core.Pickler):
             isolated=True,
         )
         if type(self).reducer_override is CloudPickler.reducer_override:
-            self.reducer_override = None  # type: ignore[assignment]
+            self.reducer_override = NotImplemented
 
     def dump(self, obj: Any) -> None:
         """Writes the pickle of obj to the file."""

@@ -375,7 +375,9 @@ register_virtual(fpk_encoder *e)
     PyObject *list = current_job(e)->virtual_subclasses;
     if (list == NULL || frame->position >= PyList_GET_SIZE(list)) {
         frame->step = END_CLASS;
-        return FPK_DONE;
+        return current_job(e)->runtime_checkable
+                   ? fpk_make_runtime_checkable(e, frame->object)
+                   : FPK_DONE;
     }
     frame->step = REGISTER_VIRTUAL_DONE;
     PyObject *subclass = PyList_GET_ITEM(list, frame->position++);

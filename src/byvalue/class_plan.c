@@ -384,6 +384,7 @@ fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
     Py_XDECREF(dict);
     if (job->members == NULL || job->functions == NULL ||
         (e->canonical != NULL && normalise_members(e, job->members) < 0) ||
+        (e->portable && fpk_plan_protocol(job) < 0) ||
         choose_creator(e, job, cls) < 0) {
         return -1;
     }

@@ -29,18 +29,50 @@ fpk_is_of_stdlib(fpk_encoder *e, PyObject *name)
     return found;
 }
 
-/* Classes that dataclasses completed have private functions of it in their
-   dict: __replace__ since Python 3.13, for one. */
+/* Classes that dataclasses and enum completed have private functions of theirs
+   in their dict: __replace__ since Python 3.13, for one. */
 bool
 fpk_is_unportable_name(PyObject *function)
 {
     PyFunctionObject *f = (PyFunctionObject *)function;
-    return f->func_module != NULL && PyUnicode_Check(f->func_module) &&
-           PyUnicode_CompareWithASCIIString(f->func_module, "dataclasses") ==
-               0 &&
-           PyUnicode_Check(f->func_qualname) &&
-           PyUnicode_GET_LENGTH(f->func_qualname) > 0 &&
-           PyUnicode_READ_CHAR(f->func_qualname, 0) == '_';
+    if (f->func_module == NULL || !PyUnicode_Check(f->func_module) ||
+        !PyUnicode_Check(f->func_qualname) ||
+        PyUnicode_GET_LENGTH(f->func_qualname) == 0 ||
+        PyUnicode_READ_CHAR(f->func_qualname, 0) != '_') {
+        return false;
+    }
+    return PyUnicode_CompareWithASCIIString(f->func_module, "dataclasses") ==
+               0 ||
+           PyUnicode_CompareWithASCIIString(f->func_module, "enum") == 0;
+}
+
+/* ---- protocols ---------------------------------------------------------- */
+
+/* What typing.runtime_checkable() leaves in a class is not the same in all
+   versions: the receiver calls its own, once the class is complete. */
+int
+fpk_plan_protocol(fpk_class_job *job)
+{
+    static const char noted[] = "__non_callable_proto_members__";
+    PyObject *mark =
+        PyDict_GetItemString(job->members, "_is_runtime_protocol");
+    job->runtime_checkable = mark == Py_True;
+    return !job->runtime_checkable ||
+                   PyDict_GetItemString(job->members, noted) == NULL
+               ? 0
+               : PyDict_DelItemString(job->members, noted);
+}
+
+int
+fpk_make_runtime_checkable(fpk_encoder *e, PyObject *cls)
+{
+    if (fpk_save_global_as(e, NULL, e->state->str.typing,
+                           "runtime_checkable") < 0 ||
+        fpk_recall(e, cls) < 0 || fpk_end_tuple(e, 1) < 0 ||
+        fpk_emit_op(e, FPK_OP_REDUCE) < 0) {
+        return FPK_ERROR;
+    }
+    return fpk_emit_op(e, FPK_OP_POP);
 }
 
 /* ---- enumerations ------------------------------------------------------- */
@@ -189,4 +221,22 @@ fpk_save_forward_reference(fpk_encoder *e, PyObject *obj)
         e->state, Py_NewRef((PyObject *)Py_TYPE(obj)), kwargs);
     return fpk_save_value(
         e, obj, partial == NULL ? NULL : Py_BuildValue("(N())", partial));
+}
+
+/* P.args or P.kwargs. */
+int
+fpk_save_parameter_part(fpk_encoder *e, PyObject *obj)
+{
+    if (!e->portable) {
+        return fpk_save_slotted(e, obj);
+    }
+    const char *type = Py_TYPE(obj)->tp_name;
+    size_t length = strlen(type);
+    bool is_args = length >= 4 && strcmp(type + length - 4, "Args") == 0;
+    PyObject *origin = PyObject_GetAttrString(obj, "__origin__");
+    return fpk_save_value(
+        e, obj,
+        origin == NULL ? NULL
+                       : Py_BuildValue("(O(Ns))", e->state->builtins_getattr,
+                                       origin, is_args ? "args" : "kwargs"));
 }

@@ -67,6 +67,7 @@ typedef struct {
     bool reruns;          /* code of importable classes runs again */
     bool updates;         /* a class that streams have brought is changed */
     bool by_setattr;      /* attributes cannot be set by BUILD */
+    bool runtime_checkable; /* a protocol, in a portable stream */
 } fpk_class_job;
 
 enum fpk_registry_method {
@@ -222,8 +223,15 @@ bool fpk_is_unportable_name(PyObject *function);
    with this _member_map_; 0 or -1. */
 int fpk_add_enum_lists(PyObject *members, PyObject *by_name);
 
+/* Notes whether the class is a protocol that isinstance() may ask: 0 or -1. */
+int fpk_plan_protocol(fpk_class_job *job);
+
+/* typing.runtime_checkable(cls); FPK_DONE or FPK_ERROR. */
+int fpk_make_runtime_checkable(fpk_encoder *e, PyObject *cls);
+
 int fpk_save_dataclass_params(fpk_encoder *e, PyObject *obj);
 int fpk_save_forward_reference(fpk_encoder *e, PyObject *obj);
+int fpk_save_parameter_part(fpk_encoder *e, PyObject *obj);
 
 /* ---- cell.c ------------------------------------------------------------- */
 

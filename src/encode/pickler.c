@@ -234,8 +234,8 @@ bind_hooks(fpk_pickler *self)
                                  &hook) < 0) {
         return -1;
     }
-    if (hook == Py_None) {
-        Py_CLEAR(hook);
+    if (hook == Py_NotImplemented) {
+        Py_CLEAR(hook); /* the answer to every object, without the calls */
     }
     Py_XSETREF(e->reducer_override, hook);
     /* A subclass may define the table as a class attribute, which hides the

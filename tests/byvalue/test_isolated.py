@@ -648,7 +648,7 @@ def test_nothing_is_asked_of_the_plain_pickler():
     import io
 
     pickler = cloudpickle.CloudPickler(io.BytesIO())
-    assert pickler.reducer_override is None
+    assert pickler.reducer_override is NotImplemented
     with pytest.raises(TypeError):
         pickler.dump(i for i in ())
 
