@@ -17,6 +17,7 @@ usage: fpickle run SCRIPT [ARGS...]      run a script, a directory or a zip file
                                          why something cannot be pickled
        fpickle sizes FILE [--html OUT]   where the bytes of a pickle are
        fpickle dis FILE [--code]         the opcodes of a pickle
+       fpickle selftest                  does this installation work here?
        fpickle COMMAND --help
        fpickle --version
        fpickle --help
@@ -100,11 +101,19 @@ def inspect(name: str) -> Callable[[list[str]], None]:
     return command
 
 
+def selftest(arguments: list[str]) -> None:
+    """``fpickle selftest``."""
+    from fpickle import _selftest
+
+    _selftest.main(arguments)
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "run": run,
     "dis": inspect("dis"),
     "explain": inspect("explain"),
     "sizes": inspect("sizes"),
+    "selftest": selftest,
 }
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Types of the C core; the docstrings are in the extension itself."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from types import ModuleType
-from typing import Any, Literal, Protocol
+from types import GenericAlias, ModuleType
+from typing import Any, Literal, Protocol, final
+
+from typing_extensions import disjoint_base
 
 DEFAULT_PROTOCOL: int
 USER_CODE: str
@@ -98,8 +100,6 @@ def survey(
     obj: object,
     protocol: int | None = None,
     *,
-    fix_imports: bool = True,
-    buffer_callback: _BufferCallback = None,
     by_value: _ByValue = True,
     main_names: set[str] | frozenset[str] | None = None,
     files: _Files = "error",
@@ -111,6 +111,7 @@ def unregister_by_value(module: ModuleType | str, /) -> None: ...
 def registered_by_value() -> Collection[str]: ...
 def set_reducer(type: type, reducer: Callable[[Any], Any] | None, /) -> None: ...
 
+@final
 class Limits:
     bytes: int | None
     objects: int | None
@@ -126,6 +127,7 @@ class Limits:
         memo: int | None = None,
         allocation: int | None = None,
     ) -> Limits: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, int | None]]: ...
 
 class _PicklerMemoProxy:
     def clear(self) -> None: ...
@@ -135,6 +137,7 @@ class _UnpicklerMemoProxy:
     def clear(self) -> None: ...
     def copy(self) -> dict[int, Any]: ...
 
+@disjoint_base
 class Pickler:
     fast: bool
     bin: bool
@@ -160,7 +163,10 @@ class Pickler:
     def dump(self, obj: object, /) -> None: ...
     def clear_memo(self) -> None: ...
     def persistent_id(self, obj: Any, /) -> Any: ...
+    @classmethod
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
 
+@disjoint_base
 class Unpickler:
     memo: _UnpicklerMemoProxy | dict[int, Any]
     def __init__(
@@ -176,3 +182,5 @@ class Unpickler:
     def load(self) -> Any: ...
     def find_class(self, module_name: str, global_name: str, /) -> Any: ...
     def persistent_load(self, pid: Any, /) -> Any: ...
+    @classmethod
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
