@@ -9,7 +9,9 @@
 #           asan    with AddressSanitizer and UndefinedBehaviorSanitizer
 #           fuzz    the same for libFuzzer, with clang
 #           coverage  with line counts
+#           docs    the release build and what the documentation needs
 #           tools   the build tools alone, nothing of fpickle
+#           release the same, and what builds and checks a release
 #
 # PYTHON chooses the interpreter, CC the compiler.  Everything lives in
 # .venv/VERSION-FLAVOUR and build/VERSION-FLAVOUR; a second call does only what
@@ -112,7 +114,7 @@ if [ "$(cat "$venv/requirements.stamp" 2>/dev/null)" != "$key" ]; then
     fi
     echo "$key" >"$venv/requirements.stamp"
 fi
-if [ "$flavour" = tools ]; then
+if [ "$flavour" = tools ] || [ "$flavour" = release ]; then
     echo "$PWD/$venv/bin/python" >&3
     exit 0
 fi
