@@ -10,7 +10,7 @@
 export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
 .PHONY: help run test test-all asan valgrind coverage fuzz faults bench lint \
-	format warnings clean
+	format warnings docs dist release-check clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -53,6 +53,15 @@ format: ## clang-format over the C sources
 
 warnings: ## compile with gcc and with clang, every warning an error
 	@tools/warnings.sh
+
+docs: ## the documentation as a site, in build/docs
+	@tools/docs.sh
+
+dist: ## a reproducible source distribution and wheels, in dist
+	@tools/dist.sh
+
+release-check: ## every item of the check-list of a release
+	@tools/release_check.sh
 
 clean: ## remove what the other targets made
 	rm -rf .venv build dist .cache .pytest_cache .hypothesis

@@ -10,6 +10,7 @@
 #           fuzz    the same for libFuzzer, with clang
 #           coverage  with line counts
 #           docs    the release build and what the documentation needs
+#           stubs   the release build and what compares it with its stub
 #           tools   the build tools alone, nothing of fpickle
 #           release the same, and what builds and checks a release
 #
