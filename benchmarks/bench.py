@@ -24,6 +24,7 @@ import sys
 
 import fpickle
 
+import machine
 import memory
 import report
 import timing
@@ -221,6 +222,7 @@ def main():
             json.dump(
                 {
                     "python": sys.version,
+                    "machine": machine.describe(),
                     "versions": versions,
                     "rows": rows,
                 },

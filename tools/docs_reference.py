@@ -1,0 +1,323 @@
+"""The reference, from docstrings and stubs (`make docs`).
+
+Docstrings come from the installed package, signatures with their types from
+`_core.pyi` and the Python sources. Every public name stands in it once: those
+that no group below names go to the page "Other names".
+"""
+
+import ast
+import inspect
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "fpickle"
+
+# Page: title, introduction, names.
+GROUPS = {
+    "pickling": (
+        "Pickling and unpickling",
+        "These have the signatures of the standard `pickle` and more "
+        "keywords. Unless said otherwise, they may be called from any thread.",
+        "dumps dump loads load Pickler Unpickler Limits copy fingerprint "
+        "wrap HIGHEST_PROTOCOL DEFAULT_PROTOCOL PickleBuffer",
+    ),
+    "by-value": (
+        "What travels by value",
+        "Functions and classes that the receiver cannot import travel by "
+        "value without being asked. These names choose what else does, and "
+        "how.",
+        "register_by_value unregister_by_value registered_by_value USER_CODE "
+        "register unregister",
+    ),
+    "multiprocessing": (
+        "Multiprocessing",
+        "See also the command [fpickle run](../guide-scripts.md).",
+        "install uninstall",
+    ),
+    "inspecting": (
+        "Looking inside",
+        "[explain and sizes](../explain.md) tells more; the commands of the "
+        "same names are in [the command, and the notebook](../cli.md).",
+        "explain sizes disassemble",
+    ),
+    "errors": (
+        "Errors",
+        "`PickleError`, `PicklingError` and `UnpicklingError` are the "
+        "standard module's own classes. The others are subclasses of these "
+        "and of what the standard module raises in the same place.",
+        "PickleError PicklingError RefusedError UnpicklingError "
+        "TruncatedError MalformedError InvalidTextError InvalidStateError",
+    ),
+}
+
+# What a page has besides public names of fpickle: objects that its functions
+# return, and modules.
+MORE = {
+    "multiprocessing": ["fpickle.multiprocessing"],
+    "inspecting": ["fpickle._explain.Report", "fpickle._explain.Sizes",
+                   "fpickle._dis.Step"],
+}
+MODULES = {
+    "compat": (
+        "Names of cloudpickle and dill",
+        ["fpickle.compat.cloudpickle", "fpickle.compat.dill"],
+    ),
+}
+
+# Constants have no docstring.
+CONSTANTS = {
+    "HIGHEST_PROTOCOL": "The highest protocol: 5.",
+    "DEFAULT_PROTOCOL": "What `protocol=None` means, that of the running "
+        "Python's `pickle`: 4, and 5 from Python 3.14 on.",
+    "USER_CODE": "In `by_value=[...]`: all modules outside of "
+        "`site-packages` and the standard library.",
+    "PickleError": "The standard module's class, from which the other two "
+        "are derived.",
+    "PicklingError": "The standard module's class: an object cannot be "
+        "pickled. A note gives the path to it.",
+    "UnpicklingError": "The standard module's class: a stream cannot be "
+        "loaded. The message names the opcode and its byte offset.",
+    "PickleBuffer": "The standard module's class, for out-of-band buffers.",
+}
+
+
+class Sources:
+    """Syntax trees of the stub and of the modules, by module name."""
+
+    def __init__(self):
+        self.trees = {}
+
+    def tree(self, module):
+        if module not in self.trees:
+            path = PACKAGE / "_core.pyi"
+            if module not in ("fpickle._core", "fpickle"):
+                path = ROOT / (module.replace(".", "/") + ".py")
+                if not path.exists():
+                    path = ROOT / module.replace(".", "/") / "__init__.py"
+            self.trees[module] = ast.parse(path.read_text())
+        return self.trees[module]
+
+    def find(self, module, name):
+        for node in self.tree(module).body:
+            if getattr(node, "name", None) == name:
+                return node
+        return None
+
+    def aliases(self, module):
+        """Private names of types, such as _ByValue, and what they stand for."""
+        found = {}
+        for tree in (self.tree("fpickle._core"), self.tree(module)):
+            for node in ast.walk(tree):
+                if (isinstance(node, ast.Assign)
+                        and isinstance(node.targets[0], ast.Name)
+                        and re.match(r"_[A-Z]", node.targets[0].id)
+                        and not isinstance(node.value, ast.Call)):
+                    found[node.targets[0].id] = node.value
+        found["_Writable"] = ast.Name("BinaryIO")
+        found["_Readable"] = ast.Name("BinaryIO")
+        found["_F"] = ast.Name("Callable")
+        return found
+
+    def annotation(self, node, module):
+        """A type as text, private aliases replaced."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node = ast.parse(node.value, mode="eval").body
+        aliases = self.aliases(module)
+
+        class Expand(ast.NodeTransformer):
+            def visit_Name(self, name):
+                if name.id in aliases:
+                    return self.visit(aliases[name.id])
+                return name
+
+        import copy
+
+        return ast.unparse(Expand().visit(copy.deepcopy(node)))
+
+    def signature(self, node, module, skip_first=False):
+        """The parameters and the result of a function, as text."""
+        arguments = node.args
+        positional = arguments.posonlyargs + arguments.args
+        defaults = [None] * (len(positional) - len(arguments.defaults))
+        defaults += arguments.defaults
+        parts = []
+        for i, (argument, default) in enumerate(zip(positional, defaults)):
+            if i or not skip_first:
+                parts.append(self.parameter(argument, default, module))
+            if i + 1 == len(arguments.posonlyargs):
+                parts.append("/")
+        if arguments.vararg:
+            parts.append("*" + self.parameter(arguments.vararg, None, module))
+        elif arguments.kwonlyargs:
+            parts.append("*")
+        for argument, default in zip(arguments.kwonlyargs,
+                                     arguments.kw_defaults):
+            parts.append(self.parameter(argument, default, module))
+        if arguments.kwarg:
+            parts.append("**" + self.parameter(arguments.kwarg, None, module))
+        while parts and parts[0] == "/":  # self alone was before it
+            del parts[0]
+        result = ""
+        if node.returns is not None and node.name != "__init__":
+            result = " -> " + self.annotation(node.returns, module)
+        return f"({', '.join(parts)}){result}"
+
+    def parameter(self, argument, default, module):
+        text = argument.arg
+        if argument.annotation is not None:
+            text += ": " + self.annotation(argument.annotation, module)
+        if default is not None:
+            equals = " = " if argument.annotation is not None else "="
+            text += equals + ast.unparse(default)
+        return text
+
+
+SOURCES = Sources()
+
+
+def convert(text, what="function"):
+    """A docstring as lines of reStructuredText."""
+    from sphinx.ext.napoleon import Config, GoogleDocstring
+
+    config = Config(
+        napoleon_use_param=True, napoleon_use_rtype=False,
+        napoleon_use_ivar=True, napoleon_custom_sections=["Thread-safety"])
+    text = inspect.cleandoc(text)
+    # A heading is one although its text is indented by two.
+    return str(GoogleDocstring(text, config, what=what)).split("\n")
+
+
+def indent(lines):
+    return ["   " + line if line else "" for line in lines]
+
+
+def describe_function(name, obj, module, node, kind="function", skip=False):
+    lines = [f".. py:{kind}:: {name}{SOURCES.signature(node, module, skip)}"]
+    if kind == "function":
+        lines.append("   :module: fpickle")
+    return [*lines, "", *indent(convert(obj.__doc__ or "")), ""]
+
+
+def describe_class(name, cls, module, node, public=True):
+    """A class with its documented methods and properties."""
+    constructor = None
+    for member in node.body:
+        if getattr(member, "name", None) in ("__init__", "__new__"):
+            constructor = member
+    # Classes that functions return are not called by users.
+    signature = ""
+    is_error = issubclass(cls, BaseException)
+    if public and constructor is not None and not is_error:
+        signature = SOURCES.signature(constructor, module, True)
+        signature = signature.partition(" -> ")[0]
+    kind = "exception" if is_error else "class"
+    lines = [f".. py:{kind}:: {name}{signature}", "   :module: fpickle", ""]
+    if is_error:
+        bases = ", ".join(f"`{base.__name__}`" for base in cls.__bases__)
+        lines += [f"   Bases: {bases}.", ""]
+    text = CONSTANTS.get(name) or cls.__doc__ or ""
+    lines += indent(convert(text, "class")) + [""]
+    for member in node.body:
+        lines += indent(describe_member(cls, member, module, text))
+    return lines
+
+
+def describe_member(cls, node, module, text):
+    if isinstance(node, ast.AnnAssign):
+        name = node.target.id
+        if name.startswith("_") or re.search(rf"^ +{name}: ", text, re.M):
+            return []  # the docstring of the class has it
+        kind = SOURCES.annotation(node.annotation, module)
+        attribute = inspect.getattr_static(cls, name, None)
+        doc = attribute.__doc__ if inspect.isdatadescriptor(attribute) else ""
+        return [f".. py:attribute:: {name}", f"   :type: {kind}", "",
+                *indent((doc or "").split("\n")), ""]
+    name = getattr(node, "name", "_")
+    if name.startswith("_"):
+        return []
+    member = inspect.getattr_static(cls, name)
+    if isinstance(member, property):
+        kind = SOURCES.annotation(node.returns, module)
+        return [f".. py:property:: {name}", f"   :type: {kind}", "",
+                *indent(convert(member.__doc__ or "")), ""]
+    return describe_function(name, member, module, node, "method", True)
+
+
+def describe(name, obj, module=None, public=True):
+    """The lines for a public name."""
+    if name in CONSTANTS and not isinstance(obj, type):
+        return [f".. py:data:: {name}", "   :module: fpickle",
+                f"   :type: {type(obj).__name__}", "", "   " + CONSTANTS[name],
+                ""]
+    module = module or getattr(obj, "__module__", None)
+    if not str(module).startswith("fpickle"):
+        module = "fpickle._core"
+    node = SOURCES.find(module, name)
+    if isinstance(obj, type):
+        node = node or ast.ClassDef(name, [], [], [], [])
+        return describe_class(name, obj, module, node, public)
+    if node is None or not callable(obj):
+        doc = getattr(obj, "__doc__", "") if callable(obj) else ""
+        return [f".. py:data:: {name}", "   :module: fpickle", "",
+                *indent(convert(doc or "")), ""]
+    return describe_function(name, obj, module, node)
+
+
+def describe_module(name):
+    """A module with its docstring and the names that it defines itself."""
+    import importlib
+
+    module = importlib.import_module(name)
+    lines = [f".. py:module:: {name}", "", *convert(module.__doc__, "module"),
+             ""]
+    for public in getattr(module, "__all__", ()):
+        obj = getattr(module, public)
+        if getattr(obj, "__module__", None) != name or not obj.__doc__:
+            continue
+        entry = describe(public, obj, name)
+        entry = [line for line in entry if line != "   :module: fpickle"]
+        entry[0:1] = [entry[0], f"   :module: {name}"]
+        lines += entry
+    return lines
+
+
+def heading(title):
+    return [title, "=" * len(title), ""]
+
+
+def to_rst(text):
+    """Links of Markdown, in the introductions, as those of Sphinx."""
+    return re.sub(r"\[([^\]]*)\]\(([^)]*)\.md\)", r":doc:`\1 <\2>`", text)
+
+
+def write(folder):
+    import importlib
+
+    import fpickle
+
+    folder.mkdir()
+    left = list(fpickle.__all__)
+    for page, (title, introduction, names) in GROUPS.items():
+        lines = [*heading(title), to_rst(introduction), ""]
+        for name in names.split():
+            left.remove(name)
+            lines += describe(name, getattr(fpickle, name))
+        for more in MORE.get(page, ()):
+            module, _, name = more.rpartition(".")
+            found = getattr(importlib.import_module(module), name, None)
+            if isinstance(found, type):
+                lines += describe(name, found, module, public=False)
+            else:
+                lines += describe_module(more)
+        (folder / f"{page}.rst").write_text("\n".join(lines))
+    for page, (title, modules) in MODULES.items():
+        lines = heading(title)
+        for module in modules:
+            lines += [module, "-" * len(module), "", *describe_module(module)]
+        (folder / f"{page}.rst").write_text("\n".join(lines))
+    if left:
+        lines = heading("Other names")
+        for name in left:
+            lines += describe(name, getattr(fpickle, name))
+        (folder / "other.rst").write_text("\n".join(lines))
