@@ -94,7 +94,7 @@ END
 requirements=$(list_requirements "$flavour")
 optional=
 if [ "$flavour" = test ]; then
-    optional=$(list_requirements notebook)
+    optional=$(list_requirements notebook && list_requirements peers)
 fi
 key=$(echo "$python $version $PWD" && echo "$requirements" && echo "$optional")
 if [ "$(cat "$venv/requirements.stamp" 2>/dev/null)" != "$key" ]; then
@@ -111,7 +111,8 @@ if [ "$(cat "$venv/requirements.stamp" 2>/dev/null)" != "$key" ]; then
     echo "$optional" >"$venv/optional.txt"
     if ! "$venv/bin/python" -m pip install --quiet \
         -r "$venv/optional.txt"; then
-        echo "no IPython kernel can be installed: its tests will be skipped"
+        echo "no IPython kernel, or no cloudpickle and the like, can be" \
+            "installed: their tests will be skipped"
     fi
     echo "$key" >"$venv/requirements.stamp"
 fi
