@@ -37,7 +37,17 @@ CONTENTS = {
         "from-dill",
         "from-multiprocess",
     ],
-    "Reference": ["reference/*", "wire"],
+    "Reference": [
+        "reference/pickling",
+        "reference/by-value",
+        "reference/multiprocessing",
+        "?reference/pool*",
+        "reference/inspecting",
+        "reference/errors",
+        "reference/compat",
+        "?reference/*",
+        "wire",
+    ],
     "Behind it": [
         "design",
         "faults",
@@ -47,6 +57,9 @@ CONTENTS = {
     ],
     "Project": ["contributing", "security", "changelog"],
 }
+
+# These take what no other entry asks for.
+REST = ("?*", "?reference/*")
 
 # Pages that stand elsewhere.
 OUTSIDE = {
@@ -74,6 +87,8 @@ def main():
     for path, page in pages.items():
         text = rewrite_links(path, names)
         text = add_pictures(page, text)
+        if page.startswith("from-"):
+            text = wrap_table(page, text)
         (target / f"{page}.md").write_text(text)
     docs_wire.write(target / "wire.md")
     docs_reference.write(target / "reference")
@@ -91,8 +106,8 @@ def rewrite_links(path, names):
             return f"[{text}]({names[wanted]}.md{anchor})"
         if wanted.name in ("wire.md", "benchmarks.md"):
             return match[0]
-        if wanted.parent.name == "reference":
-            return match[0]
+        if wanted.parent.name == "reference":  # a page that is generated
+            return match[0].replace(".md", ".rst")
         if not wanted.exists():
             raise SystemExit(f"{path}: the link to {link} leads nowhere")
         name = wanted.relative_to(ROOT).as_posix()
@@ -120,6 +135,15 @@ def add_pictures(page, text):
     return text
 
 
+def wrap_table(page, text):
+    """Gives the side-by-side table a name, so that it can fit a phone."""
+    library = page.removeprefix("from-")
+    return re.sub(
+        r"^\| # .*\n(?:\|.*\n)+",
+        lambda table: f":::{{container}} side-by-side {library}\n{table[0]}:::\n",
+        text, flags=re.MULTILINE)
+
+
 def add_contents(target):
     """The tables of contents behind the start page."""
     pages = {path.relative_to(target).with_suffix("").as_posix()
@@ -135,7 +159,7 @@ def add_contents(target):
                 if pathlib.PurePath(page).match(pattern.lstrip("?"))
                 and page.count("/") == pattern.count("/")
                 and page not in listed
-                and (pattern != "?*" or is_unlisted(page)))
+                and (pattern not in REST or is_unlisted(page)))
             if not found and pattern[0] != "?":
                 raise SystemExit(f"the page {pattern} is missing")
             entries += found
@@ -151,7 +175,7 @@ def is_unlisted(page):
     return not any(
         pathlib.PurePath(page).match(pattern.lstrip("?"))
         for patterns in CONTENTS.values() for pattern in patterns
-        if pattern != "?*")
+        if pattern not in REST)
 
 
 if __name__ == "__main__":

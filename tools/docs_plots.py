@@ -77,7 +77,7 @@ class Picture:
 
 def draw_bars(title, rows, peer):
     """Bars of ratios: [(name, {"dumps": ratio, "loads": ratio}), ...]."""
-    left, right, top, step = 172, 44, 46, 31
+    left, right, top, step = 196, 40, 46, 31
     width, height = 520, top + step * len(rows) + 30
     highest = max(max(ratios.values()) for _, ratios in rows)
     lowest = min(1, *(min(ratios.values()) for _, ratios in rows))
@@ -99,7 +99,7 @@ def draw_bars(title, rows, peer):
         picture.text(x, height - 10, f"{2.0**power:g}", 12, "middle", "faint")
     for i, (name, ratios) in enumerate(rows):
         y = top + step * i
-        picture.text(left - 8, y + 14, name, 12.5, "end")
+        picture.text(left - 8, y + 14, name, 12, "end")
         for j, operation in enumerate(("dumps", "loads")):
             ratio = ratios[operation]
             begin, end = sorted((place(1.0), place(ratio)))
@@ -193,28 +193,32 @@ def bench_rows(rows, group):
     ]
 
 
-def bench_table(rows, group):
-    """A table of a group, with every peer."""
+def bench_table(rows, group, operation):
+    """A table of a group, with every peer, for dumps or loads."""
+    rows = [row for row in rows if row["group"] == group]
     peers = [p for p in ("pickle", "marshal", "cloudpickle", "dill")
-             if any(p in row["ratios"]["dumps"] for row in rows
-                    if row["group"] == group)]
-    heads = ["", "dumps µs", *(f"× {p}" for p in peers), "loads µs",
-             *(f"× {p}" for p in peers), "bytes"]
+             if any(p in row["ratios"][operation] for row in rows)]
+    heads = [operation, "µs", *(f"× {p}" for p in peers)]
+    if operation == "dumps":
+        heads.append("bytes")
     lines = ["| " + " | ".join(heads) + " |",
              "|---" + "|---:" * (len(heads) - 1) + "|"]
     for row in rows:
-        if row["group"] != group:
-            continue
-        cells = [row["name"]]
-        for op in ("dumps", "loads"):
-            cells.append(f"{row[op] * 1e6:,.4g}" if row[op] < 1e-3
-                         else f"{row[op] * 1e6:,.0f}")
-            for peer in peers:
-                ratio = row["ratios"][op].get(peer)
-                cells.append(f"{ratio['median']:.3g}" if ratio else "")
-        cells.append(f"{row['sizes']['fpickle']:,}")
+        cells = [row["name"], digits(row[operation] * 1e6)]
+        for peer in peers:
+            ratio = row["ratios"][operation].get(peer)
+            cells.append(digits(ratio["median"]) if ratio else "")
+        if operation == "dumps":
+            cells.append(f"{row['sizes']['fpickle']:,}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def digits(value):
+    """Three digits, or all of those before the point."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def figure(svg, kind=""):
@@ -246,7 +250,9 @@ def fill_page(text, folder):
         svg = draw_bars(f"{group}: time of {peer} divided by that of fpickle",
                         rows, peer)
         replaced[f"bars {name}"] = figure(svg, "bars")
-        replaced[f"table {name}"] = bench_table(bench["rows"], group)
+        for operation in ("dumps", "loads"):
+            replaced[f"table {name} {operation}"] = bench_table(
+                bench["rows"], group, operation)
     for path in sorted(folder.glob("*.json")):
         if path.stem == "bench":
             continue

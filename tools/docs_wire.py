@@ -61,7 +61,7 @@ A pickle is a program for a small machine with
 - the input, read opcode by opcode: one byte that names it, and for some an argument behind it. All binary numbers are little-endian, but for
   that of `BINFLOAT`, which is an IEEE 754 double in big-endian order.
 
-The program ends with `STOP`: the object that is then alone on the stack is the result. From protocol 4 on, opcodes come in *frames*: 8 bytes of length in front
+The program ends with `STOP`: the object that is then alone on the stack is the result. From protocol 4 on, opcodes may come in *frames*: 8 bytes of length in front
 of about 64 KiB, so that a reader of a file knows how much it may fetch.
 
 ## An example
@@ -75,8 +75,8 @@ There is no opcode for functions. fpickle writes calls of the standard library t
 
 {function}
 
-The name of the function that runs first is chosen by the magic number of the interpreter, with stock opcodes: a Python of another version does not
-get to the bytecode, and raises an error that names both versions.
+Before the first code object the stream calls importlib's own test of the magic number, the one that protects from stale `.pyc` files. A Python of another
+version does not get to the bytecode, and raises an error that names both versions.
 
 ## The opcodes
 
@@ -122,8 +122,8 @@ def disassemble(data):
     lines = ["```text"]
     for step in fpickle.disassemble(data):
         argument = "" if step.argument is None else repr(step.argument)
-        if len(argument) > 44:
-            argument = argument[:41] + "..."
+        if len(argument) > 32:
+            argument = argument[:29] + "..."
         raw = data[step.offset:step.next]
         shown = raw[:8].hex(" ") + (" .." if len(raw) > 8 else "")
         lines.append(f"{step.offset:5}  {shown:26} {step.name:17} {argument}"
