@@ -163,13 +163,21 @@ class Sources:
             result = " -> " + self.annotation(node.returns, module)
         return f"({', '.join(parts)}){result}"
 
+    def default(self, node, module):
+        """A default as text; a private constant as its value."""
+        if isinstance(node, ast.Name) and node.id.startswith("_"):
+            import importlib
+
+            return repr(getattr(importlib.import_module(module), node.id))
+        return ast.unparse(node)
+
     def parameter(self, argument, default, module):
         text = argument.arg
         if argument.annotation is not None:
             text += ": " + self.annotation(argument.annotation, module)
         if default is not None:
             equals = " = " if argument.annotation is not None else "="
-            text += equals + ast.unparse(default)
+            text += equals + self.default(default, module)
         return text
 
 
@@ -184,7 +192,8 @@ def convert(text, what="function"):
         napoleon_use_param=True, napoleon_use_rtype=False,
         napoleon_use_ivar=True, napoleon_custom_sections=["Thread-safety"])
     text = inspect.cleandoc(text)
-    # A heading is one although its text is indented by two.
+    # A field, because napoleon takes what stands before a colon for a type.
+    text = re.sub(r"^Returns:\n +", ":returns: ", text, flags=re.MULTILINE)
     return str(GoogleDocstring(text, config, what=what)).split("\n")
 
 

@@ -202,14 +202,24 @@ def check_dill_4(theirs, ours):
     assert not loads_alone(dill.dumps(f))
 
 
-def check_dill_5(theirs, ours):
-    import dill
+CALL = """
+import dill, sys
+try:
+    print(dill.load(sys.stdin.buffer)(2))
+except NameError as error:
+    print(error)
+"""
 
-    for stream in theirs, ours:
-        assert "lock" not in modules_of(stream)
-    assert "RECEIVER" not in modules_of(ours)
-    add_one_by(dill.loads, theirs)
-    add_one_by(pickle.loads, ours)
+
+def call_elsewhere(stream):
+    """What another process prints that loads a function and calls it."""
+    return subprocess.check_output([sys.executable, "-P", "-c", CALL],
+                                   input=stream, text=False).decode().strip()
+
+
+def check_dill_5(theirs, ours):
+    assert call_elsewhere(theirs) == call_elsewhere(ours) == "6"
+    assert "add_one" not in modules_of(theirs) | modules_of(ours)
 
 
 def check_dill_6(theirs, ours):
@@ -278,6 +288,24 @@ def check_dill_17(theirs, ours):
 
 
 def check_dill_18(theirs, ours):
+    assert call_elsewhere(theirs) == "name 'scale' is not defined"
+    assert call_elsewhere(ours) == "6"
+
+
+def check_dill_19(theirs, ours):
+    for library, changes in ("dill", True), ("fpickle", False):
+        text = subprocess.check_output(
+            [sys.executable, "-P", "-c",
+             "import pickle, copyreg\n"
+             "before = dict(pickle._Pickler.dispatch), "
+             "dict(copyreg.dispatch_table)\n"
+             f"import {library}\n"
+             "print(before != (pickle._Pickler.dispatch, "
+             "copyreg.dispatch_table))"], text=True)
+        assert text.strip() == str(changes)
+
+
+def check_dill_20(theirs, ours):
     assert callable(theirs)
     assert not hasattr(fpickle, "dump_module")
 
