@@ -19,7 +19,6 @@ mkdir -p "$logs"
 items='
 tree       nothing uncommitted: a release is made of a commit
 version    a section of CHANGELOG.md has the version; a date if it is tagged
-format     clang-format has nothing to change
 warnings   gcc and clang compile it without a warning
 suite      the test suite passes on every supported Python here
 asan       the test suite passes under the sanitizers
@@ -43,15 +42,6 @@ check_version() {
     if git describe --exact-match --tags --match "v$version" 2>/dev/null; then
         grep -q "^## \[$version\] - 2[0-9-]*$" CHANGELOG.md
     fi
-}
-
-check_format() {
-    if ! command -v clang-format >/dev/null; then
-        echo "missing: clang-format - apt-get install clang-format" >&2
-        return 1
-    fi
-    find src tests fuzz -name '*.[ch]' -print0 |
-        xargs -0 clang-format --dry-run -Werror
 }
 
 check_warnings() { make warnings; }
