@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import traceback
+from functools import partial
 from typing import Any, Callable, Iterator
 
 import fpickle
@@ -167,8 +168,7 @@ def list_checks() -> Iterator[tuple[str, Callable[[], str]]]:
     yield "engine", check_engine
     yield "by value", check_by_value
     for method in multiprocessing.get_all_start_methods():
-        yield (f"install, {method}",
-               lambda method=method: check_start_method(method))
+        yield f"install, {method}", partial(check_start_method, method)
     if hasattr(fpickle, "Pool"):
         yield "pool", check_pool
 

@@ -73,7 +73,6 @@ OUTSIDE = {
 PICTURES = {("design", "## Data flow"): "dataflow.svg"}
 
 LINK = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
-FENCE = re.compile(r"^(```|~~~)", re.MULTILINE)
 
 
 def main():
@@ -116,9 +115,15 @@ def rewrite_links(path, names):
     # Code between fences is left alone.
     parts = re.split(r"(^```.*?^```)", path.read_text(), flags=re.M | re.S)
     return "".join(
-        part if part.startswith("```") else LINK.sub(replace, part)
+        name_prompts(part) if part.startswith("```")
+        else LINK.sub(replace, part)
         for part in parts
     )
+
+
+def name_prompts(block):
+    """A block of prompts under a comment is coloured as one, too."""
+    return re.sub(r"^```python\n(?=#.*\n>>> )", "```pycon\n", block)
 
 
 def add_pictures(page, text):
