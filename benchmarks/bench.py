@@ -214,9 +214,10 @@ def main():
         report.print_markdown(rows, versions)
     else:
         report.print_terminal(rows, versions)
+    peaks = {}
     if not options.k:
         print()
-        memory.print_table(options.markdown, 20 if options.quick else 100)
+        peaks = memory.print_table(options.markdown, 20 if options.quick else 100)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(
@@ -225,6 +226,7 @@ def main():
                     "machine": machine.describe(),
                     "versions": versions,
                     "rows": rows,
+                    "peaks": peaks,
                 },
                 file,
                 default=vars,

@@ -141,14 +141,19 @@ def cells(name, megabytes, result):
 
 
 def print_table(markdown, megabytes):
+    """Measures all jobs; returns {job: [fpickle's peak MB, pickle's]}."""
     form = "| {} | {} | {} | {} | {} |" if markdown else (
         "{:36} {:>10} {:>10} {:>16} {:>16}")
     print(form.format(*HEADS))
     if markdown:
         print("|---|---:|---:|---:|---:|")
+    peaks = {}
     for name in JOBS:
-        row = cells(name, megabytes, measure(name, megabytes))
+        result = measure(name, megabytes)
+        row = cells(name, megabytes, result)
         print(form.format(*row), flush=True)
+        peaks[row[0]] = [result[module][1] for module in MODULES]
+    return peaks
 
 
 def main():

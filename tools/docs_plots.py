@@ -2,8 +2,8 @@
 
     python docs_plots.py JSON... FOLDER     the plots alone, as SVG files
 
-bench.json is what `make bench` writes with --json. Any other file of the
-folder docs/benchmarks has {"machine": ..., "plots": [...]}, each plot being
+bench.json is what `make bench` writes with --json, pool.json what the
+benchmark of the pools writes. Any other file of the folder docs/benchmarks has {"machine": ..., "plots": [...]}, each plot being
 
     {"title": text,
      "x": {"label": text, "scale": "log" or "linear"}, "y": the same,
@@ -17,6 +17,7 @@ import html
 import json
 import math
 import pathlib
+import re
 import sys
 
 OWN = "fpickle"  # is drawn first, and stronger than the others
@@ -221,6 +222,63 @@ def digits(value):
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
+# Rows of pool.json whose time is that of an item, by the length of a task.
+TASK = re.compile(r"map of 10\^\d+ items of (\d+) us")
+
+
+def draw_values(title, values):
+    """Bars of the values of one row, less being better."""
+    left, right, top, step, width = 110, 64, 34, 22, 400
+    height = top + step * len(values) + 6
+    picture = Picture(width, height, title)
+    picture.text(2, 16, title, 14, more='font-weight="600"')
+    highest = max(values.values()) or 1
+    for i, (name, value) in enumerate(values.items()):
+        y = top + step * i
+        long = value / highest * (width - left - right)
+        picture.text(left - 8, y + 12, name, 12, "end")
+        picture.rect(left, y, max(long, 1), 15, color(0 if i == 0 else 4),
+                     f"{name}: {value:.4g}")
+        picture.text(left + long + 5, y + 12, f"{value:.3g}", 11)
+    return picture.finish()
+
+
+def pool_plots(content):
+    """What is drawn of the benchmark of the pools, and its table."""
+    lengths, pictures = {}, []
+    for row in content["rows"]:
+        task = TASK.match(row["name"])
+        for peer, value in row["values"].items():
+            if task and value > 0:
+                lengths.setdefault(peer, []).append(
+                    (float(task[1]), 1e6 / value))
+        if row["unit"] in ("MiB", "MB") and len(row["values"]) > 1:
+            pictures.append(draw_values(f"{row['name']}, {row['unit']}",
+                                        row["values"]))
+    if lengths:
+        pictures.insert(0, draw_lines({
+            "title": "tasks per second", "series": lengths,
+            "x": {"label": "length of a task, µs", "scale": "log"},
+            "y": {"label": "tasks/s", "scale": "log"}}))
+    peers = list(dict.fromkeys(
+        peer for row in content["rows"] for peer in row["values"]))
+    lines = ["| | " + " | ".join(peers) + " |",
+             "|---" + "|---:" * len(peers) + "|"]
+    for row in content["rows"]:
+        cells = [f"{row['name']}, {row['unit']}"]
+        for peer in peers:
+            value = row["values"].get(peer)
+            text = "" if value is None else digits(value)
+            if peer in row["ratios"]:
+                text += f" ({digits(row['ratios'][peer])}×)"
+            cells.append(text)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([
+        grid(pictures), *lines, "",
+        "In parentheses: how many times as much as fpickle; above 1, fpickle "
+        "is better.", ""])
+
+
 def figure(svg, kind=""):
     return (f'```{{raw}} html\n<figure class="picture {kind}">\n{svg}</figure>'
             "\n```\n")
@@ -244,6 +302,10 @@ def fill_page(text, folder):
     """The text of benchmarks.md, its comments replaced by what they ask."""
     bench = json.loads((folder / "bench.json").read_text())
     replaced = {"machine": machine_text(bench["machine"], bench["versions"])}
+    replaced["memory"] = "\n".join([
+        "| peak of memory, MB | fpickle | pickle |", "|---|---:|---:|",
+        *(f"| {job} | {ours:.0f} | {theirs:.0f} |"
+          for job, (ours, theirs) in bench["peaks"].items())])
     for group, peer in NAMES.items():
         rows = bench_rows(bench["rows"], group)
         name = group.split()[-1]
@@ -257,13 +319,17 @@ def fill_page(text, folder):
         if path.stem == "bench":
             continue
         content = json.loads(path.read_text())
-        parts = [grid(map(draw_lines, content["plots"]))]
-        if content["machine"] != bench["machine"]:
-            parts.append(machine_text(content["machine"], {}))
+        if "plots" in content:
+            parts = [grid(map(draw_lines, content["plots"]))]
+        else:
+            parts = [pool_plots(content)]
+        machine = content.get("machine", bench["machine"])
+        if machine != bench["machine"]:
+            parts.append(machine_text(machine, {}))
         name = f"plots {path.stem}"
         replaced[name] = "\n".join(parts)
         if f"<!-- {name} -->" not in text:
-            title = content.get("title", path.stem.capitalize())
+            title = "Pools" if path.stem == "pool" else content["title"]
             text += f"\n## {title}\n\n<!-- {name} -->\n"
     for name, content in replaced.items():
         comment = f"<!-- {name} -->"

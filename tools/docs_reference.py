@@ -90,11 +90,12 @@ class Sources:
 
     def tree(self, module):
         if module not in self.trees:
-            path = PACKAGE / "_core.pyi"
-            if module not in ("fpickle._core", "fpickle"):
-                path = ROOT / (module.replace(".", "/") + ".py")
-                if not path.exists():
-                    path = ROOT / module.replace(".", "/") / "__init__.py"
+            path = PACKAGE / "_core.pyi"  # its errors say that they are
+            if module != "fpickle":       # fpickle's own
+                stem = ROOT / module.replace(".", "/")
+                path = next(path for path in (
+                    stem.with_suffix(".pyi"), stem.with_suffix(".py"),
+                    stem / "__init__.py") if path.exists())
             self.trees[module] = ast.parse(path.read_text())
         return self.trees[module]
 

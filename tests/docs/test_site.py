@@ -112,18 +112,43 @@ PLOT = {
 }
 
 
-def test_plots_of_pools_find_their_place(tmp_path):
+def fill(tmp_path, name, content):
+    """The page, with one file more."""
     for path in (ROOT / "docs" / "benchmarks").glob("*.json"):
         (tmp_path / path.name).write_text(path.read_text())
-    (tmp_path / "pool.json").write_text(json.dumps(
-        {"title": "Pools", "machine": {
-            "python": "CPython 3.13", "compiler": "GCC", "cores": "2",
-            "processor": "x", "memory": "8 GiB", "system": "Linux"},
-         "plots": [PLOT]}))
+    (tmp_path / name).write_text(json.dumps(content))
     page = (ROOT / "docs" / "benchmarks.md").read_text()
-    text = docs_plots.fill_page(page, tmp_path)
-    assert "\n## Pools\n" in text and "other &lt;pool&gt;" in text
+    return docs_plots.fill_page(page, tmp_path)
+
+
+def test_further_plots_find_their_place(tmp_path):
+    machine = {"python": "CPython 3.13", "compiler": "GCC", "cores": "7",
+               "processor": "x", "memory": "8 GiB", "system": "Linux"}
+    text = fill(tmp_path, "more.json", {
+        "title": "More", "machine": machine, "plots": [PLOT]})
+    assert "\n## More\n" in text and "other &lt;pool&gt;" in text
+    assert "7 cores of x" in text
     check_picture(docs_plots.draw_lines(PLOT))
+
+
+def test_plots_of_pools(tmp_path):
+    rows = [
+        {"name": f"map of 10^{6 - n} items of {10**n} us",
+         "unit": "us an item", "values": {"fpickle": 10**n * 0.6, "Pool": 2.0},
+         "ratios": {"Pool": 3.5}, "failed": {}}
+        for n in range(3)
+    ]
+    rows.append({"name": "memory for a generator of 10^6 items", "unit": "MiB",
+                 "values": {"fpickle": 0, "Pool": 812.5}, "ratios": {},
+                 "failed": {}})
+    text = fill(tmp_path, "pool.json", {"python": "3.13", "rows": rows})
+    section = text.partition("\n## Pools\n")[2]
+    pictures = re.findall(r"<svg.*?</svg>", section, re.DOTALL)
+    assert len(pictures) == 2
+    for picture in pictures:
+        check_picture(picture)
+    assert "tasks per second" in pictures[0] and "812" in pictures[1]
+    assert "| 2.00 (3.50×) |" in section
 
 
 def test_the_picture_of_the_data_flow():
