@@ -41,7 +41,7 @@ CONTENTS = {
         "reference/pickling",
         "reference/by-value",
         "reference/multiprocessing",
-        "?reference/pool*",
+        "?reference/pools",
         "reference/inspecting",
         "reference/errors",
         "reference/compat",

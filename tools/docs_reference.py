@@ -2,7 +2,7 @@
 
 Docstrings come from the installed package, signatures with their types from
 `_core.pyi` and the Python sources. Every public name stands in it once: those
-that no group below names go to the page "Other names".
+that no group below names go to a page of the module that defines them.
 """
 
 import ast
@@ -79,6 +79,15 @@ CONSTANTS = {
     "UnpicklingError": "The standard module's class: a stream cannot be "
         "loaded. The message names the opcode and its byte offset.",
     "PickleBuffer": "The standard module's class, for out-of-band buffers.",
+}
+
+
+# The pages of public names that no group has, by where they are defined.
+BY_MODULE = {
+    "fpickle._pool": "pools",
+    "fpickle._executor": "engines",
+    "fpickle._engines": "engines",
+    "fpickle.engines": "engines",
 }
 
 
@@ -193,9 +202,23 @@ def convert(text, what="function"):
         napoleon_use_param=True, napoleon_use_rtype=False,
         napoleon_use_ivar=True, napoleon_custom_sections=["Thread-safety"])
     text = inspect.cleandoc(text)
+    # Names of parameters that share a text may take more than one line.
+    names = re.compile(r"^( +)(\*?\w+(?:, \*?\w+)*),\n +(?=[\w*, ]+:)", re.M)
+    while names.search(text):
+        text = names.sub(r"\1\2, ", text)
     # A field, because napoleon takes what stands before a colon for a type.
     text = re.sub(r"^Returns:\n +", ":returns: ", text, flags=re.MULTILINE)
-    return str(GoogleDocstring(text, config, what=what)).split("\n")
+    lines = str(GoogleDocstring(text, config, what=what)).split("\n")
+    return [escape_stars(line) for line in lines]
+
+
+def escape_stars(line):
+    """Stars of plain text are meant, outside of code."""
+    if line.lstrip().startswith((">>>", "...")):
+        return line
+    parts = re.split(r"(``.*?``|`.*?`)", line)
+    return "".join(part if part.startswith("`")
+                   else re.sub(r"(?<!\\)\*", r"\*", part) for part in parts)
 
 
 def indent(lines):
@@ -326,8 +349,14 @@ def write(folder):
         for module in modules:
             lines += [module, "-" * len(module), "", *describe_module(module)]
         (folder / f"{page}.rst").write_text("\n".join(lines))
-    if left:
-        lines = heading("Other names")
-        for name in left:
-            lines += describe(name, getattr(fpickle, name))
-        (folder / "other.rst").write_text("\n".join(lines))
+    others = {}
+    for name in left:
+        obj = getattr(fpickle, name)
+        module = str(getattr(obj, "__module__", ""))
+        page = next((page for start, page in BY_MODULE.items()
+                     if module.startswith(start)), "other")
+        others.setdefault(page, []).extend(describe(name, obj))
+    for page, lines in others.items():
+        title = page.capitalize() if page != "other" else "Other names"
+        (folder / f"{page}.rst").write_text(
+            "\n".join([*heading(title), *lines]))
