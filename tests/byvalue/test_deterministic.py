@@ -80,11 +80,13 @@ for name, record in records.items():
 json.dump(results, open(target, "w"))
 """
 
-# Their content is their place: the path of the script, lines of tracebacks.
+# Their content is their place: the path of the script, lines of tracebacks,
+# the numbers of lines.
 PLACED = {
     "a file of a function",
     "a record with a traceback",
     "contents",
+    "first lines",
     "opened again",
     "traceback",
 }
