@@ -7,6 +7,7 @@ import io
 import pickle
 import sys
 import threading
+import types
 
 import pytest
 
