@@ -426,8 +426,8 @@ begin_update(fpk_encoder *e, PyObject *member, PyObject *state, uint64_t index)
 }
 
 /* What object.__getstate__ gives for [member], without the flags that are not
-   in it: Flag keeps these on the way, and the class could not be asked for them
-   as long as its members are not complete. */
+   in it: Flag keeps these on the way, and the class could not be asked for
+   them as long as its members are not complete. */
 static PyObject *
 get_state(fpk_encoder *e, PyObject *member)
 {

@@ -176,6 +176,15 @@ PyObject *fpk_parse_modules(fpk_state *state, PyObject *value);
 
 int fpk_init_registry(PyObject *module, fpk_state *state);
 
+/* ---- unnamed.c ---------------------------------------------------------- */
+
+/* Writes [type] after the attempt by its name has raised what is set; that
+   stays if there is no other way. */
+int fpk_save_unnamed_type(fpk_encoder *e, PyObject *type);
+
+/* sys.flags and its like; by their reduction if they are not those of sys. */
+int fpk_save_of_sys(fpk_encoder *e, PyObject *obj);
+
 /* ---- names.c ------------------------------------------------------------ */
 
 /* The names in [space] that [function] uses and that are due, and the
@@ -592,5 +601,8 @@ int fpk_save_type_alias(fpk_encoder *e, PyObject *obj);
 int fpk_find_handler(fpk_encoder *e, PyTypeObject *type);
 int fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler);
 int fpk_init_handlers(PyObject *module, fpk_state *state);
+
+/* As its __reduce_ex__ says. */
+int fpk_save_by_its_reduction(fpk_encoder *e, PyObject *obj);
 
 #endif
