@@ -114,6 +114,34 @@ find_in_sys(PyObject *obj, PyTypeObject *type, PyObject **name)
     return *name == NULL ? -1 : 1;
 }
 
+/* (getattr, (module, name)) for a type that its module has under another name
+   than it says, as modules in C do; NULL, perhaps without exception. */
+static PyObject *
+find_in_module(fpk_state *state, PyObject *type)
+{
+    PyObject *name = PyObject_GetAttr(type, state->str.__module__);
+    PyObject *module = name != NULL && PyUnicode_Check(name)
+                           ? PyImport_GetModule(name)
+                           : NULL;
+    PyObject *result = NULL, *key, *value;
+    Py_ssize_t position = 0;
+    Py_XDECREF(name);
+    if (module == NULL || !PyModule_Check(module)) {
+        Py_XDECREF(module);
+        return NULL;
+    }
+    PyObject *dict = PyModule_GetDict(module);
+    while (result == NULL && PyDict_Next(dict, &position, &key, &value)) {
+        if (value == type && PyUnicode_CheckExact(key)) {
+            result =
+                Py_BuildValue("(O(OO))", state->builtins_getattr, module, key);
+            break;
+        }
+    }
+    Py_DECREF(module);
+    return result;
+}
+
 /* type(sys.NAME), or what the table has: a new reference; NULL, perhaps
    without exception. */
 static PyObject *
@@ -135,7 +163,9 @@ describe(fpk_state *state, PyObject *type)
         }
         Py_XSETREF(state->unnamed_types, table);
     }
-    return Py_XNewRef(PyDict_GetItemWithError(state->unnamed_types, type));
+    PyObject *value = PyDict_GetItemWithError(state->unnamed_types, type);
+    return value != NULL || PyErr_Occurred() ? Py_XNewRef(value)
+                                             : find_in_module(state, type);
 }
 
 int
