@@ -11,6 +11,8 @@ future flags.  A code object in it is named by the number of its ``def`` or
 differs between versions: since Python 3.12 most comprehensions have no code
 of their own.  Before a text is used, it is compiled here by the same program that
 compiles it at the receiver, and the result compared with the code that runs.
+The compiler treats names that the module imports in another way, so that
+these go with the text.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ import dataclasses
 import hashlib
 import linecache
 import os
+import re
 import sys
 import types
 from pickle import PicklingError
 
 # Runs at a receiver with another Python, in the dict of one unit, and gives it
-# a function `find`.  The text is compiled as it is, and once more with one def
-# or lambda moved far down.  The code that is found there is, but for its first
+# a function `find`.  The text is compiled as it is, once more far down, where no
+# number of a line is one that the text has, too, and then with one def or
+# lambda still farther down.  The code that is found there is, but for its first
 # line, the one that is wanted.
 MAKE = '''\
 parts = []
@@ -65,11 +69,13 @@ def find(number, title, free):
         if not parts:
             indent = text[:1] in (" ", "\\t")
             whole = "\\n" * (line - 1 - indent) + "if 1:\\n" * indent + text
-            tree = make(whole, flags | 1024)
-            parts[:] = make(whole), tree, [
+            tree = make(whole + imports, flags | 1024)
+            real = [*inner(make(whole + imports))]
+            ast.increment_lineno(tree, far * 3)
+            parts[:] = tree, [*zip(real, inner(make(tree)))], [
                 n for n in ast.walk(tree) if isinstance(
                     n, (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef))]
-        real, tree, nodes = parts
+        tree, pairs, nodes = parts
         node = nodes[number]
         move(far)
         try:
@@ -85,14 +91,16 @@ def find(number, title, free):
             error.msg += ": " + words
         raise
     for a in inner(moved):
-        if a.co_firstlineno > far and a.co_name == title:
-            for b in inner(real):
+        if a.co_firstlineno > far * 4 and a.co_name == title:
+            for code, b in pairs:
                 if same(a, b) and b.co_freevars == free:
-                    return b
+                    return code
             break
     raise ImportError("the source of %s in %s, written for Python %s, means "
                       "something else to this Python" % (title, name, python))
 '''
+
+_FAR = 1000000  # of MAKE
 
 # What a receiver evaluates in the dict of the unit.
 PROGRAM = (
@@ -107,9 +115,11 @@ _FUTURE &= ~0x10  # "nested_scopes", which is also the flag of nested code
 
 _PYTHON = "%d.%d" % sys.version_info[:2]
 _STDLIB = os.path.dirname(os.__file__) + os.sep
+_WORD = re.compile(r"\w+")
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
-_files: dict = {}  # file name -> (lines, spans), as they were last seen
+# file name -> (lines, spans, imports), as they were last seen
+_files: dict = {}
 _units: dict = {}  # arguments of _Unit -> the unit
 _MOST_FILES = 64
 _MOST_UNITS = 256
@@ -208,12 +218,25 @@ def _collect_spans(body, spans):
                 _collect_spans(inner, spans)
 
 
-def _spans_of(filename, lines):
-    """The spans of the file, the shortest first; none if it is no Python."""
+def _collect_imports(body, names):
+    """Adds the names that the module imports."""
+    for node in body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            for alias in node.names:
+                names.add(alias.asname or alias.name.partition(".")[0])
+        elif not isinstance(node, _SCOPES):
+            for inner in _bodies(node):
+                _collect_imports(inner, names)
+
+
+def _parse(filename, lines):
+    """The spans of the file, the shortest first, and the names that it
+    imports; none if it is no Python."""
     known = _files.get(filename)
     if known is not None and known[0] is lines:
-        return known[1]
+        return known[1:]
     spans: set = set()
+    imports: set = set()
     try:
         tree = ast.parse("".join(lines), filename)
     except (SyntaxError, ValueError, RecursionError):
@@ -221,24 +244,25 @@ def _spans_of(filename, lines):
     else:
         _collect_spans(tree.body, spans)
         spans.add((1, len(lines)))
+        _collect_imports(tree.body, imports)
     if len(_files) >= _MOST_FILES:
         _files.clear()
-    result = sorted(spans, key=lambda span: (span[1] - span[0], span))
-    _files[filename] = lines, result
-    return result
+    in_order = sorted(spans, key=lambda span: (span[1] - span[0], span))
+    _files[filename] = lines, in_order, imports
+    return in_order, imports
 
 
 def _first_line(node):
     decorators = getattr(node, "decorator_list", None) or [node]
-    return decorators[0].lineno
+    return decorators[0].lineno - 3 * _FAR
 
 
 class _Unit:
     """One text, and the code in it as far as it was asked for."""
 
-    def __init__(self, filename, text, line, flags):
+    def __init__(self, filename, text, line, flags, imports):
         self.text, self.line, self.filename = text, line, filename
-        self.flags = flags
+        self.flags, self.imports = flags, imports
         self._codes = {}  # (number, title, free names) -> code
         self._space = self.state()
         exec(MAKE, self._space)
@@ -249,6 +273,7 @@ class _Unit:
         return {
             "make": MAKE,
             "text": self.text,
+            "imports": self.imports,
             "line": self.line,
             "name": self.filename,
             "flags": self.flags,
@@ -299,16 +324,35 @@ class _Unit:
         return dict.fromkeys(self._numbers(code).values())
 
 
-def _make_unit(filename, text, line, flags, marked):
+def _make_unit(filename, text, line, flags, marked, imported=()):
     """The unit; marked gives it a file name that no file has."""
     if not text.endswith("\n"):
         text += "\n"
+    used = sorted({*_WORD.findall(text)}.intersection(imported))
+    imports = f"import {', '.join(used)}\n" if used else ""
     if marked:
         digest = hashlib.blake2b(
-            f"{line} {text}".encode(errors="surrogatepass"), digest_size=4
+            f"{line} {text}{imports}".encode(errors="surrogatepass"), digest_size=4
         )
         filename = f"<{filename.strip('<>')} {digest.hexdigest()}>"
-    key = filename, text, line, flags
+    return _get_unit(filename, text, line, flags, imports)
+
+
+def _make_placeless_unit(unit, marked):
+    """The unit as it is in all files and at all lines."""
+    filename = "<string>"
+    if marked:
+        digest = hashlib.blake2b(
+            f"{unit.text}{unit.imports}".encode(errors="surrogatepass"),
+            digest_size=8,
+        )
+        filename = f"<source {digest.hexdigest()}>"
+    indent = unit.text[:1] in (" ", "\t")
+    return _get_unit(filename, unit.text, 1 + indent, unit.flags,
+                     unit.imports)
+
+
+def _get_unit(*key):
     if key not in _units:
         if len(_units) >= _MOST_UNITS:
             _units.clear()
@@ -418,9 +462,10 @@ class Sources:
 
     PROGRAM = PROGRAM
 
-    def __init__(self, portable, source):
+    def __init__(self, portable, source, deterministic):
         self._portable = portable
         self._marked = source
+        self._deterministic = deterministic
         self._states = {}  # unit -> what the receiver gets
         self._names = set()  # of units whose lines the receiver has
 
@@ -438,6 +483,8 @@ class Sources:
             return None
         try:
             unit, number = self._search(code, members, marked)
+            if self._deterministic:
+                unit = _make_placeless_unit(unit, marked)
         except PicklingError:
             if self._portable:
                 raise
@@ -446,7 +493,8 @@ class Sources:
         if marked:
             if unit.filename not in self._names:
                 self._names.add(unit.filename)
-                lines = unit.filename, unit.line - 1, unit.text
+                text = unit.text + unit.imports
+                lines = unit.filename, unit.line - 1, text
             code = unit.get(number, code)
         if self._portable:
             if unit not in self._states:
@@ -469,8 +517,9 @@ class Sources:
                 misplaced = misplaced or (unit, number)
                 continue
             if moved:
+                imported = _parse(filename, lines)[1]
                 unit = _make_unit(filename, unit.text, line + moved, flags,
-                                  marked)
+                                  marked, imported)
             return unit, number
         if misplaced:
             return misplaced
@@ -484,7 +533,7 @@ class Sources:
 
     def _candidates(self, code, lines, flags, marked):
         """Units and their first lines, the likeliest first."""
-        spans = _spans_of(code.co_filename, lines)
+        spans, imports = _parse(code.co_filename, lines)
 
         def around(line, moved=0):
             for span in spans:
@@ -492,7 +541,7 @@ class Sources:
                     text = "".join(lines[span[0] - 1 : span[1]])
                     first = span[0] + moved
                     yield _make_unit(code.co_filename, text, first, flags,
-                                     marked), first
+                                     marked, imports), first
 
         yield from around(code.co_firstlineno)
         # Elsewhere: the file got or lost lines above.

@@ -89,6 +89,7 @@ struct fpk_survey_table;
     X(type_new)                                                               \
     X(type_setattr)                                                           \
     X(types_new_class)                                                        \
+    X(unnamed_types)                                                          \
     X(weak_get)                                                               \
     X(weak_setdefault)
 

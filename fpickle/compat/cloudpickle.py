@@ -44,6 +44,7 @@ __all__ = [
     "UnpicklingError",
     "dump",
     "dumps",
+    "is_tornado_coroutine",
     "list_registry_pickle_by_value",
     "load",
     "loads",
@@ -165,6 +166,25 @@ def unregister_pickle_by_value(module: ModuleType) -> None:
 def list_registry_pickle_by_value() -> set[str]:
     """Returns the names of the registered modules, as a new set."""
     return set(_core.registered_by_value())
+
+
+def is_tornado_coroutine(func: Any) -> bool:
+    """Returns whether func is a coroutine function of Tornado.
+
+    cloudpickle has deprecated it: the pickler makes no difference. Tornado is
+    not imported for the answer.
+    """
+    import sys
+    import warnings
+
+    warnings.warn(
+        "is_tornado_coroutine is deprecated: ask tornado.gen directly",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    gen = sys.modules.get("tornado.gen")
+    is_coroutine = getattr(gen, "is_coroutine_function", None)
+    return is_coroutine is not None and bool(is_coroutine(func))
 
 
 def _check(module: Any) -> ModuleType:

@@ -19,14 +19,7 @@
    raises ImportError, which shows the dict and so names both versions.  Our
    own loader makes the test itself (decode/objects.c). */
 #include "byvalue/room.h"
-#include "compat/bytecode.h"
 #include "wire/known.h"
-
-#include <marshal.h>
-
-/* Version 2 writes no back-references, whose places would depend on reference
-   counts: equal code gives equal bytes. */
-#define MARSHAL_VERSION 2
 
 /* ---- the guard ---------------------------------------------------------- */
 
@@ -74,17 +67,11 @@ needs_marshal(const PyCodeObject *code)
            code->co_firstlineno < 0;
 }
 
-PyObject *
-fpk_marshal_code(PyObject *code)
-{
-    return PyMarshal_WriteObjectToString(code, MARSHAL_VERSION);
-}
-
 static int
 save_marshalled(fpk_encoder *e, PyObject *code, bool shared)
 {
     int status = FPK_ERROR;
-    PyObject *bytes = fpk_marshal_code(code);
+    PyObject *bytes = fpk_marshal_code(e, code);
     if (bytes == NULL) {
         return FPK_ERROR;
     }
@@ -164,7 +151,7 @@ emit_bytes(fpk_encoder *e, PyObject *bytes)
                           PyBytes_GET_SIZE(bytes));
 }
 
-/* What stands before the constants. */
+/* What stands before the instructions. */
 static int
 begin_call(fpk_encoder *e, PyCodeObject *code)
 {
@@ -182,20 +169,41 @@ begin_call(fpk_encoder *e, PyCodeObject *code)
             return FPK_ERROR;
         }
     }
-    PyObject *instructions = PyCode_GetCode(code);
-    int status =
-        instructions == NULL ? FPK_ERROR : emit_bytes(e, instructions);
-    Py_XDECREF(instructions);
-    return status;
+    return FPK_DONE;
 }
 
-/* Neither the file nor the line belongs to a deterministic stream: the lines
-   in the table count from the first, and every code object starts at 1. */
+/* The instructions and the constants. */
+static int
+save_body(fpk_encoder *e, PyCodeObject *code)
+{
+    if (FPK_LIKELY(e->canonical == NULL)) {
+        PyObject *instructions = PyCode_GetCode(code);
+        int status =
+            instructions == NULL ? FPK_ERROR : emit_bytes(e, instructions);
+        Py_XDECREF(instructions);
+        if (status < 0) {
+            return FPK_ERROR;
+        }
+        /* The compiler may have used the tuple twice, CodeType does not. */
+        return e->isolated ? fpk_save_tuple(e, code->co_consts, false)
+                           : fpk_save(e, code->co_consts);
+    }
+    PyObject *instructions, *consts;
+    if (fpk_normalise_code(e, code, &instructions, &consts) < 0) {
+        return FPK_ERROR;
+    }
+    int result =
+        emit_bytes(e, instructions) < 0 ? FPK_ERROR : fpk_save(e, consts);
+    Py_DECREF(instructions);
+    Py_DECREF(consts);
+    return result;
+}
+
 static int
 emit_place(fpk_encoder *e, const PyCodeObject *code)
 {
-    return e->canonical != NULL ? fpk_emit_str(e, "<string>")
-                                : emit_name(e, code->co_filename);
+    return fpk_keeps_place(e, code) ? emit_name(e, code->co_filename)
+                                    : fpk_emit_str(e, "<string>");
 }
 
 /* What stands behind them. */
@@ -204,12 +212,11 @@ end_call(fpk_encoder *e, PyCodeObject *code)
 {
     if (emit_names(e, code->co_names) < 0 ||
         emit_new_names(e, PyCode_GetVarnames(code)) < 0 ||
-        emit_place(e, code) < 0 ||
-        emit_name(e, code->co_name) < 0 ||
+        emit_place(e, code) < 0 || emit_name(e, code->co_name) < 0 ||
         emit_name(e, code->co_qualname) < 0 ||
-        fpk_emit_uint(e, e->canonical != NULL
-                             ? 1
-                             : (uint32_t)code->co_firstlineno) < 0 ||
+        fpk_emit_uint(e, fpk_keeps_place(e, code)
+                             ? (uint32_t)code->co_firstlineno
+                             : 1) < 0 ||
         emit_bytes(e, code->co_linetable) < 0 ||
         emit_bytes(e, code->co_exceptiontable) < 0) {
         return FPK_ERROR;
@@ -225,124 +232,7 @@ end_call(fpk_encoder *e, PyCodeObject *code)
     return fpk_emit_op(e, FPK_OP_REDUCE);
 }
 
-/* ---- constants of a deterministic dump ---------------------------------- */
-
-PyObject *
-fpk_normalise_constant(fpk_encoder *e, PyObject *name, PyObject *value)
-{
-    if (PyLong_CheckExact(value) &&
-        PyUnicode_CompareWithASCIIString(name, "__firstlineno__") == 0) {
-        return PyLong_FromLong(1);
-    }
-    if (PyTuple_CheckExact(value) &&
-        PyUnicode_CompareWithASCIIString(name, "__static_attributes__") ==
-            0) {
-        PyObject *items = fpk_canonical_items(e, value);
-        PyObject *result = items == NULL ? NULL : PyList_AsTuple(items);
-        Py_XDECREF(items);
-        return result;
-    }
-    return Py_NewRef(value);
-}
-
-/* The body of a class loads its line and the names of its attributes as
-   constants: [consts] with these made the same everywhere, unless they serve
-   something else, too. */
-static int
-normalise_constants(fpk_encoder *e, PyCodeObject *code, PyObject *bytes,
-                    PyObject *consts)
-{
-    const uint8_t *unit = (const uint8_t *)PyBytes_AS_STRING(bytes);
-    const uint8_t *end = unit + PyBytes_GET_SIZE(bytes);
-    uint32_t high = 0, constant = 0;
-    bool loaded = false;
-    for (; unit + 1 < end; unit += 2) {
-        uint32_t argument = high | unit[1];
-        high = unit[0] == EXTENDED_ARG ? argument << 8 : 0;
-        if (loaded && unit[0] == STORE_NAME) {
-            PyObject *name = PyTuple_GET_ITEM(code->co_names, argument);
-            PyObject *value = fpk_normalise_constant(
-                e, name, PyList_GET_ITEM(consts, constant));
-            if (value == NULL ||
-                PyList_SetItem(consts, (Py_ssize_t)constant, value) < 0) {
-                return -1;
-            }
-        }
-        if (unit[0] != EXTENDED_ARG) {
-            loaded = unit[0] == LOAD_CONST;
-            constant = argument;
-        }
-    }
-    return 0;
-}
-
-/* How often [bytes] load each constant: more than once is no business of a
-   class statement alone.  Restores these in [consts]. */
-static int
-restore_shared_constants(PyCodeObject *code, PyObject *bytes,
-                         PyObject *consts)
-{
-    const uint8_t *unit = (const uint8_t *)PyBytes_AS_STRING(bytes);
-    const uint8_t *end = unit + PyBytes_GET_SIZE(bytes);
-    size_t size = (size_t)PyList_GET_SIZE(consts);
-    uint8_t *loads = PyMem_Calloc(size + 1, 1);
-    uint32_t high = 0;
-    int status = 0;
-    if (loads == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    for (; unit + 1 < end; unit += 2) {
-        uint32_t argument = high | unit[1];
-        high = unit[0] == EXTENDED_ARG ? argument << 8 : 0;
-        if (fpk_is_load_const(unit[0]) && argument < size &&
-            loads[argument] < 2) {
-            loads[argument]++;
-        }
-    }
-    for (size_t i = 0; status == 0 && i < size; i++) {
-        if (loads[i] > 1) {
-            PyObject *value = PyTuple_GET_ITEM(code->co_consts, i);
-            status = PyList_SetItem(consts, (Py_ssize_t)i, Py_NewRef(value));
-        }
-    }
-    PyMem_Free(loads);
-    return status;
-}
-
-/* The constants as a deterministic stream has them: a new tuple. */
-static PyObject *
-get_constants(fpk_encoder *e, PyCodeObject *code)
-{
-    if (code->co_flags & CO_OPTIMIZED) {
-        return Py_NewRef(code->co_consts);
-    }
-    PyObject *result = NULL;
-    PyObject *bytes = PyCode_GetCode(code);
-    PyObject *consts = PySequence_List(code->co_consts);
-    if (bytes != NULL && consts != NULL &&
-        normalise_constants(e, code, bytes, consts) == 0 &&
-        restore_shared_constants(code, bytes, consts) == 0) {
-        result = PyList_AsTuple(consts);
-    }
-    Py_XDECREF(bytes);
-    Py_XDECREF(consts);
-    return result;
-}
-
-static int
-save_constants(fpk_encoder *e, PyCodeObject *code)
-{
-    if (FPK_LIKELY(e->canonical == NULL)) {
-        /* The compiler may have used the tuple twice, CodeType does not. */
-        return e->isolated ? fpk_save_tuple(e, code->co_consts, false)
-                           : fpk_save(e, code->co_consts);
-    }
-    PyObject *consts = get_constants(e, code);
-    int result = consts == NULL ? FPK_ERROR : fpk_save(e, consts);
-    Py_XDECREF(consts);
-    return result;
-}
+/* ---- the frame ---------------------------------------------------------- */
 
 enum { BEGIN_CODE, CONSTANTS_DONE };
 
@@ -356,7 +246,7 @@ advance_code(fpk_encoder *e)
         if (begin_call(e, (PyCodeObject *)code) < 0) {
             return FPK_ERROR;
         }
-        int result = save_constants(e, (PyCodeObject *)code);
+        int result = save_body(e, (PyCodeObject *)code);
         return result < 0 ? FPK_ERROR : FPK_MORE;
     }
     bool shared = frame->shared;
@@ -394,8 +284,7 @@ fpk_save_code(fpk_encoder *e, PyObject *code)
     if (FPK_UNLIKELY(e->portable || e->source)) {
         return fpk_save_code_with_source(e, code);
     }
-    return fpk_save_bytecode(e, code,
-                             e->isolated || fpk_needs_memo(e, code));
+    return fpk_save_bytecode(e, code, e->isolated || fpk_needs_memo(e, code));
 }
 
 /* ---- life --------------------------------------------------------------- */

@@ -425,6 +425,37 @@ begin_update(fpk_encoder *e, PyObject *member, PyObject *state, uint64_t index)
     return fpk_emit_op(e, FPK_OP_REDUCE);
 }
 
+/* What object.__getstate__ gives for [member], without the flags that are not
+   in it: Flag keeps these on the way, and the class could not be asked for
+   them as long as its members are not complete. */
+static PyObject *
+get_state(fpk_encoder *e, PyObject *member)
+{
+    static const char noted[] = "_inverted_";
+    PyObject *state =
+        PyObject_CallOneArg(e->state->object_getstate, member);
+    if (state == NULL) {
+        return NULL;
+    }
+    bool has_slots = PyTuple_CheckExact(state) && PyTuple_GET_SIZE(state) == 2;
+    PyObject *dict = has_slots ? PyTuple_GET_ITEM(state, 0) : state;
+    if (!PyDict_CheckExact(dict) ||
+        PyDict_GetItemString(dict, noted) == NULL) {
+        return state;
+    }
+    PyObject *copy = PyDict_Copy(dict);
+    if (copy != NULL && PyDict_DelItemString(copy, noted) < 0) {
+        Py_CLEAR(copy);
+    }
+    PyObject *result =
+        copy == NULL ? NULL
+        : has_slots  ? PyTuple_Pack(2, copy, PyTuple_GET_ITEM(state, 1))
+                     : Py_NewRef(copy);
+    Py_XDECREF(copy);
+    Py_DECREF(state);
+    return result;
+}
+
 /* The attributes of a member: its __dict__, perhaps with slots. */
 static int
 set_state(fpk_encoder *e)
@@ -437,7 +468,7 @@ set_state(fpk_encoder *e)
     }
     PyObject *member = PyList_GET_ITEM(job->members, frame->position++);
     const fpk_memo_entry *entry = fpk_memo_find(&job->indices, member);
-    PyObject *state = PyObject_CallOneArg(e->state->object_getstate, member);
+    PyObject *state = get_state(e, member);
     if (state == NULL) {
         return FPK_ERROR;
     }

@@ -92,15 +92,24 @@ copy_attribute(PyObject *state, PyObject *obj, PyObject *name)
     if (found <= 0) {
         return found;
     }
-    int status =
-        value == Py_None ? 0 : PyDict_SetItem(state, name, value);
+    int status = value == Py_None ? 0 : PyDict_SetItem(state, name, value);
     Py_DECREF(value);
     return status;
 }
 
-/* What __init__ of the bases in C would have set, and slots. */
+/* Whether the member [name] of [base] is sent though the reduction says
+   nothing of it: slots of classes, and the name that was not found. */
+static bool
+is_left_out(PyObject *base, PyObject *name)
+{
+    return PyType_HasFeature((PyTypeObject *)base, Py_TPFLAGS_HEAPTYPE) ||
+           PyUnicode_CompareWithASCIIString(name, "name") == 0;
+}
+
+/* Slots; if the class is gone around, also what __init__ of the bases in C
+   would have set. */
 static int
-add_members(PyObject *state, PyObject *obj)
+add_members(PyObject *state, PyObject *obj, bool around)
 {
     PyObject *mro = Py_TYPE(obj)->tp_mro;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); i++) {
@@ -114,7 +123,8 @@ add_members(PyObject *state, PyObject *obj)
         int status = dict == NULL ? -1 : 0;
         while (status == 0 && PyDict_Next(dict, &position, &name, &value)) {
             if (Py_IS_TYPE(value, &PyMemberDescr_Type) &&
-                !fpk_member_is_readonly(value)) {
+                !fpk_member_is_readonly(value) &&
+                (around || is_left_out(base, name))) {
                 /* The descriptor knows a private name as it is. */
                 status = copy_attribute(state, obj, name);
             }
@@ -123,6 +133,9 @@ add_members(PyObject *state, PyObject *obj)
         if (status < 0) {
             return -1;
         }
+    }
+    if (!around) {
+        return 0;
     }
     PyObject *name = PyUnicode_InternFromString("args");
     int status = name == NULL ? -1 : copy_attribute(state, obj, name);
@@ -231,7 +244,7 @@ collect_state(PyObject *obj, PyObject *value, bool around)
         PyDict_Update(state, PyTuple_GET_ITEM(value, 2)) < 0) {
         goto error;
     }
-    if ((around && add_members(state, obj) < 0) || add_chain(state, obj) < 0) {
+    if (add_members(state, obj, around) < 0 || add_chain(state, obj) < 0) {
         goto error;
     }
     return state;
@@ -242,12 +255,29 @@ error:
 
 /* ---- the reduction ------------------------------------------------------ */
 
+/* What the type in C is made with: a new reference. */
+static PyObject *
+get_maker_arguments(PyObject *obj, PyTypeObject *maker)
+{
+    if (!PyType_IsSubtype(maker, (PyTypeObject *)PyExc_BaseExceptionGroup)) {
+        return PyObject_GetAttrString(obj, "args");
+    }
+    PyObject *message = PyObject_GetAttrString(obj, "message");
+    PyObject *exceptions = PyObject_GetAttrString(obj, "exceptions");
+    PyObject *result = message == NULL || exceptions == NULL
+                           ? NULL
+                           : PyTuple_Pack(2, message, exceptions);
+    Py_XDECREF(message);
+    Py_XDECREF(exceptions);
+    return result;
+}
+
 /* maker.__new__(class, *args) */
 static PyObject *
 reduce_around(fpk_encoder *e, PyObject *obj, PyTypeObject *maker,
               PyObject *state)
 {
-    PyObject *args = PyObject_GetAttrString(obj, "args");
+    PyObject *args = get_maker_arguments(obj, maker);
     PyObject *make =
         PyObject_GetAttr((PyObject *)maker, e->state->str.__new__);
     PyObject *list = args == NULL ? NULL : PySequence_List(args);
@@ -285,8 +315,7 @@ fpk_save_exception(fpk_encoder *e, PyObject *obj)
         return fpk_save_reduced(e, obj, value, true);
     }
     PyTypeObject *maker = fpk_find_maker_type(e->state, type);
-    int around =
-        goes_around_class(e, obj, maker, PyTuple_GET_ITEM(value, 1));
+    int around = goes_around_class(e, obj, maker, PyTuple_GET_ITEM(value, 1));
     if (around < 0) {
         goto done;
     }

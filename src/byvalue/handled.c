@@ -36,6 +36,7 @@ static const struct {
     {&PyMemberDescr_Type, fpk_save_descriptor},
     {&PyMethodDescr_Type, fpk_save_descriptor},
     {&PyWrapperDescr_Type, fpk_save_descriptor},
+    {&PyClassMethodDescr_Type, fpk_save_descriptor},
     {&PySuper_Type, fpk_save_super},
     {&PyDictKeys_Type, fpk_save_dict_view},
     {&PyDictValues_Type, fpk_save_dict_view},
@@ -91,6 +92,12 @@ static const struct {
     {"functools", "singledispatchmethod", false, fpk_save_dispatch_method},
     {"itertools", "pairwise", false, fpk_save_pairwise},
     {"re", "Match", false, fpk_save_match},
+    {"sys", "flags", true, fpk_save_of_sys},
+    {"sys", "float_info", true, fpk_save_of_sys},
+    {"sys", "hash_info", true, fpk_save_of_sys},
+    {"sys", "int_info", true, fpk_save_of_sys},
+    {"sys", "thread_info", true, fpk_save_of_sys},
+    {"sys", "version_info", true, fpk_save_of_sys},
     {"threading", "Barrier", false, fpk_save_barrier},
     {"threading", "BoundedSemaphore", false, fpk_save_semaphore},
     {"threading", "Condition", false, fpk_save_condition},
@@ -395,8 +402,8 @@ done:
     return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, true);
 }
 
-static int
-save_by_its_reduction(fpk_encoder *e, PyObject *obj)
+int
+fpk_save_by_its_reduction(fpk_encoder *e, PyObject *obj)
 {
     PyObject *value =
         PyObject_CallMethod(obj, "__reduce_ex__", "i", e->protocol);
@@ -430,7 +437,7 @@ save_sentinel(fpk_encoder *e, PyObject *obj)
     }
     Py_DECREF(module);
     return name == NULL
-               ? save_by_its_reduction(e, obj)
+               ? fpk_save_by_its_reduction(e, obj)
                : fpk_save_global_as(e, obj, e->state->str.dataclasses, name);
 }
 

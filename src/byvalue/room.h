@@ -57,16 +57,16 @@ typedef struct {
     uint64_t metaclass;
     uint64_t bases;
     uint64_t id;
-    uint64_t present;     /* is the class at the receiver already? */
-    uint64_t fixed;       /* is it one that this stream must not change? */
-    uint64_t target;      /* what attributes are set on, or what sets them */
-    int arguments;        /* of the creator */
-    bool needs_metaclass; /* as an argument */
-    bool prepared;        /* by __prepare__ of the metaclass */
-    bool quiet;           /* __init_subclass__ must not run again */
-    bool reruns;          /* code of importable classes runs again */
-    bool updates;         /* a class that streams have brought is changed */
-    bool by_setattr;      /* attributes cannot be set by BUILD */
+    uint64_t present;       /* is the class at the receiver already? */
+    uint64_t fixed;         /* is it one that this stream must not change? */
+    uint64_t target;        /* what attributes are set on, or what sets them */
+    int arguments;          /* of the creator */
+    bool needs_metaclass;   /* as an argument */
+    bool prepared;          /* by __prepare__ of the metaclass */
+    bool quiet;             /* __init_subclass__ must not run again */
+    bool reruns;            /* code of importable classes runs again */
+    bool updates;           /* a class that streams have brought is changed */
+    bool by_setattr;        /* attributes cannot be set by BUILD */
     bool runtime_checkable; /* a protocol, in a portable stream */
 } fpk_class_job;
 
@@ -97,7 +97,7 @@ typedef struct {
     fpk_memo namespace_of;     /* dict -> index in namespaces, when many */
     PyObject *missing_modules; /* owned set of names that could not be
                                   imported, or NULL */
-    PyObject *sources; /* owned: what source.c knows, or NULL */
+    PyObject *sources;         /* owned: what source.c knows, or NULL */
     uint64_t source_indices[FPK_SOURCE_INDICES];
     fpk_class_job *jobs;
     size_t job_count, job_capacity;
@@ -176,6 +176,15 @@ PyObject *fpk_parse_modules(fpk_state *state, PyObject *value);
 
 int fpk_init_registry(PyObject *module, fpk_state *state);
 
+/* ---- unnamed.c ---------------------------------------------------------- */
+
+/* Writes [type] after the attempt by its name has raised what is set; that
+   stays if there is no other way. */
+int fpk_save_unnamed_type(fpk_encoder *e, PyObject *type);
+
+/* sys.flags and its like; by their reduction if they are not those of sys. */
+int fpk_save_of_sys(fpk_encoder *e, PyObject *obj);
+
 /* ---- names.c ------------------------------------------------------------ */
 
 /* The names in [space] that [function] uses and that are due, and the
@@ -187,25 +196,40 @@ PyObject *fpk_collect_names(fpk_encoder *e, PyObject *function,
 
 /* ---- code.c ------------------------------------------------------------- */
 
-/* What a deterministic dump writes for [value], which a class statement stores
-   as [name]: a new reference. */
-PyObject *fpk_normalise_constant(fpk_encoder *e, PyObject *name,
-                                 PyObject *value);
-
 int fpk_save_code(fpk_encoder *e, PyObject *code);
 
 /* Writes [code] without its source; it is not remembered yet. */
 int fpk_save_bytecode(fpk_encoder *e, PyObject *code, bool shared);
-
-/* What marshal.loads makes [code] of: new bytes. */
-PyObject *fpk_marshal_code(PyObject *code);
 
 /* Writes the guard, which leaves nothing on the stack, if it is due. */
 int fpk_guard_bytecode(fpk_encoder *e);
 
 int fpk_init_code(PyObject *module, fpk_state *state);
 
+/* ---- placeless.c: deterministic dumps ----------------------------------- */
+
+/* True if the stream tells the file and the line of [code]. */
+bool fpk_keeps_place(const fpk_encoder *e, const PyCodeObject *code);
+
+/* What a deterministic dump writes for [value], which a class statement stores
+   as [name]: a new reference. */
+PyObject *fpk_normalise_constant(fpk_encoder *e, PyObject *name,
+                                 PyObject *value);
+
+/* Its instructions and its constants, two new references: 0 or -1. */
+int fpk_normalise_code(fpk_encoder *e, PyCodeObject *code, PyObject **bytes,
+                       PyObject **consts);
+
+/* ---- marshalled.c ------------------------------------------------------- */
+
+/* What marshal.loads makes [code] of: new bytes. */
+PyObject *fpk_marshal_code(fpk_encoder *e, PyObject *code);
+
 /* ---- source.c ----------------------------------------------------------- */
+
+/* How the names of files begin that deterministic streams give to source
+   (fpickle/_source.py). */
+#define FPK_SOURCE_FILENAME "<source "
 
 /* The same with its source, as the options say; it is not remembered yet. */
 int fpk_save_code_with_source(fpk_encoder *e, PyObject *code);
@@ -577,5 +601,8 @@ int fpk_save_type_alias(fpk_encoder *e, PyObject *obj);
 int fpk_find_handler(fpk_encoder *e, PyTypeObject *type);
 int fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler);
 int fpk_init_handlers(PyObject *module, fpk_state *state);
+
+/* As its __reduce_ex__ says. */
+int fpk_save_by_its_reduction(fpk_encoder *e, PyObject *obj);
 
 #endif

@@ -281,19 +281,27 @@ fpk_byvalue_save_class(fpk_encoder *e, PyObject *obj)
     if (!e->by_value) {
         return fpk_save_global(e, obj, NULL);
     }
-    bool by_value;
+    bool by_value = false;
     int status;
     switch (judge_class(e, obj)) {
     case RULE_BY_VALUE:
         return fpk_save_class_body(e, obj);
     case RULE_BY_NAME:
-        return save_named_class(e, obj);
+        status = save_named_class(e, obj);
+        break;
     case RULE_TRY_NAME:
         status = try_by_name(e, obj, &by_value);
-        return by_value ? fpk_save_class_body(e, obj) : status;
+        break;
     default:
         return FPK_ERROR;
     }
+    if (by_value) {
+        return fpk_save_class_body(e, obj);
+    }
+    return status < 0 && PyErr_ExceptionMatches(PyExc_Exception) &&
+                   !fpk_is_python_class(e->state, (PyTypeObject *)obj)
+               ? fpk_save_unnamed_type(e, obj)
+               : status;
 }
 
 /* ---- init --------------------------------------------------------------- */

@@ -53,9 +53,10 @@ make_sources(const fpk_encoder *e)
     PyObject *result = NULL;
     if (generated != NULL && text != NULL &&
         PyDict_SetItemString(generated, FPK_REBUILD_FILENAME, text) == 0) {
-        result = PyObject_CallMethod(module, "Sources", "NN",
+        result = PyObject_CallMethod(module, "Sources", "NNN",
                                      PyBool_FromLong(e->portable),
-                                     PyBool_FromLong(e->source));
+                                     PyBool_FromLong(e->source),
+                                     PyBool_FromLong(e->canonical != NULL));
     }
     Py_XDECREF(text);
     Py_XDECREF(generated);
@@ -251,7 +252,7 @@ static int
 write_portable(fpk_encoder *e, PyObject *answer)
 {
     PyObject *code = get_part(answer, ANSWER_CODE);
-    PyObject *bytes = fpk_marshal_code(code);
+    PyObject *bytes = fpk_marshal_code(e, code);
     if (bytes == NULL) {
         return FPK_ERROR;
     }

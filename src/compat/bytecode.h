@@ -5,7 +5,7 @@
    Owns:      nothing.
    Rule:      opcode.h defines a macro for each instruction under its bare
               name: include this header in as few files as possible.
-   Used by:   byvalue/code.c, byvalue/names.c. */
+   Used by:   byvalue/placeless.c, byvalue/names.c. */
 #ifndef FPK_COMPAT_BYTECODE_H
 #define FPK_COMPAT_BYTECODE_H
 

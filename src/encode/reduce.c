@@ -484,6 +484,26 @@ find_reducer(fpk_encoder *e, PyTypeObject *type, PyObject **reducer)
     return 0;
 }
 
+/* ctypes raises ValueError for data with pointers, as if only the value were
+   wrong. */
+static void
+explain_pointers(fpk_encoder *e, PyObject *obj)
+{
+    if (!e->by_value || !PyErr_ExceptionMatches(PyExc_ValueError)) {
+        return;
+    }
+    PyTypeObject *base = Py_TYPE(obj);
+    while (base != NULL && strcmp(base->tp_name, "_ctypes._CData") != 0) {
+        base = base->tp_base;
+    }
+    if (base != NULL) {
+        PyErr_Format(e->state->RefusedError,
+                     "cannot pickle '%.200s' object: a pointer leads into the "
+                     "memory of this process. Send what it points to",
+                     Py_TYPE(obj)->tp_name);
+    }
+}
+
 /* What __reduce_ex__, or else __reduce__, returns. */
 static PyObject *
 call_reduce_method(fpk_encoder *e, PyObject *obj)
@@ -501,6 +521,9 @@ call_reduce_method(fpk_encoder *e, PyObject *obj)
             Py_DECREF(protocol);
         }
         Py_DECREF(method);
+        if (value == NULL) {
+            explain_pointers(e, obj);
+        }
         return value;
     }
     found = PyObject_GetOptionalAttr(obj, e->state->str.__reduce__, &method);

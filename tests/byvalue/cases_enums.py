@@ -238,6 +238,23 @@ Permission.DEFAULT = Permission.R | Permission.X
 case("a class attribute that is a nameless combination", Permission,
      "o.DEFAULT is o(5)")
 
+
+
+class Kept(enum.Flag, boundary=enum.KEEP):
+    R = 1
+    W = 2
+    RW = 3
+    X = 4
+
+    def __init__(self, value):
+        self.more = value + 1
+
+
+case("a flag that was inverted", (Kept, ~Kept.R, ~Permission.R),
+     "o[1].value == 6 and o[1] is ~o[0].R and ~o[1] is o[0].R"
+     " and o[0].R.more == 2 and o[1] is o[0].W | o[0].X"
+     " and o[2].R not in o[2]")
+
 # ---- what members are made with ----------------------------------------------------
 
 

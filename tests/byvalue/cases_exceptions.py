@@ -197,4 +197,38 @@ def catch(function):
 case("raised by a function", [raises, catch], "o[1](o[0]) == 'r'",
      ALL_PROTOCOLS)
 
+
+class Slotted(KeyError):
+    __slots__ = ("reason", "__more")
+
+    def __init__(self, text):
+        super().__init__(text)
+        self.reason = [text]
+        self.__more = 3
+
+    def more(self):
+        return self.__more
+
+
+class Tagged(ExceptionGroup):
+    def __new__(cls, message, exceptions, tag):
+        self = super().__new__(cls, message, exceptions)
+        self.tag = tag
+        return self
+
+    def derive(self, exceptions):
+        return Tagged(self.message, exceptions, self.tag)
+
+
+case("slots of an exception", Slotted("a"),
+     "o.args == ('a',) and o.reason == ['a'] and o.more() == 3",
+     ALL_PROTOCOLS)
+case("a group that wants more", Tagged("m", [Slotted("b")], "t"),
+     "o.tag == 't' and o.message == 'm' and len(o.args) == 3"
+     " and o.exceptions[0].reason == ['b']"
+     " and o.split(KeyError)[0].tag == 't'", ALL_PROTOCOLS)
+case("the name that was not found",
+     (NameError("a", name="b"), AttributeError("c", name="d", obj=...)),
+     "[x.name for x in o] == ['b', 'd'] and o[1].obj is None", ALL_PROTOCOLS)
+
 send()

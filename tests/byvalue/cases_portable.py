@@ -141,7 +141,7 @@ if True:
         for _ in range(1):
             def deep():
                 class Inner:
-                    rows = [x for x in range(3)]
+                    rows = [x for x in range(3) if x not in {"a", "b", "c"}]
 
                     def __get(self):
                         return self.rows
@@ -275,6 +275,23 @@ def indented_text():
 
 case("text keeps its indentation", indented_text,
      "o() == '\\n  less\\n        more'")
+
+
+def make_three():
+    class Three:
+        three = [3, 4, 5, 6, 7, len("")]
+        eight = [one for one in range(8)]
+
+    class Four:
+        def four(self):
+            self.a = 4, 5, 6, 7, 8, 9, 10, 11
+            return self.a
+
+    return Three, Four
+
+
+case("numbers that are lines", make_three,
+     "o()[0].three[0] == 3 and o()[1]().four()[0] == 4")
 places = [deep, choose, Child.get, make_adders]
 case("first lines", (places, [f.__code__.co_firstlineno for f in places]),
      "[f.__code__.co_firstlineno for f in o[0]] == o[1]")

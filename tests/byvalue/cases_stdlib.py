@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import itertools
+import json
 import operator
 import re
 import string
@@ -17,6 +18,7 @@ import struct
 import sys
 import traceback
 import types
+from sys import flags, float_info, version_info
 
 from byvalue_sender import ALL_PROTOCOLS, case, send
 
@@ -591,5 +593,36 @@ case(
     "o([1, 3, 2]) == [3, 2, 1]",
     range(6),
 )
+
+# ---- types that their module does not name -----------------------------------
+
+_ordered = collections.OrderedDict(a=1)
+_twice = collections.deque([1, 2, 3])
+case("types without a name",
+     [type(x) for x in (
+         {}.keys(), {}.values(), {}.items(), iter({}), iter([]), iter(""),
+         iter(()), iter(range(1)), iter(b""), reversed([]), reversed({}),
+         _ordered.keys(), _ordered.values(), _ordered.items(),
+         iter(_ordered), iter(_twice), reversed(_twice), sys.flags)],
+     "o == (lambda c, d, od: [type(x) for x in ("
+     "d.keys(), d.values(), d.items(), iter(d), iter([]), iter(''),"
+     " iter(()), iter(range(1)), iter(b''), reversed([]), reversed({}),"
+     " od.keys(), od.values(), od.items(), iter(od), iter(c.deque()),"
+     " reversed(c.deque()), __import__('sys').flags)])("
+     "__import__('collections'), {}, __import__('collections').OrderedDict())",
+     ALL_PROTOCOLS)
+case("values of sys", lambda: (flags, float_info, version_info),
+     "o() == (lambda sys: (sys.flags, sys.float_info, sys.version_info))("
+     "__import__('sys')) and o()[2] is __import__('sys').version_info",
+     ALL_PROTOCOLS)
+case("what runs a deque backwards", reversed(_twice), "list(o) == [3, 2, 1]",
+     ALL_PROTOCOLS)
+case("descriptor of a class method of C",
+     (dict.__dict__["fromkeys"], int.__dict__["from_bytes"]),
+     "o[0].__get__(None, dict)('a') == {'a': None}"
+     " and o[1] is int.__dict__['from_bytes']", ALL_PROTOCOLS)
+case("a module with classes that say another name", json.dumps,
+     "o({'a': 1}) == '{\"a\": 1}' and o.__globals__ is not"
+     " __import__('json').__dict__", by_value=["json"])
 
 send()

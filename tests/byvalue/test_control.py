@@ -7,6 +7,7 @@ import io
 import pickle
 import sys
 import threading
+import types
 
 import pytest
 
@@ -248,6 +249,17 @@ def test_cloudpickle_names(package):
         cloudpickle.register_pickle_by_value("temporary_package")
     with pytest.raises(ValueError, match="is not registered"):
         cloudpickle.unregister_pickle_by_value(package)
+
+
+def test_cloudpickle_asks_tornado(monkeypatch):
+    with pytest.warns(DeprecationWarning):
+        assert cloudpickle.is_tornado_coroutine(len) is False
+    gen = types.ModuleType("tornado.gen")
+    gen.is_coroutine_function = lambda func: func is len
+    monkeypatch.setitem(sys.modules, "tornado.gen", gen)
+    with pytest.warns(DeprecationWarning):
+        assert cloudpickle.is_tornado_coroutine(len) is True
+        assert cloudpickle.is_tornado_coroutine(max) is False
 
 
 def test_cloudpickle_buffers_and_files(tmp_path):

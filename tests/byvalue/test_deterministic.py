@@ -35,6 +35,7 @@ def case(name, obj, check, protocols=(5,), **options):
 def send():
     records = {}
     for name, obj, options in cases:
+        options = options | json.loads(sys.argv[2])
         try:
             stream = fpickle.dumps(obj, 5, deterministic=True, **options)
             again = fpickle.dumps(obj, 5, deterministic=True, **options)
@@ -80,11 +81,13 @@ for name, record in records.items():
 json.dump(results, open(target, "w"))
 """
 
-# Their content is their place: the path of the script, lines of tracebacks.
+# Their content is their place: the path of the script, lines of tracebacks,
+# the numbers of lines.
 PLACED = {
     "a file of a function",
     "a record with a traceback",
     "contents",
+    "first lines",
     "opened again",
     "traceback",
 }
@@ -118,22 +121,23 @@ def run(arguments, seed, cwd):
 
 
 @functools.cache
-def send_cases(script, folder, seed):
+def send_cases(script, folder, seed, option=None):
     """What the cases of [script] are dumped as by a copy of it."""
-    place = folder / f"{script.stem}-{seed}"
+    place = folder / f"{script.stem}-{option}-{seed}"
     place.mkdir()
     (place / "byvalue_sender.py").write_text(SENDER)
     copy = place / ("x" * int(seed) + script.name)
     copy.write_text("\n" * 7 * (int(seed) - 1) + script.read_text())
     target = place / "records.json"
-    run([copy, target], seed, place)
+    options = json.dumps({option: True} if option else {})
+    run([copy, target, options], seed, place)
     return json.loads(target.read_text())
 
 
 @functools.cache
 def receive_cases(script, folder, loader):
     send_cases(script, folder, "1")
-    place = folder / f"{script.stem}-1"
+    place = folder / f"{script.stem}-None-1"
     records = send_cases(script, folder, "1")
     source = place / "sent.json"
     source.write_text(
@@ -162,6 +166,16 @@ def test_two_processes_write_the_same(script, folder):
     assert [n for n in one if one[n][2] != "same"] == []
 
 
+@pytest.mark.parametrize("option", ["portable", "source"])
+def test_source_is_the_same_everywhere(option, folder):
+    script = HERE / "cases_portable.py"
+    one = send_cases(script, folder, "1", option)
+    two = send_cases(script, folder, "2", option)
+    assert not [r for r in one.values() if isinstance(r, str)]
+    one.pop("first lines")
+    assert [name for name in one if one[name] != two[name]] == []
+
+
 @pytest.mark.parametrize("loader", ["stock", "fpickle"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_what_was_loaded_has_the_fingerprint(script, loader, folder):
@@ -169,3 +183,26 @@ def test_what_was_loaded_has_the_fingerprint(script, loader, folder):
     results = receive_cases(script, folder, loader)
     names = [n for n in results if n not in CHANGED]
     assert [n for n in names if results[n] != sent[n][1]] == []
+
+
+def test_numbers_that_are_lines():
+    """The line of a class is no constant that the body uses, wherever it is."""
+    source = """
+def make():
+    class C:
+        numbers = [3, 4, 5, 6, 7, 8, len("")]
+        more = [i for i in range(9)]
+        def method(self):
+            self.value = 5
+    return C
+"""
+    prints = set()
+    for blank in range(9):
+        space = {"__name__": "__main__"}
+        exec(compile("\n" * blank + source, "f.py", "exec"), space)
+        prints.add(fpickle.fingerprint(space["make"]))
+        stream = fpickle.dumps(space["make"], deterministic=True)
+        cls = fpickle.loads(stream)()
+        assert cls.numbers == [3, 4, 5, 6, 7, 8, 0]
+        assert cls.more == [*range(9)]
+    assert len(prints) == 1

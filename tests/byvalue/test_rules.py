@@ -124,11 +124,22 @@ def test_by_value_off_fails_as_the_standard_module(obj):
     )
 
 
+@pytest.mark.parametrize("kind", ["c_char_p", "c_void_p", "pointer"])
+def test_pointers_are_refused(kind):
+    ctypes = pytest.importorskip("ctypes")
+    value = (ctypes.pointer(ctypes.c_int(1)) if kind == "pointer"
+             else getattr(ctypes, kind)())
+    with pytest.raises(fpickle.RefusedError, match="Send what") as error:
+        fpickle.dumps({"a": [value]})
+    assert "obj['a'][0]" in error.value.__notes__[0]
+    assert fpickle.loads(fpickle.dumps(ctypes.c_int(3))).value == 3
+
+
 def test_types_that_only_the_interpreter_has():
     with pytest.raises(pickle.PicklingError):
-        fpickle.dumps(type({}.keys()))
+        fpickle.dumps(type(iter(memoryview(b""))))
     with pytest.raises(pickle.PicklingError):
-        fpickle.dumps(type(sys.flags))
+        fpickle.dumps(type({}.keys()), by_value=False)
 
 
 @pytest.mark.parametrize("protocol", range(6))

@@ -31,8 +31,10 @@ def dump(folder, source, options):
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_lines_arrive(tmp_path, protocol):
-    stream = dump(tmp_path, SENDER, f"{protocol}, source=True")
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_lines_arrive(tmp_path, protocol, deterministic):
+    options = f"{protocol}, source=True, deterministic={deterministic}"
+    stream = dump(tmp_path, SENDER, options)
     fresh.check(
         stream,
         """
@@ -46,9 +48,42 @@ try:
 except ZeroDivisionError:
     text = traceback.format_exc()
 assert "return x / k" in text and "return make(0)(1)" in text, text
-assert "sender.py" in text
+assert ("sender.py" in text) is not DETERMINISTIC, text
+""".replace("DETERMINISTIC", str(deterministic)),
+    )
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_lines_travel_on(tmp_path, deterministic):
+    """What was loaded with its lines can be dumped with them."""
+    options = f"source=True, deterministic={deterministic}"
+    source = SENDER.replace("return make(0)(1)", "return sys.getsizeof(1)")
+    stream = dump(
+        tmp_path,
+        f"""
+import sys, fpickle
+OBJ = fpickle.loads({dump(tmp_path, source, options)!r})
+""",
+        options,
+    )
+    fresh.check(
+        stream,
+        """
+import inspect
+f, C, l, m = o
+assert "# a comment of inner" in inspect.getsource(f)
+assert "# a comment of method" in inspect.getsource(m)
 """,
     )
+
+
+def test_only_the_function_is_sent(tmp_path):
+    """The compiler asks what the module imports, which is not in the lines of
+    the function."""
+    source = "import fpickle, sys\n# not\ndef f(): return sys.getsizeof(1)\n"
+    stream = dump(tmp_path, source + "OBJ = f\n", "source=True")
+    assert b"def f()" in stream
+    assert b"# not" not in stream
 
 
 def test_lines_stand_in_the_stream_once(tmp_path):
