@@ -50,10 +50,13 @@ static int
 find_key(fpk_state *state, PyObject *data, PyObject *cls, PyObject **id)
 {
     PyObject *references = PyObject_CallOneArg(state->getweakrefs, cls);
-    int found = references == NULL || !PyList_Check(references) ? -1 : 0;
-    for (Py_ssize_t i = 0; found == 0 && i < PyList_GET_SIZE(references);
-         i++) {
-        PyObject *reference = PyList_GET_ITEM(references, i);
+    int found = references == NULL ? -1 : 0;
+    Py_ssize_t count = references != NULL && PyList_Check(references)
+                           ? PyList_GET_SIZE(references)
+                           : 0;
+    /* The oldest ones stand last: other processes know these. */
+    for (Py_ssize_t i = count; found == 0 && i > 0; i--) {
+        PyObject *reference = PyList_GET_ITEM(references, i - 1);
         PyObject *key, *here;
         if (!Py_IS_TYPE(reference, (PyTypeObject *)state->KeyedRef)) {
             continue;

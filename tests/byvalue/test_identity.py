@@ -424,11 +424,15 @@ def test_received_classes_keep_their_ids(loads):
     assert len({ids[cls] for cls, _ in received}) == 30
 
 
-def test_ids_in_a_registry_of_another_kind(monkeypatch):
-    class Registry(weakref.WeakValueDictionary):
-        pass
+class Registry(weakref.WeakValueDictionary):
+    pass
 
-    monkeypatch.setattr(copyreg, "_by_value", Registry(), raising=False)
+
+@pytest.mark.parametrize("kind", (Registry, weakref.WeakValueDictionary))
+def test_the_oldest_id_is_used(kind, monkeypatch):
+    """Other processes may know the class under it alone."""
+    monkeypatch.setattr(copyreg, "_by_value", kind(), raising=False)
     cls = make_class()
-    copyreg._by_value["ABCDEFGHIJKLMNOP"] = cls
+    for key in ("ABCDEFGHIJKLMNOP", "bcdefghijklmnopq", "0123456789012345"):
+        copyreg._by_value[key] = cls
     assert b"ABCDEFGHIJKLMNOP" in fpickle.dumps(cls)
