@@ -11,6 +11,7 @@ import datetime
 import decimal
 import json
 import random
+import types
 
 N = 100_000
 
@@ -142,6 +143,19 @@ def decimals():
     return [decimal.Decimal(i) / 100 for i in range(20_000)]
 
 
+def thousand_dates():
+    start = datetime.date(2020, 1, 1)
+    return [start + datetime.timedelta(days=i) for i in range(1000)]
+
+
+def thousand_decimals():
+    return [decimal.Decimal(i) / 100 for i in range(1000)]
+
+
+def thousand_namespaces():
+    return [types.SimpleNamespace(x=i, y=f"n{i}") for i in range(1000)]
+
+
 def string_sets():
     return [{f"a{i}", f"b{i}", f"c{i % 50}"} for i in range(20_000)]
 
@@ -169,4 +183,7 @@ DATASETS = {
     "20k datetimes": datetimes,
     "20k decimals": decimals,
     "20k sets of str": string_sets,
+    "1,000 dates": thousand_dates,
+    "1,000 Decimals": thousand_decimals,
+    "1,000 namespaces": thousand_namespaces,
 }

@@ -87,7 +87,9 @@ def caption(versions):
         "as long pickle.loads takes for what pickle wrote as fpickle.loads; "
         "\"stock loads\" how many times as long pickle.loads takes for "
         "pickle's stream as for fpickle's. Size is ours divided by pickle's. "
-        "For functions cloudpickle stands in for pickle. All at protocol 5."
+        "For functions cloudpickle stands in for pickle. Rows that begin with "
+        "\"first\" dump what no pickler has seen before, and load classes that "
+        "the process does not have. All at protocol 5."
     )
 
 

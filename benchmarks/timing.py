@@ -98,12 +98,40 @@ def measure(functions, settings):
             if slow and len(done) >= settings.rounds_of_long_calls:
                 continue
             done.append(sample(functions[name], repeats[name]))
-    ours = times[names[0]]
+    return compare_times(times)
+
+
+def measure_prepared(functions, prepare, settings):
+    """As measure, for what can be done to an object but once.
+
+    Each call of a function gets a new list from [prepare], made before the
+    clock runs; seconds are per item of the list."""
+    names = list(functions)
+    times = {name: [] for name in names}
+    for round_ in range(-1, settings.rounds):
+        first = max(round_, 0) % len(names)
+        for name in names[first:] + names[:first]:
+            items = prepare(name)
+            elapsed = sample(bind(functions[name], items), 1) / len(items)
+            # The first round warms up.
+            if round_ >= 0:
+                times[name].append(elapsed)
+    return compare_times(times)
+
+
+def bind(function, argument):
+    return lambda: function(argument)
+
+
+def compare_times(times):
+    """Of {name: seconds}, in rounds, the first one ours: the median of these,
+    and a Ratio for each other name."""
+    ours, *others = times
     ratios = {
-        name: ratio_of([b / a for a, b in zip(ours, times[name])])
-        for name in names[1:]
+        name: ratio_of([b / a for a, b in zip(times[ours], times[name])])
+        for name in others
     }
-    return statistics.median(ours), ratios
+    return statistics.median(times[ours]), ratios
 
 
 def ratio_of(values):

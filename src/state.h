@@ -48,6 +48,7 @@ struct fpk_survey_table;
     X(RawIOBase)                                                              \
     /* byvalue */                                                             \
     X(ABCMeta_register)                                                       \
+    X(KeyedRef)                                                               \
     X(RefusedError)                                                           \
     X(SimpleNamespace)                                                        \
     X(WeakValueDictionary)                                                    \
@@ -65,6 +66,7 @@ struct fpk_survey_table;
     X(dict_setdefault)                                                        \
     X(dict_update)                                                            \
     X(dispatcher_code)                                                        \
+    X(getweakrefs)                                                            \
     X(guard_opcodes)                                                          \
     X(handled_types)                                                          \
     X(import_module)                                                          \
@@ -159,6 +161,7 @@ struct fpk_survey_table;
     X(functools)                                                              \
     X(getattr)                                                                \
     X(importlib)                                                              \
+    X(key)                                                                    \
     X(linecache)                                                              \
     X(load)                                                                   \
     X(marshal)                                                                \

@@ -60,8 +60,6 @@ MAY_CLEAR = {
         "the question is whether two attributes are the same function",
     ("byvalue/handled.c", "fpk_find_handler"):
         "types that cannot be fetched fail later, as in the standard module",
-    ("byvalue/handled.c", "save_sentinel"):
-        "the search goes on with the next name",
     ("byvalue/names.c", "find_submodule"):
         "a module without a name has no submodules",
     ("byvalue/rules.c", "try_by_name"):

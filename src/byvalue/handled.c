@@ -419,26 +419,25 @@ static const char *const sentinel_names[] = {
 static int
 save_sentinel(fpk_encoder *e, PyObject *obj)
 {
-    PyObject *module = PyImport_ImportModule("dataclasses");
-    if (module == NULL) {
-        return FPK_ERROR;
-    }
-    const char *name = NULL;
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(sentinel_names); i++) {
-        PyObject *found = PyObject_GetAttrString(module, sentinel_names[i]);
-        if (found == NULL) {
-            PyErr_Clear();
-        }
-        Py_XDECREF(found);
-        if (found == obj) {
-            name = sentinel_names[i];
+    PyObject *name = e->state->str.dataclasses;
+    PyObject *module = PyImport_GetModule(name);
+    const char *found = NULL;
+    PyObject *dict = module != NULL && PyModule_Check(module)
+                         ? PyModule_GetDict(module)
+                         : NULL;
+    for (size_t i = 0; dict != NULL && i < Py_ARRAY_LENGTH(sentinel_names);
+         i++) {
+        if (PyDict_GetItemString(dict, sentinel_names[i]) == obj) {
+            found = sentinel_names[i];
             break;
         }
     }
-    Py_DECREF(module);
-    return name == NULL
-               ? fpk_save_by_its_reduction(e, obj)
-               : fpk_save_global_as(e, obj, e->state->str.dataclasses, name);
+    Py_XDECREF(module);
+    if (found == NULL) {
+        return PyErr_Occurred() ? FPK_ERROR
+                                : fpk_save_by_its_reduction(e, obj);
+    }
+    return fpk_save_global_as(e, obj, name, found);
 }
 
 /* ---- functools.lru_cache ------------------------------------------------ */

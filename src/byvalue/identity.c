@@ -43,27 +43,81 @@ get_registry(fpk_state *state)
     return registry;
 }
 
-/* The id under which [cls] came here: a new reference, or NULL, perhaps
-   without exception. */
-static PyObject *
-find_received(PyObject *registry, PyObject *cls)
+/* Each reference in a WeakValueDictionary knows the key that it stands under,
+   and a class knows the references to itself: 1 and a new reference to the id
+   under which [data] has [cls], 0, or -1. */
+static int
+find_key(fpk_state *state, PyObject *data, PyObject *cls, PyObject **id)
+{
+    PyObject *references = PyObject_CallOneArg(state->getweakrefs, cls);
+    int found = references == NULL ? -1 : 0;
+    Py_ssize_t count = references != NULL && PyList_Check(references)
+                           ? PyList_GET_SIZE(references)
+                           : 0;
+    /* The oldest ones stand last: other processes know these. */
+    for (Py_ssize_t i = count; found == 0 && i > 0; i--) {
+        PyObject *reference = PyList_GET_ITEM(references, i - 1);
+        PyObject *key, *here;
+        if (!Py_IS_TYPE(reference, (PyTypeObject *)state->KeyedRef)) {
+            continue;
+        }
+        found = PyObject_GetOptionalAttr(reference, state->str.key, &key);
+        if (found > 0) {
+            found = PyUnicode_CheckExact(key)
+                        ? PyDict_GetItemRef(data, key, &here)
+                        : 0;
+            if (found > 0) {
+                found = here == reference;
+                Py_DECREF(here);
+            }
+            if (found > 0) {
+                *id = Py_NewRef(key);
+            }
+            Py_DECREF(key);
+        }
+    }
+    Py_XDECREF(references);
+    return found;
+}
+
+/* The same, of a registry that is something else. */
+static int
+search_items(PyObject *registry, PyObject *cls, PyObject **id)
 {
     PyObject *items = PyMapping_Items(registry);
     if (items == NULL) {
-        return NULL;
+        return -1;
     }
-    PyObject *id = NULL;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items); i++) {
+    int found = 0;
+    for (Py_ssize_t i = 0; found == 0 && i < PyList_GET_SIZE(items); i++) {
         PyObject *item = PyList_GET_ITEM(items, i);
         if (PyTuple_Check(item) && PyTuple_GET_SIZE(item) == 2 &&
             PyTuple_GET_ITEM(item, 1) == cls &&
             PyUnicode_CheckExact(PyTuple_GET_ITEM(item, 0))) {
-            id = Py_NewRef(PyTuple_GET_ITEM(item, 0));
-            break;
+            *id = Py_NewRef(PyTuple_GET_ITEM(item, 0));
+            found = 1;
         }
     }
     Py_DECREF(items);
-    return id;
+    return found;
+}
+
+/* The id under which [cls] came here: a new reference, or NULL, perhaps
+   without exception. */
+static PyObject *
+find_received(fpk_state *state, PyObject *registry, PyObject *cls)
+{
+    PyObject *data, *id = NULL;
+    if (!Py_IS_TYPE(registry, (PyTypeObject *)state->WeakValueDictionary)) {
+        return search_items(registry, cls, &id) < 0 ? NULL : id;
+    }
+    int found = PyObject_GetOptionalAttr(registry, state->str.data, &data);
+    if (found > 0) {
+        found = PyDict_CheckExact(data) ? find_key(state, data, cls, &id)
+                                        : search_items(registry, cls, &id);
+        Py_DECREF(data);
+    }
+    return found < 0 ? NULL : id;
 }
 
 /* 96 random bits as text. */
@@ -97,7 +151,7 @@ find_or_make_id(fpk_state *state, PyObject *cls)
     if (registry == NULL) {
         return NULL;
     }
-    PyObject *id = find_received(registry, cls);
+    PyObject *id = find_received(state, registry, cls);
     if (id == NULL && !PyErr_Occurred()) {
         id = make_id(state);
         PyObject *answer =
@@ -295,7 +349,9 @@ fpk_init_identity(PyObject *module, fpk_state *state)
         fpk_fetch(&state->copyreg_dict, "copyreg", "__dict__") < 0 ||
         fpk_fetch(&state->os_urandom, "os", "urandom") < 0 ||
         fpk_fetch(&state->WeakValueDictionary, "weakref",
-                  "WeakValueDictionary") < 0) {
+                  "WeakValueDictionary") < 0 ||
+        fpk_fetch(&state->KeyedRef, "weakref", "KeyedRef") < 0 ||
+        fpk_fetch(&state->getweakrefs, "weakref", "getweakrefs") < 0) {
         return -1;
     }
     if (!PyDict_CheckExact(state->copyreg_dict)) {

@@ -101,6 +101,30 @@ fpk_is_importable(fpk_encoder *e, PyObject *module)
     return importable;
 }
 
+/* Most modules stand under their own names, which the code has, interned. */
+static int
+emit_module_name(fpk_encoder *e, PyObject *name)
+{
+    if (!PyUnicode_CheckExact(name)) {
+        return fpk_emit_unicode(e, name);
+    }
+    Py_INCREF(name);
+    PyUnicode_InternInPlace(&name);
+    int status;
+    if (e->canonical != NULL || e->isolated) {
+        /* Equal text is one object, whichever came first. */
+        status = fpk_save_atom(e, name, fpk_needs_memo(e, name));
+    }
+    else {
+        status = fpk_emit_get_if_saved(e, name);
+        if (status == 0) {
+            status = fpk_emit_unicode(e, name);
+        }
+    }
+    Py_DECREF(name);
+    return status < 0 ? FPK_ERROR : FPK_DONE;
+}
+
 /* __import__ gives the top of a dotted name; where it gives the module, it is
    shorter, and needs no Python code. */
 static int
@@ -114,9 +138,8 @@ emit_import(fpk_encoder *e, PyObject *name)
                                     state->str.builtins, "__import__")
                : fpk_save_global_as(e, state->import_module,
                                     state->str.importlib, "import_module");
-    if (status < 0 ||
-        fpk_begin_tuple(e, 1) < 0 || fpk_emit_unicode(e, name) < 0 ||
-        fpk_end_tuple(e, 1) < 0) {
+    if (status < 0 || fpk_begin_tuple(e, 1) < 0 ||
+        emit_module_name(e, name) < 0 || fpk_end_tuple(e, 1) < 0) {
         return FPK_ERROR;
     }
     return fpk_emit_op(e, FPK_OP_REDUCE);

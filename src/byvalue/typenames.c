@@ -16,8 +16,16 @@ int
 fpk_save_slotted(fpk_encoder *e, PyObject *obj)
 {
     int protocol = e->protocol < 2 ? 2 : e->protocol;
+    int status = fpk_save_instance(e, obj, true);
+    if (status != FPK_NO_PLAN) {
+        return status;
+    }
     PyObject *value = PyObject_CallMethod(obj, "__reduce_ex__", "i", protocol);
-    return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, true);
+    if (value == NULL || fpk_learn_instance(e, Py_TYPE(obj), value) < 0) {
+        Py_XDECREF(value);
+        return FPK_ERROR;
+    }
+    return fpk_save_reduced(e, obj, value, true);
 }
 
 /* ---- the call ----------------------------------------------------------- */

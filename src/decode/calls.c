@@ -9,8 +9,8 @@
 
    The known ones are the guard in front of bytecode (byvalue/code.c), the weak
    dict of classes (byvalue/identity.c): looking for it, and looking into it,
-   and importlib.import_module for a module that is there.  The guard is also
-   recognised by its opcodes as a whole. */
+   and __import__ or importlib.import_module for a module that is there.  The
+   guard is also recognised by its opcodes as a whole. */
 #include "decode/decoder.h"
 
 #include "wire/known.h"
@@ -218,6 +218,24 @@ is_weak_dict(const fpk_decoder *d, PyObject *obj)
     return (PyObject *)Py_TYPE(obj) == d->state->WeakValueDictionary;
 }
 
+/* ---- imports ------------------------------------------------------------ */
+
+/* The module that __import__ or import_module would find ready: a new
+   reference, or NULL, perhaps without exception.  __import__ gives the top of
+   a dotted name, which is another module. */
+static PyObject *
+find_imported(fpk_decoder *d, PyObject *callable, PyObject *name)
+{
+    if (callable == d->state->builtins_import) {
+        Py_ssize_t length = PyUnicode_GET_LENGTH(name);
+        Py_ssize_t dot = PyUnicode_FindChar(name, '.', 0, length, 1);
+        if (dot != -1) {
+            return NULL;
+        }
+    }
+    return fpk_find_ready_module(d, name);
+}
+
 /* ---- any call ----------------------------------------------------------- */
 
 PyObject *
@@ -236,9 +254,11 @@ fpk_call(fpk_decoder *d, PyObject *callable, PyObject *args)
              is_weak_dict(d, PyMethod_GET_SELF(callable))) {
         result = call_registry_method(d, callable, args);
     }
-    else if (callable == state->import_module && PyTuple_GET_SIZE(args) == 1 &&
+    else if ((callable == state->builtins_import ||
+              callable == state->import_module) &&
+             PyTuple_GET_SIZE(args) == 1 &&
              PyUnicode_CheckExact(PyTuple_GET_ITEM(args, 0))) {
-        result = fpk_find_ready_module(d, PyTuple_GET_ITEM(args, 0));
+        result = find_imported(d, callable, PyTuple_GET_ITEM(args, 0));
     }
     else if (callable == state->operator_contains &&
              PyTuple_GET_SIZE(args) == 2 &&

@@ -392,3 +392,47 @@ def test_a_changed_class_is_changed_by_an_isolated_stream(loads):
     stream = fpickle.dumps(home, isolated=True)
     home.count = 4
     assert loads(stream) is home and home.count == 4
+
+
+MAKE_30_CLASSES = """
+import fpickle
+for i in range(30):
+    class A:
+        number = i
+    data = fpickle.dumps(A)
+    sys.stdout.buffer.write(len(data).to_bytes(4, "big") + data)
+"""
+
+
+def test_received_classes_keep_their_ids(loads):
+    """Dumped again, each has the id that it came with, which its weak references
+    tell; references under other keys, in other containers, do not matter."""
+    output, received = run_child(MAKE_30_CLASSES, options=("-P",)), []
+    while output:
+        size = int.from_bytes(output[:4], "big")
+        stream, output = output[4:4 + size], output[4 + size:]
+        received.append((loads(stream), stream))
+    elsewhere = weakref.WeakValueDictionary(
+        (f"another key {cls.number}", cls) for cls, _ in received
+    )
+    ids = {cls: key for key, cls in copyreg._by_value.items()}
+    for cls, stream in received:
+        again = fpickle.dumps(cls)
+        assert ids[cls].encode() in stream
+        assert ids[cls].encode() in again and b"another" not in again
+    assert len(elsewhere) == 30
+    assert len({ids[cls] for cls, _ in received}) == 30
+
+
+class Registry(weakref.WeakValueDictionary):
+    pass
+
+
+@pytest.mark.parametrize("kind", (Registry, weakref.WeakValueDictionary))
+def test_the_oldest_id_is_used(kind, monkeypatch):
+    """Other processes may know the class under it alone."""
+    monkeypatch.setattr(copyreg, "_by_value", kind(), raising=False)
+    cls = make_class()
+    for key in ("ABCDEFGHIJKLMNOP", "bcdefghijklmnopq", "0123456789012345"):
+        copyreg._by_value[key] = cls
+    assert b"ABCDEFGHIJKLMNOP" in fpickle.dumps(cls)

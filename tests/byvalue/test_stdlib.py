@@ -8,6 +8,7 @@ import pickle
 import queue
 import socket
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import threading
@@ -246,3 +247,37 @@ def test_a_file_handler_continues_its_file(tmp_path, mode):
     handler.emit(record)
     handler.close()
     assert path.read_text() == "line\n" * 2 + ("line\n" if mode == "a" else "")
+
+
+FIELDS_TWICE = """
+import dataclasses, pickle
+import fpickle
+
+@dataclasses.dataclass
+class A:
+    x: int = 1
+    y: list = dataclasses.field(default_factory=list, metadata={"unit": "m"})
+    z: dataclasses.KW_ONLY = None
+
+for protocol in range(6):
+    for field in dataclasses.fields(A):
+        first = fpickle.dumps(field, protocol)
+        assert fpickle.dumps(field, protocol) == first, protocol
+        for loads in pickle.loads, fpickle.loads:
+            assert repr(loads(first)) == repr(field)
+    first = fpickle.dumps(dataclasses.fields(A), protocol)
+    for loads in pickle.loads, fpickle.loads:
+        x, y, *_ = loads(first)
+        assert x.default_factory is dataclasses.MISSING is y.default
+        assert x._field_type is dataclasses._FIELD
+print("right")
+"""
+
+
+def test_fields_are_written_alike_each_time():
+    """The first one is asked for its state, the others are not."""
+    child = subprocess.run(
+        [sys.executable, "-P", "-c", FIELDS_TWICE],
+        capture_output=True, text=True,
+    )
+    assert child.stdout == "right\n", child.stderr

@@ -222,3 +222,28 @@ def test_files_that_answer_peek_badly(peek, error):
     else:
         with pytest.raises(error):
             _core.load(file)
+
+
+def test_imports_that_are_answered_without_a_call():
+    """As __import__ does: the top of a dotted name, and a module that is not
+    there is imported."""
+    import xml.dom
+
+    def stream(name):
+        return b"\x80\x04cbuiltins\n__import__\n\x8c" + bytes(
+            [len(name)]
+        ) + name + b"\x85R."
+
+    for name in (b"xml.dom", b"xml", b"sys", b"math", b"builtins"):
+        assert _core.loads(stream(name)) is pickle.loads(stream(name))
+    assert _core.loads(stream(b"xml.dom")) is xml
+    sys.modules.pop("this_module_is_not_there", None)
+    with pytest.raises(ModuleNotFoundError):
+        _core.loads(stream(b"this_module_is_not_there"))
+    saved = sys.modules.pop("colorsys", None)
+    try:
+        module = _core.loads(stream(b"colorsys"))
+        assert sys.modules["colorsys"] is module
+    finally:
+        if saved is not None:
+            sys.modules["colorsys"] = saved
