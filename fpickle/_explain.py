@@ -82,8 +82,18 @@ class Sizes:
         self._tree = self._convert(tree, name)
         self.total: int = self._tree["total"]
 
-    def _convert(self, node: tuple[Any, ...], path: str) -> dict[str, Any]:
+    def _convert(
+        self, node: tuple[Any, ...], path: str, last: str = ""
+    ) -> dict[str, Any]:
         kind, label, type_name, own, total, count, children = node
+
+        def convert(child: tuple[Any, ...]) -> dict[str, Any]:
+            step = _step(EDGES[child[0]], child[1])
+            if last.startswith(" -> ") and step[:1] in (".", "[", "{"):
+                step = f" -> {step}"  # behind a word
+                return self._convert(child, path + step)
+            return self._convert(child, path + step, step or last)
+
         return {
             "path": path,
             "edge": EDGES[kind],
@@ -93,7 +103,7 @@ class Sizes:
             "total": total,
             "count": count,
             "children": [
-                self._convert(child, path + _step(EDGES[child[0]], child[1]))
+                convert(child)
                 for child in sorted(children, key=lambda c: -c[4])
             ],
         }
@@ -257,21 +267,11 @@ def _read_notes(notes: Any) -> dict[str, list[str]]:
     return found
 
 
-def _path_of(notes: Any) -> str:
-    """The path in the notes of the core."""
-    return (_read_notes(notes)["at"] or ["obj"])[-1]
-
-
 def _explain_error(error: BaseException) -> tuple[str, str, str]:
     """(path, reason, remedy) of an exception, from its notes or its text."""
     found = _read_notes(getattr(error, "__notes__", ()))
     text = str(error) or type(error).__name__
     reason, remedy = " ".join(found["why"]), " ".join(found["do"])
-    if not reason and isinstance(error, _core.RefusedError):
-        # "cannot pickle 'x' object: reason. Remedy"
-        detail = text.partition(": ")[2] or text
-        reason, _, rest = detail.partition(". ")
-        remedy = remedy or rest
     return (
         found["at"][-1] if found["at"] else "obj",
         reason or text,
@@ -545,7 +545,7 @@ class Report:
                     Problem(path, type_name, reason, remedy, str(error))
                 )
             else:
-                path = _path_of(again)
+                path = again
             if not inside:
                 self.stock_problems.append(
                     StockProblem(path, type_name, _stock_error(error, kind))
@@ -565,9 +565,8 @@ class Report:
         self.stock_ok = not self.stock_problems
 
     def _add_choice(
-        self, failed, large, way, obj, notes, size, captured, inside
+        self, failed, large, way, obj, path, size, captured, inside
     ) -> None:
-        path = _path_of(notes)
         if path in failed:
             return
         is_module = isinstance(obj, types.ModuleType)
