@@ -370,16 +370,17 @@ def _close(name: str, names: Any) -> str:
 def _text_of(error: BaseException) -> str:
     """The text of an error, if its type is known to run no code of the user
     for it."""
-    if type.__getattribute__(type(error), "__str__") in _PLAIN_STR:
-        args = error.args
-        if len(args) == 1 and type(args[0]) is str:
-            return args[0]
-        if all(type(arg) in (str, int, float, bytes) for arg in args):
-            return str(error)
+    for base in _mro(type(error)):
+        if "__str__" in type.__dict__["__dict__"].__get__(base):
+            if base.__module__ != "builtins":
+                return ""
+            break
+    if all(type(arg) in _PLAIN for arg in error.args):
+        return str(error)
     return ""
 
 
-_PLAIN_STR = (BaseException.__str__, OSError.__str__, KeyError.__str__)
+_PLAIN = (str, int, float, bytes, type(None))
 
 
 def _last(name: str) -> str:
