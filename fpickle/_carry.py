@@ -73,6 +73,10 @@ def _words(message: Any) -> list[tuple[str, str]]:
                     (r"\.kwargs", "kwargs")]
         if kind.__name__ == "_ResultItem":
             return [(r"\.(?:result|exception)", "result")]
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and issubclass(kind, process.BaseProcess):
+        return [(r"\._target", "target"), (r"\._args", "args"),
+                (r"\._kwargs", "kwargs")]
     return []
 
 

@@ -321,9 +321,15 @@ class _Patch:
                 if issubclass(kind, _base_process()):
                     reduce = table.get(kind)
                     table[kind] = lambda process: booting(process, reduce)
-            _core.dump(
-                obj, file, protocol, main_names=names, dispatch_table=table
-            )
+            try:
+                _core.dump(
+                    obj, file, protocol, main_names=names, dispatch_table=table
+                )
+            except Exception as error:
+                from fpickle import _carry
+
+                _carry.rename(error, obj)
+                raise
 
         return dump
 

@@ -35,7 +35,7 @@ class Trail:
         from the one before.
       owner: the nearest object around the culprit that is of a class of the
         program, or None.
-      around: the nearest object around the culprit.
+      around: the object of which the culprit is an attribute, or None.
       holder: (kind, name, function) of the nearest variable that a function
         takes along, or None; kind is 'closure', 'global' or 'default'.
       member: (class, name) of the nearest class attribute, or None.
@@ -407,9 +407,12 @@ def _describe(frame: Any, role: Any, part: Any, part_kind: Any, trail):
     index = max(position - 1, 0)
     word = role[0] if role is not None else None
     if kind == BYVALUE:
+        trail.around = None
         return _byvalue(frame, part, role, trail)
     if kind in (REDUCE, INSTANCE):
         return _reduction(frame, part, part_kind, trail)
+    if word != "state":
+        trail.around = None
     if kind == TUPLE:
         if word == "arguments":
             return _arguments(frame, role, part, trail)

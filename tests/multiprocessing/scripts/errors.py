@@ -143,7 +143,10 @@ def main():
 
     child = context.Process(target=print, args=([lock],))
     if METHOD != "fork":
-        has_all(catch(child.start), "child._args[0][0]")
+        has_all(catch(child.start), "args[0][0]", "a lock guards one process")
+        child = context.Process(target=closure)
+        has_all(catch(child.start), "target -> function",
+                "closure variable 'lock'")
     fpickle.uninstall()
 
 
