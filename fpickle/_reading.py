@@ -44,48 +44,84 @@ def _name_of(function: Any) -> str:
     return name if module in (None, "builtins") else f"{module}.{name}"
 
 
-def _step(container: Any, index: int, key: Any, is_after_mark: bool) -> str:
-    """Where in [container] stands the item at [index] above the mark."""
-    kind = type(container)
-    if kind is list:
-        return f"[{len(container) + index}]"
-    if kind is dict:
-        return f"[{_where.key_text(key)}]" if index % 2 else " -> a key"
-    if kind is set:
-        return " -> an item of the set"
-    return f"[{index}]" if is_after_mark else ""
+_CALLABLES = (type, types.FunctionType, types.BuiltinFunctionType)
 
 
-def _path(pieces: list[tuple[int, Any, Any, Any]], is_call: bool) -> str:
-    """Where in the graph the item on top stands; after a call that failed, its
-    result would come on top."""
-    path = ""
-    for number, (size, third, second, top) in enumerate(pieces):
-        is_last = number == len(pieces) - 1
-        if is_last and is_call:
-            index, before, key = size, second, top
-            single = top
+def _is_built(items: list[Any], at: int) -> bool:
+    """True if the dict at [at] becomes the state of the object below it."""
+    return at > 0 and _reasons.is_of_program(type(items[at - 1]))
+
+
+def _key_step(items: list[Any], at: int, key: Any) -> tuple[str, int]:
+    """The step from the dict at [at] to its value; where the way goes on."""
+    if _is_built(items, at):
+        return _where._attribute(key), at - 1
+    return f"[{_where.key_text(key)}]", at
+
+
+def _steps(items: list[Any], at: int) -> tuple[list[str], int]:
+    """Steps to the item at [at] from what it becomes a part of without a mark;
+    where that stands. The last step comes first."""
+    steps = []
+    while True:
+        if at >= 2 and type(items[at - 2]) is dict and not items[at - 2] and (
+            type(items[at - 1]) in _where._ATOMS
+        ):
+            step, at = _key_step(items, at - 2, items[at - 1])
+            steps.append(step)
+        elif at >= 1 and type(items[at - 1]) is list and not items[at - 1]:
+            steps.append("[0]")
+            at -= 1
+        elif at >= 1 and any(
+            _reasons.is_a(items[at - 1], kind) for kind in _CALLABLES
+        ):
+            steps.append(f" -> argument 0 of {_show(items[at - 1])}")
+            at -= 1
         else:
-            index, before, key = size - 1, third, second
-            single = second
-        if number:
-            if index < 0:
-                continue
-            path += _step(pieces[number - 1][3], index, key, True)
-        elif type(single) is list and index == 1:
-            path += f"[{len(single)}]"
-        elif type(before) is dict and index == 2:
-            path += f"[{_where.key_text(key)}]"
-    return path
+            return steps, at
+
+
+def _path(pieces: list[tuple[int, list[Any]]], is_new: bool) -> str:
+    """Where in the graph stands what is on top, or if [is_new], what would
+    come on top next. Told from the innermost piece outwards."""
+    path: list[str] = []
+    at = len(pieces[-1][1]) if is_new else len(pieces[-1][1]) - 1
+    for number in range(len(pieces) - 1, -1, -1):
+        size, items = pieces[number]
+        if at < 0:
+            return ""
+        steps, at = _steps(items, at)
+        path += steps
+        if number == 0:
+            if at > 0:
+                path.append(f"[{at}]")  # of a tuple of two or three
+            break
+        index = at + size - len(items)
+        below = pieces[number - 1][1]
+        container = below[-1] if below else None
+        outer = len(below) - 1
+        if type(container) is list:
+            path.append(f"[{len(container) + index}]")
+        elif type(container) is dict:
+            if index % 2 and at > 0:
+                step, outer = _key_step(below, outer, items[at - 1])
+                path.append(step)
+            else:
+                path.append(" -> a key")
+        elif type(container) is set:
+            path.append(" -> an item of the set")
+        else:
+            path.append(f"[{index}]")
+            outer = len(below)  # a tuple that stands nowhere yet
+        at = outer
+    return "".join(reversed(path))
 
 
 def _making(failed: Any, pieces: Any) -> tuple[str, Any]:
     """(what was being made, the callable or class)."""
     if failed is None:
-        top = pieces[-1][3] if pieces and pieces[-1][0] else None
-        if top is None or len(pieces) > 1 and pieces[-1][0] < 1:
-            return "", None
-        return f"what follows {_show(top)}", None
+        items = pieces[-1][1] if pieces else []
+        return (f"what follows {_show(items[-1])}" if items else "", None)
     first, second = failed
     if first is None:
         return (
@@ -128,7 +164,7 @@ def _modules_beside(name: str) -> list[str]:
     parent, _, last = name.rpartition(".")
     if parent:
         package = sys.modules.get(parent)
-        path = getattr(package, "__dict__", {}).get("__path__")
+        path = _reasons._members(package).get("__path__")
         if path is None:
             return []
         return [f"{parent}.{info.name}" for info in pkgutil.iter_modules(path)]
@@ -155,7 +191,7 @@ def _missing_module(error: ModuleNotFoundError):
 
 
 def _missing_attribute(name: str, module: str):
-    space = getattr(sys.modules.get(module), "__dict__", {})
+    space = _reasons._members(sys.modules.get(module))
     near = _reasons._close(name.rpartition(".")[2], space)
     remedies = []
     if near:
@@ -183,7 +219,9 @@ def _missing_attribute(name: str, module: str):
 
 
 def _wrong_arguments(callee: Any):
-    if isinstance(callee, type) and issubclass(callee, BaseException):
+    if _reasons.is_a(callee, type) and BaseException in _reasons._mro(
+        callee
+    ):
         return (
             f"an exception is made again as {_where.class_name(callee)}"
             "(*self.args), and __init__ wants other arguments than those that "
@@ -267,7 +305,7 @@ def _explain(error: BaseException, callee: Any):
 
 def annotate(
     error: BaseException, place: str | None, data: bytes | None,
-    pieces: list[tuple[int, Any, Any, Any]], failed: Any, protocol: int,
+    pieces: list[tuple[int, list[Any]]], failed: Any, protocol: int,
 ) -> None:
     """Adds the notes.
 
@@ -276,7 +314,7 @@ def annotate(
       place: the core's words: 'opcode REDUCE at byte 34'; None if nothing
         was read.
       data: how the pickle begins, if that is still there.
-      pieces: the stack between its marks: number of items, the last three.
+      pieces: the stack between its marks: number of items, the last of them.
       failed: (callable, arguments), (module, name), (None, object whose state
         was being set) or None.
       protocol: of the pickle, as far as it says so.
@@ -287,7 +325,7 @@ def annotate(
     what, callee = _making(failed, pieces)
     if place is not None:
         note = f"at: {place}"
-        path = _path(pieces, failed is not None and failed[0] is not None)
+        path = _path(pieces, failed is None or failed[0] is not None)
         if path:
             note += f", in obj{path}"
         if what:

@@ -7,6 +7,7 @@ words of an error. Nothing here runs code of the user.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import types
@@ -313,6 +314,11 @@ def _own(cls: type, name: str) -> Any:
         return None
 
 
+def is_a(obj: Any, kind: Any) -> bool:
+    """isinstance, without a look at obj.__class__, which may be code."""
+    return kind in _mro(type(obj))
+
+
 def full_name(cls: type) -> str:
     return f"{_own(cls, '__module__')}.{_own(cls, '__qualname__')}"
 
@@ -396,9 +402,12 @@ _LEAVE_ON = "leave by_value on, the default: fpickle sends it by value"
 
 
 def _local(match, error, culprit, trail, by_value):
-    name = getattr(culprit, "__qualname__", "")
+    name = (
+        type.__dict__["__qualname__"].__get__(culprit)
+        if is_a(culprit, type) else getattr(culprit, "__qualname__", "")
+    )
     outer = str(name).rpartition(".<locals>")[0]
-    what = "class" if isinstance(culprit, type) else "function"
+    what = "class" if is_a(culprit, type) else "function"
     return (
         f"pickle writes a {what} as a name, and no import leads to what "
         f"is defined inside of {outer or 'a function'}",
@@ -412,12 +421,23 @@ def _local(match, error, culprit, trail, by_value):
 
 def _wraps(found: Any, culprit: Any) -> bool:
     for _ in range(20):
-        found = getattr(found, "__dict__", {}).get("__wrapped__")
+        if type(found) not in (types.FunctionType, functools._lru_cache_wrapper):
+            return False
+        found = found.__dict__.get("__wrapped__")
         if found is culprit:
             return True
         if found is None:
             return False
     return False
+
+
+def _members(obj: Any) -> Any:
+    """The dict of a module or class; of anything else, nothing."""
+    if is_a(obj, types.ModuleType):
+        return types.ModuleType.__dict__["__dict__"].__get__(obj)
+    if is_a(obj, type):
+        return type.__dict__["__dict__"].__get__(obj)
+    return {}
 
 
 def _resolve(path: str) -> Any:
@@ -428,7 +448,7 @@ def _resolve(path: str) -> Any:
             continue
         found: Any = module
         for part in parts[cut:]:
-            found = getattr(found, "__dict__", {}).get(part)
+            found = _members(found).get(part)
         return found
     return None
 
@@ -437,14 +457,14 @@ def _not_same(match, error, culprit, trail, by_value):
     name = match.group(1)
     found = _resolve(name)
     remedies = [] if by_value else [_LEAVE_ON]
-    if isinstance(culprit, type) and isinstance(found, type):
+    if is_a(culprit, type) and is_a(found, type):
         return (
             f"the class was defined again as {name} (a reload, or a cell that "
             "ran twice); this object is of the older one",
             ["make the object again with the new class", *remedies],
         )
     if _wraps(found, culprit) or (
-        isinstance(culprit, types.FunctionType) and found is not None
+        is_a(culprit, types.FunctionType) and found is not None
         and type(found) is not types.FunctionType
     ):
         return (
@@ -453,7 +473,7 @@ def _not_same(match, error, culprit, trail, by_value):
              "give the function inside another name, under which the module "
              "knows it, too", *remedies],
         )
-    if isinstance(found, types.FunctionType) and isinstance(
+    if is_a(found, types.FunctionType) and is_a(
         culprit, types.FunctionType
     ):
         return (
@@ -467,20 +487,31 @@ def _not_same(match, error, culprit, trail, by_value):
     )
 
 
+def _member_name(culprit: Any, name: str, module: str) -> str:
+    """The attribute that a lambda in the body of a class is."""
+    path = name.rpartition(".<lambda>")[0]
+    cls = _resolve(f"{module}.{path}") if path else None
+    if is_a(cls, type):
+        for key, value in type.__dict__["__dict__"].__get__(cls).items():
+            if value is culprit:
+                return key
+    return ""
+
+
 def _no_attribute(match, error, culprit, trail, by_value):
     name, module = match.groups()
     remedies = [] if by_value else [_LEAVE_ON]
     if name.endswith("<lambda>"):
-        member = trail.member if trail is not None else None
-        where = f", which is class attribute {member[1]!r}" if member else ""
+        member = _member_name(culprit, name, module)
+        where = f", which is class attribute {member!r}," if member else ""
         return (
             "pickle writes a function as a name, and a lambda"
             f"{where} has none",
             [*remedies, "use def", "use operator.attrgetter or itemgetter"],
         )
-    space = getattr(sys.modules.get(module), "__dict__", {})
+    space = _members(sys.modules.get(module))
     near = _close(_last(name), space)
-    if isinstance(culprit, type):
+    if is_a(culprit, type):
         why = f"module {module} has no class {name}: it was deleted, renamed, "
         why += "or made by a call that gave it another name"
         remedies.append(f"assign it to the name: {name} = ...")
@@ -501,7 +532,7 @@ def _no_import(match, error, culprit, trail, by_value):
     remedies.append(f"make {module} importable: a file on sys.path")
     return (
         f"no module {module} can be imported, and pickle writes a "
-        f"{'class' if isinstance(culprit, type) else 'function'} as a name "
+        f"{'class' if is_a(culprit, type) else 'function'} as a name "
         "in a module",
         remedies,
     )
@@ -648,6 +679,10 @@ def explain(
     text = _text_of(error)
     if isinstance(error, RecursionError):
         return _recursion(None, error, culprit, trail, by_value)
+    if is_a(culprit, type):
+        entry = _BY_NAME.get(full_name(culprit))
+        if entry is not None:
+            return entry.why, list(entry.do)
     around = trail.around if trail is not None else None
     if around is not None and around is not culprit and text:
         # The lock of a Future, the epoll of an event loop: a part of it.

@@ -365,7 +365,7 @@ def _arguments(frame: Any, role: Any, part: Any, trail):
 def _state_tuple(frame: Any, owner: Any, part: Any, trail):
     _, items, _, position = frame
     index = position - 1
-    if isinstance(owner, functools.partial) and len(items) == 4:
+    if _reasons.is_a(owner, functools.partial) and len(items) == 4:
         if index == 0:
             trail.add(".func")
         elif index == 1:

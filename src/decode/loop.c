@@ -472,16 +472,18 @@ fpk_execute_to_end(fpk_decoder *d)
     return 0;
 }
 
-/* What stands between two marks: (how many, the last three or None). */
+/* What stands between two marks: (how many, the last of them). */
 static PyObject *
 describe_piece(PyObject **first, PyObject **end)
 {
-    PyObject *last[3];
-    for (int i = 0; i < 3; i++) {
-        last[i] = end - first > i ? end[-1 - i] : Py_None;
+    static const Py_ssize_t most = 64;
+    Py_ssize_t size = end - first;
+    Py_ssize_t shown = size < most ? size : most;
+    PyObject *last = PyList_New(shown);
+    for (Py_ssize_t i = 0; last != NULL && i < shown; i++) {
+        PyList_SET_ITEM(last, i, Py_NewRef(end[i - shown]));
     }
-    return Py_BuildValue("(nOOO)", (Py_ssize_t)(end - first), last[2], last[1],
-                         last[0]);
+    return last == NULL ? NULL : Py_BuildValue("(nN)", size, last);
 }
 
 /* The stack between its marks, from the bottom; of many pieces the first. */
