@@ -1,8 +1,8 @@
 """The notes of an error: where in the graph it happened, why, what to do.
 
 The core calls this module after an error (src/explain/path.c), with the
-frames that were open: (kind, object, aux, position), or a number for those
-that are left out. Nothing here runs code of the user: types are asked for by
+frames that were open: (kind, object, aux or NotImplemented, position), or a
+number for those that are left out. Nothing here runs code of the user: types are asked for by
 `type`, attributes through `object` and `type` themselves.
 """
 
@@ -356,6 +356,8 @@ def _arguments(frame: Any, role: Any, part: Any, trail):
         trail.add(f".args[{index}]")
     elif cls is functools.cached_property:
         trail.add(".func")
+    elif cls.__module__ == "builtins":
+        return None  # a view or an iterator, of what follows
     else:
         trail.add(f"reduction of {type_name(cls, False)} object")
         trail.add(f"argument {index}")
@@ -438,7 +440,7 @@ def _describe(frame: Any, role: Any, part: Any, part_kind: Any, trail):
             trail.add("state")
         trail.add(f"[{index}]")
     elif kind == DICT:
-        if aux is part and (aux is not None or part_kind is not None):
+        if aux is NotImplemented or aux is part and aux is not None:
             trail.add("a key")
         elif word == "keyword defaults":
             trail.add(f"default of keyword {key_text(aux)}")

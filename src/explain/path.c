@@ -12,13 +12,13 @@
 /* Frames shown at each end of a longer stack. */
 #define SHOWN_AT_EACH_END 20
 
-/* Appends (kind, object, aux or None, position). */
+/* Appends (kind, object, aux, position); NotImplemented stands for no aux. */
 static int
 append_frame(PyObject *list, const fpk_frame *frame)
 {
     PyObject *tuple =
         Py_BuildValue("(iOOn)", frame->kind, frame->object,
-                      frame->aux == NULL ? Py_None : frame->aux,
+                      frame->aux == NULL ? Py_NotImplemented : frame->aux,
                       frame->position);
     int status = tuple == NULL ? -1 : PyList_Append(list, tuple);
     Py_XDECREF(tuple);
