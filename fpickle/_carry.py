@@ -197,6 +197,8 @@ def replace_object(error: BaseException, data: Any, frame: Any) -> Any:
       data: the message.
       frame: the frame that called ForkingPickler.loads.
     """
+    # What is returned holds the error, and its traceback would hold the frame
+    # that returns it. The notes say enough.
     behind = frame.f_back
     in_worker = _called_by(behind, "multiprocessing.pool", "worker")
     if in_worker or _called_by(
@@ -208,7 +210,7 @@ def replace_object(error: BaseException, data: Any, frame: Any) -> Any:
         job, number = atoms[:2]
         if in_worker:
             return job, number, raise_error, (_portable(error),), {}
-        return job, number, (False, error)
+        return job, number, (False, error.with_traceback(None))
     process = "concurrent.futures.process"
     if _called_by(behind, process, "_process_worker"):
         work_id = _work_id(data)
@@ -220,6 +222,6 @@ def replace_object(error: BaseException, data: Any, frame: Any) -> Any:
         work_id = _work_id(data)
         if work_id is not None:
             return sys.modules[process]._ResultItem(  # type: ignore
-                work_id, exception=error
+                work_id, exception=error.with_traceback(None)
             )
     return None

@@ -294,6 +294,9 @@ class _Patch:
                 from fpickle import _carry
 
                 instead = _carry.replace_object(error, data, sys._getframe(1))
+                # The traceback of the error must not hold the buffer: as a
+                # part of a cycle, some versions of Python free it too early.
+                del data
                 if instead is None:
                     raise
                 return instead

@@ -1,8 +1,8 @@
 """Errors of messages, under one start method: errors.py METHOD FOLDER."""
 
 import concurrent.futures
+import gc
 import multiprocessing
-import queue
 import sys
 import threading
 
@@ -100,7 +100,9 @@ def main():
         # there: the standard pool would wait for ever.
         text = catch(pool.apply_async(give_broken, (1,)).get, 60)
         assert "number 7" in text and "at: opcode REDUCE" in text, text
+        gc.collect()
         text = catch(pool.apply_async(print, (lost.Broken(),)).get, 60)
+        gc.collect()
         assert "number 7" in text and "at: opcode REDUCE" in text, text
         assert pool.apply(int, ("5",)) == 5
 
@@ -116,6 +118,7 @@ def main():
         assert "number 7" in text and "at: opcode REDUCE" in text, text
         text = catch(executor.submit(print, lost.Broken()).result, 60)
         assert "number 7" in text and "at: opcode REDUCE" in text, text
+        gc.collect()
         assert executor.submit(int, "6").result() == 6
 
     channel = context.Queue()
