@@ -8,6 +8,7 @@ exact types are known.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import types
@@ -157,6 +158,14 @@ def _written(data: bytes | None, protocol: int) -> str:
 # ---- why --------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=1)
+def _top_modules(path: tuple[str, ...]) -> frozenset[str]:
+    """What can be imported without a package, found once for each sys.path."""
+    import pkgutil
+
+    return frozenset(info.name for info in pkgutil.iter_modules())
+
+
 def _modules_beside(name: str) -> list[str]:
     """Names of modules that could be meant by [name]."""
     import pkgutil
@@ -168,7 +177,7 @@ def _modules_beside(name: str) -> list[str]:
         if path is None:
             return []
         return [f"{parent}.{info.name}" for info in pkgutil.iter_modules(path)]
-    names = {info.name for info in pkgutil.iter_modules()}
+    names = _top_modules(tuple(map(str, sys.path)))
     return [*names, *sys.stdlib_module_names, *sys.modules]
 
 

@@ -613,7 +613,40 @@ def _reduction(match, error, culprit, trail, by_value):
     )
 
 
+def _buffers(match, error, culprit, trail, by_value):
+    if "contiguous" in match.string:
+        return (
+            "a buffer travels as one block of memory, and this one has gaps",
+            ["send a copy: bytes(view), or array.copy()"],
+        )
+    return (
+        "protocols before 5 have no opcode for a buffer",
+        ["use protocol 5", "send bytes(buffer)"],
+    )
+
+
+def _changed(match, error, culprit, trail, by_value):
+    return (
+        "it was changed while it was being written: by another thread, or by "
+        "a __reduce__ or __getstate__ of what is in it",
+        ["dump a copy: dict(d), list(items)",
+         "hold the lock that guards it during the dump"],
+    )
+
+
+def _persistent(match, error, culprit, trail, by_value):
+    return (
+        "protocol 0 writes a persistent id as a line of ASCII",
+        ["use protocol 1 or higher", "return an ASCII text from "
+         "persistent_id"],
+    )
+
+
 _SAYINGS = (
+    ("buffers", re.compile("PickleBuffer can"), _buffers),
+    ("changed", re.compile("changed size during iteration"), _changed),
+    ("persistent-ids", re.compile("persistent IDs in protocol 0"),
+     _persistent),
     ("local-objects", re.compile(r"[Cc]an't (?:pickle|get) local (?:object|"
                                  r"attribute)"), _local),
     ("not-the-same-object", _NOT_SAME, _not_same),
@@ -723,10 +756,15 @@ def explain(
             f"protocol {protocol} has no opcode for a value of this size",
             ["use protocol 4 or higher"],
         )
+    if isinstance(error, OSError):
+        return (
+            "the file could not be written",
+            ["look at the file, and at the space on its disk"],
+        )
     if has_culprit:
         name = full_name(type(culprit))
         return (
             f"writing a {name} object raised {type(error).__name__}",
-            register,
+            register or ["look at the object: print(fpickle.explain(obj))"],
         )
     return f"the dump raised {type(error).__name__}", []

@@ -510,8 +510,21 @@ def _call_text(frame: types.FrameType) -> str | None:
     return b"".join(lines).decode("utf-8", "replace")
 
 
+_names_in_calls: dict[tuple[types.CodeType, int], str | None] = {}
+_MOST_NAMES_KEPT = 256
+
+
 def _name_in_call(frame: types.FrameType) -> str | None:
     """The first argument of the call that [frame] is in, if it is a name."""
+    key = frame.f_code, frame.f_lasti
+    if key not in _names_in_calls:
+        if len(_names_in_calls) >= _MOST_NAMES_KEPT:
+            _names_in_calls.clear()
+        _names_in_calls[key] = _find_name_in_call(frame)
+    return _names_in_calls.get(key)
+
+
+def _find_name_in_call(frame: types.FrameType) -> str | None:
     text = _call_text(frame)
     if text is None:
         return None

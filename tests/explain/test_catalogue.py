@@ -540,6 +540,33 @@ def make_getattr_without_end():
     return Getstate()
 
 
+@case("buffers", "no opcode for a buffer", "use protocol 5", protocol=4)
+def make_buffer():
+    return pickle.PickleBuffer(b"x")
+
+
+@case("buffers", "this one has gaps", "bytes(view)", protocol=5)
+def make_buffer_with_gaps():
+    return pickle.PickleBuffer(memoryview(b"abcd")[::2])
+
+
+class Grows:
+    def __init__(self, holder):
+        self.holder = holder
+
+    def __reduce__(self):
+        self.holder[object()] = 1
+        return int, ()
+
+
+@case("changed", "changed while it was being written", "dump a copy",
+      error=RuntimeError)
+def make_changing_dict():
+    made = {}
+    made.update(a=Grows(made), b=1)
+    return made
+
+
 class Raises:
     def __getstate__(self):
         raise ValueError("not today")
@@ -589,11 +616,32 @@ def test_path_reason_and_remedy(name):
     assert problem.reason and problem.remedy
 
 
+def test_persistent_ids():
+    class Pickler(fpickle.Pickler):
+        def persistent_id(self, obj):
+            return "\xe9" if obj == 3 else None
+
+    with pytest.raises(pickle.PicklingError) as caught:
+        Pickler(io.BytesIO(), 0).dump([1, 3])
+    text = "\n".join(caught.value.__notes__)
+    assert "at: obj[1]" in text and "a line of ASCII" in text
+    assert "use protocol 1 or higher" in text
+
+
+def test_many_problems_do_not_take_long():
+    """The notes are made for those that are kept."""
+    locks = [threading.Lock() for _ in range(30_000)]
+    report = fpickle.explain(locks)
+    assert report.problem_count == len(locks)
+    assert 1000 <= len(report.problems) < len(locks)
+    assert all(problem.reason for problem in report.problems)
+
+
 def sections():
     return re.findall(r"^### (\S+)$", PAGE.read_text(encoding="utf-8"), re.M)
 
 
-READER = {"main-module", "unpicklable-exceptions", "missing-when-read",
+READER = {"persistent-ids", "main-module", "unpicklable-exceptions", "missing-when-read",
           "damaged", "other-versions", "empty-input"}
 
 
