@@ -447,10 +447,13 @@ def _globals_of(code: types.CodeType):
             yield from _globals_of(constant)
 
 
-def _unbound_names(function: types.FunctionType):
-    """(what, name) of the variables that the function has no value for."""
-    names = dict.fromkeys(_globals_of(function.__code__))
-    for name in names:
+def _unbound_names(function: types.FunctionType, known: dict[int, Any]):
+    """(what, name) of the variables that the function has no value for.
+    [known] has the global names of code that was looked at before."""
+    code = function.__code__
+    if id(code) not in known:
+        known[id(code)] = code, tuple(dict.fromkeys(_globals_of(code)))
+    for name in known[id(code)][1]:
         if name not in function.__globals__ and not hasattr(builtins, name):
             yield "global", name
     cells = zip(function.__code__.co_freevars, function.__closure__ or ())
@@ -461,7 +464,9 @@ def _unbound_names(function: types.FunctionType):
             yield "closure variable", name
 
 
-def _warn_function(path: str, item: Item, function: Any, large: int):
+def _warn_function(
+    path: str, item: Item, function: Any, large: int, known: dict[int, Any]
+):
     for capture in item.captured:
         word = "global" if capture.kind == "global" else "closure variable"
         what = f"{word} {capture.name!r}"
@@ -472,14 +477,14 @@ def _warn_function(path: str, item: Item, function: Any, large: int):
             ))
         if capture.type in _FILES:
             yield Notice(path, f"{what} is an open file")
-    for what, name in _unbound_names(function):
+    for what, name in _unbound_names(function, known):
         yield Notice(path, (
             f"{what} {name!r} has no value yet: the function will not have "
             "it at the receiver"
         ))
 
 
-def _warn(obj: Any, item: Item, large: int):
+def _warn(obj: Any, item: Item, large: int, known: dict[int, Any]):
     if item.by_value and item.kind == "module":
         yield Notice(item.path, (
             f"module {item.name!r} goes by value: the receiver gets a copy "
@@ -491,7 +496,7 @@ def _warn(obj: Any, item: Item, large: int):
             "and instances of it are of that class"
         ))
     elif item.by_value and isinstance(obj, types.FunctionType):
-        yield from _warn_function(item.path, item, obj, large)
+        yield from _warn_function(item.path, item, obj, large, known)
     elif item.kind == "object":
         name = type(obj).__name__
         full = f"{type(obj).__module__}.{name}"
@@ -552,8 +557,9 @@ class Report:
                 )
         failed = {problem.path for problem in self.problems}
         failed |= {problem.path for problem in self.stock_problems}
+        known: dict[int, Any] = {}
         for choice in found["choices"]:
-            self._add_choice(failed, large, *choice)
+            self._add_choice(failed, large, known, *choice)
         if found["nesting"] > 300 and found["nesting"] > _stock_nesting():
             self.stock_problems.append(StockProblem(
                 "obj", self.type,
@@ -565,7 +571,7 @@ class Report:
         self.stock_ok = not self.stock_problems
 
     def _add_choice(
-        self, failed, large, way, obj, path, size, captured, inside
+        self, failed, large, known, way, obj, path, size, captured, inside
     ) -> None:
         if path in failed:
             return
@@ -596,7 +602,7 @@ class Report:
         )
         if way != _BY_TYPE:
             self.items.append(item)
-        self.warnings += _warn(obj, item, large)
+        self.warnings += _warn(obj, item, large, known)
 
     def to_dict(self) -> dict[str, Any]:
         """All of the report as dicts, lists, strings and numbers."""
