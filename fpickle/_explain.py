@@ -82,8 +82,18 @@ class Sizes:
         self._tree = self._convert(tree, name)
         self.total: int = self._tree["total"]
 
-    def _convert(self, node: tuple[Any, ...], path: str) -> dict[str, Any]:
+    def _convert(
+        self, node: tuple[Any, ...], path: str, last: str = ""
+    ) -> dict[str, Any]:
         kind, label, type_name, own, total, count, children = node
+
+        def convert(child: tuple[Any, ...]) -> dict[str, Any]:
+            step = _step(EDGES[child[0]], child[1])
+            if last.startswith(" -> ") and step[:1] in (".", "[", "{"):
+                step = f" -> {step}"  # behind a word
+                return self._convert(child, path + step)
+            return self._convert(child, path + step, step or last)
+
         return {
             "path": path,
             "edge": EDGES[kind],
@@ -93,7 +103,7 @@ class Sizes:
             "total": total,
             "count": count,
             "children": [
-                self._convert(child, path + _step(EDGES[child[0]], child[1]))
+                convert(child)
                 for child in sorted(children, key=lambda c: -c[4])
             ],
         }
@@ -257,21 +267,11 @@ def _read_notes(notes: Any) -> dict[str, list[str]]:
     return found
 
 
-def _path_of(notes: Any) -> str:
-    """The path in the notes of the core."""
-    return (_read_notes(notes)["at"] or ["obj"])[-1]
-
-
 def _explain_error(error: BaseException) -> tuple[str, str, str]:
     """(path, reason, remedy) of an exception, from its notes or its text."""
     found = _read_notes(getattr(error, "__notes__", ()))
     text = str(error) or type(error).__name__
     reason, remedy = " ".join(found["why"]), " ".join(found["do"])
-    if not reason and isinstance(error, _core.RefusedError):
-        # "cannot pickle 'x' object: reason. Remedy"
-        detail = text.partition(": ")[2] or text
-        reason, _, rest = detail.partition(". ")
-        remedy = remedy or rest
     return (
         found["at"][-1] if found["at"] else "obj",
         reason or text,
@@ -447,10 +447,13 @@ def _globals_of(code: types.CodeType):
             yield from _globals_of(constant)
 
 
-def _unbound_names(function: types.FunctionType):
-    """(what, name) of the variables that the function has no value for."""
-    names = dict.fromkeys(_globals_of(function.__code__))
-    for name in names:
+def _unbound_names(function: types.FunctionType, known: dict[int, Any]):
+    """(what, name) of the variables that the function has no value for.
+    [known] has the global names of code that was looked at before."""
+    code = function.__code__
+    if id(code) not in known:
+        known[id(code)] = code, tuple(dict.fromkeys(_globals_of(code)))
+    for name in known[id(code)][1]:
         if name not in function.__globals__ and not hasattr(builtins, name):
             yield "global", name
     cells = zip(function.__code__.co_freevars, function.__closure__ or ())
@@ -461,7 +464,9 @@ def _unbound_names(function: types.FunctionType):
             yield "closure variable", name
 
 
-def _warn_function(path: str, item: Item, function: Any, large: int):
+def _warn_function(
+    path: str, item: Item, function: Any, large: int, known: dict[int, Any]
+):
     for capture in item.captured:
         word = "global" if capture.kind == "global" else "closure variable"
         what = f"{word} {capture.name!r}"
@@ -472,14 +477,14 @@ def _warn_function(path: str, item: Item, function: Any, large: int):
             ))
         if capture.type in _FILES:
             yield Notice(path, f"{what} is an open file")
-    for what, name in _unbound_names(function):
+    for what, name in _unbound_names(function, known):
         yield Notice(path, (
             f"{what} {name!r} has no value yet: the function will not have "
             "it at the receiver"
         ))
 
 
-def _warn(obj: Any, item: Item, large: int):
+def _warn(obj: Any, item: Item, large: int, known: dict[int, Any]):
     if item.by_value and item.kind == "module":
         yield Notice(item.path, (
             f"module {item.name!r} goes by value: the receiver gets a copy "
@@ -491,7 +496,7 @@ def _warn(obj: Any, item: Item, large: int):
             "and instances of it are of that class"
         ))
     elif item.by_value and isinstance(obj, types.FunctionType):
-        yield from _warn_function(item.path, item, obj, large)
+        yield from _warn_function(item.path, item, obj, large, known)
     elif item.kind == "object":
         name = type(obj).__name__
         full = f"{type(obj).__module__}.{name}"
@@ -545,15 +550,16 @@ class Report:
                     Problem(path, type_name, reason, remedy, str(error))
                 )
             else:
-                path = _path_of(again)
+                path = again
             if not inside:
                 self.stock_problems.append(
                     StockProblem(path, type_name, _stock_error(error, kind))
                 )
         failed = {problem.path for problem in self.problems}
         failed |= {problem.path for problem in self.stock_problems}
+        known: dict[int, Any] = {}
         for choice in found["choices"]:
-            self._add_choice(failed, large, *choice)
+            self._add_choice(failed, large, known, *choice)
         if found["nesting"] > 300 and found["nesting"] > _stock_nesting():
             self.stock_problems.append(StockProblem(
                 "obj", self.type,
@@ -565,9 +571,8 @@ class Report:
         self.stock_ok = not self.stock_problems
 
     def _add_choice(
-        self, failed, large, way, obj, notes, size, captured, inside
+        self, failed, large, known, way, obj, path, size, captured, inside
     ) -> None:
-        path = _path_of(notes)
         if path in failed:
             return
         is_module = isinstance(obj, types.ModuleType)
@@ -597,7 +602,7 @@ class Report:
         )
         if way != _BY_TYPE:
             self.items.append(item)
-        self.warnings += _warn(obj, item, large)
+        self.warnings += _warn(obj, item, large, known)
 
     def to_dict(self) -> dict[str, Any]:
         """All of the report as dicts, lists, strings and numbers."""

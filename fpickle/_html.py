@@ -61,8 +61,14 @@ button:focus-visible { outline: 3px solid var(--bar); outline-offset: -3px; }
 .bar { height: .45rem; min-width: 1px; background: var(--bar); border-radius:
   .2rem; }
 .share { width: 30%; min-width: 4rem; vertical-align: middle; }
+.scroll td { overflow-wrap: anywhere; min-width: 5rem; }
 @media (max-width: 40rem) { body { padding: .7rem; font-size: 15px; }
-  .wide { display: none; } }
+  .wide, .scroll thead { display: none; }
+  .scroll tr { display: block; border-bottom: 1px solid var(--line);
+    padding: .3rem 0; }
+  .scroll td { display: block; border: 0; padding: .1rem 0; }
+  .scroll td:empty { display: none; }
+  .scroll td.number { text-align: left; } }
 """
 
 # The treemap: squarified (Bruls, Huizing, van Wijk), two levels at a time.
@@ -268,8 +274,7 @@ def _problem(problem: Any) -> str:
 
 def _table(heads: tuple[str, ...], rows: list[str]) -> str:
     head = "".join(
-        f'<th class="wide">{_text(name[1:])}</th>' if name[0] == "-"
-        else f"<th>{_text(name)}</th>" for name in heads
+        f"<th>{_text(name)}</th>" for name in heads
     )
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
@@ -288,7 +293,7 @@ def _item(item: Any, show_bytes: Any) -> str:
     return (
         f"<tr><td>{_text(item.kind)} <code>{_text(item.name)}</code>"
         f'{captured}</td><td>{"by value" if item.by_value else "by name"}'
-        f'<div class="soft">{_text(item.why)}</div></td><td class="path wide">'
+        f'<div class="soft">{_text(item.why)}</div></td><td class="path">'
         f'{_text(item.path)}</td><td class="number">{_text(size)}</td></tr>'
     )
 
@@ -320,7 +325,7 @@ def report_page(report: Any) -> str:
             for item in sorted(report.items, key=lambda i: -i.by_value)
         ]
         body += ["<h2>Functions, classes and modules</h2>",
-                 _table(("what", "how and why", "-where", "bytes"), rows)]
+                 _table(("what", "how and why", "where", "bytes"), rows)]
     if report.stock_problems:
         rows = [
             f'<tr><td class="path">{_text(p.path)}</td>'

@@ -3,12 +3,16 @@
 Everything in `multiprocessing` and in `concurrent.futures` that sends an
 object to another process goes through one class object,
 ``multiprocessing.reduction.ForkingPickler``, which its users hold by name.
-`install` sets three attributes, and `uninstall` puts back what was there:
+`install` sets four attributes, and `uninstall` puts back what was there:
 
 - ``ForkingPickler.dumps`` and ``reduction.dump`` write a whole message with
   our pickler, so that it is one graph;
 - ``ForkingPickler.reducer_override`` serves whoever makes a ForkingPickler,
-  or a subclass of it, himself.
+  or a subclass of it, himself;
+- ``ForkingPickler.loads`` reads a message with our loader.
+
+A message that cannot be written or read is replaced by its error where somebody
+waits for it (`_carry`).
 
 The dispatch tables (copyreg's and the one behind ``ForkingPickler.register``)
 are read anew for each message and never changed. Where someone else sets a
@@ -220,7 +224,9 @@ class _Patch:
         self.old_override = reduction.ForkingPickler.__dict__.get(
             "reducer_override", _ABSENT
         )
+        self.old_loads = reduction.ForkingPickler.__dict__["loads"]
         self.new_dumps = classmethod(self._make_dumps())
+        self.new_loads = staticmethod(self._make_loads())
         self.new_dump = self._make_dump()
         self.new_override = self._make_override()
 
@@ -228,6 +234,7 @@ class _Patch:
         _mainnames.watch_forks(True)
         self.forking_pickler.reducer_override = self.new_override
         self.forking_pickler.dumps = self.new_dumps
+        self.forking_pickler.loads = self.new_loads
         self.reduction.dump = self.new_dump
 
     def restore(self) -> None:
@@ -235,6 +242,8 @@ class _Patch:
         forking_pickler = self.forking_pickler
         if forking_pickler.__dict__.get("dumps") is self.new_dumps:
             forking_pickler.dumps = self.old_dumps
+        if forking_pickler.__dict__.get("loads") is self.new_loads:
+            forking_pickler.loads = self.old_loads
         if self.reduction.dump is self.new_dump:
             self.reduction.dump = self.old_dump
         if forking_pickler.__dict__.get("reducer_override") is self.new_override:
@@ -260,15 +269,39 @@ class _Patch:
                 standard: Callable[..., memoryview]
                 standard = self.old_dumps.__get__(None, cls)
                 return standard(obj, protocol)
-            message = _core.dumps(
-                obj,
-                protocol,
-                main_names=_mainnames.current(),
-                dispatch_table=dispatch_table(cls),
-            )
+            names, table = _mainnames.current(), dispatch_table(cls)
+            try:
+                message = _core.dumps(
+                    obj, protocol, main_names=names, dispatch_table=table
+                )
+            except Exception as error:
+                from fpickle import _carry
+
+                instead = _carry.replace_message(error, obj, sys._getframe(1))
+                if instead is None:
+                    raise
+                message = _core.dumps(instead, protocol, main_names=names)
             return memoryview(message)
 
         return dumps
+
+    def _make_loads(self) -> Callable[..., Any]:
+        def loads(data: Any, /, **options: Any) -> Any:
+            """Reads a message of another process."""
+            try:
+                return _core.loads(data, **options)
+            except Exception as error:
+                from fpickle import _carry
+
+                instead = _carry.replace_object(error, data, sys._getframe(1))
+                # The traceback of the error must not hold the buffer: as a
+                # part of a cycle, some versions of Python free it too early.
+                del data
+                if instead is None:
+                    raise
+                return instead
+
+        return loads
 
     def _make_dump(self) -> Callable[..., None]:
         def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
@@ -291,9 +324,15 @@ class _Patch:
                 if issubclass(kind, _base_process()):
                     reduce = table.get(kind)
                     table[kind] = lambda process: booting(process, reduce)
-            _core.dump(
-                obj, file, protocol, main_names=names, dispatch_table=table
-            )
+            try:
+                _core.dump(
+                    obj, file, protocol, main_names=names, dispatch_table=table
+                )
+            except Exception as error:
+                from fpickle import _carry
+
+                _carry.rename(error, obj)
+                raise
 
         return dump
 

@@ -110,8 +110,8 @@ fpk_plan_enum(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
         if (unpicklable > 0) {
             (void)fpk_refuse(e, cls,
                              "the enum module marked it as not to be pickled, "
-                             "because its module was not known; name it by "
-                             "module=__name__");
+                             "because its module was not known. Name it "
+                             "by module=__name__");
         }
         return -1;
     }

@@ -197,7 +197,7 @@ reduce_reopened(fpk_encoder *e, PyObject *obj, const file_kind *kind)
 {
     if (kind->path == NULL) {
         (void)fpk_refuse(e, obj,
-                         "it has no path to open it by; "
+                         "it has no path to open it by. Use "
                          "files=\"contents\" sends what is in it");
         return NULL;
     }
@@ -263,8 +263,9 @@ reduce_contents(fpk_encoder *e, PyObject *obj, const file_kind *kind)
     if (!kind->readable) {
         (void)fpk_refuse(e, obj,
                          "it is open for writing only, so that its "
-                         "contents cannot be sent; files=\"reopen\" "
-                         "opens the same path again");
+                         "contents cannot be sent. Use "
+                         "files=\"reopen\", which opens the same path "
+                         "again");
         return NULL;
     }
     const char *type = kind->text ? "StringIO" : "BytesIO";
@@ -312,12 +313,7 @@ fpk_save_file(fpk_encoder *e, PyObject *obj)
                                        "is left. Send its path");
     }
     if (how == FPK_FILES_ERROR) {
-        return fpk_refuse(
-            e, obj,
-            "an open file belongs to its process. Send its path, or "
-            "use dumps(obj, files=\"reopen\") to open the same path "
-            "at the receiver, or files=\"contents\" to send a file in "
-            "memory");
+        return fpk_refuse(e, obj, NULL);
     }
     file_kind kind;
     if (examine(obj, &kind) == 0) {
@@ -330,9 +326,10 @@ fpk_save_file(fpk_encoder *e, PyObject *obj)
         PyObject *error = fpk_get_raised_exception();
         PyObject *text = PyObject_Str(error);
         if (text != NULL) {
-            PyErr_Format(e->state->RefusedError,
-                         "cannot pickle '%.200s' object: %U",
-                         Py_TYPE(obj)->tp_name, text);
+            const char *reason = PyUnicode_AsUTF8(text);
+            if (reason != NULL) {
+                (void)fpk_refuse(e, obj, reason);
+            }
         }
         Py_XDECREF(text);
         Py_DECREF(error);

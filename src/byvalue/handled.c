@@ -283,7 +283,7 @@ fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler)
     }
     i -= MODULE_COUNT;
     return i < FPK_REFUSED_COUNT
-               ? fpk_refuse(e, obj, fpk_refused_types[i].reason)
+               ? fpk_refuse(e, obj, NULL)
                : fpk_save_call(e, obj);
 }
 

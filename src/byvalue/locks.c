@@ -109,15 +109,6 @@ is_private(fpk_encoder *e)
 }
 
 static int
-refuse(fpk_encoder *e, PyObject *obj)
-{
-    return fpk_refuse(
-        e, obj, "a copy would guard nothing. Leave it out in __getstate__ and "
-                "make a new one in __setstate__, or ask for new, unlocked "
-                "ones: dumps(obj, locks=\"recreate\")");
-}
-
-static int
 refuse_held(fpk_encoder *e, PyObject *obj)
 {
     return fpk_refuse(e, obj, "it is held, and a new one would not be. "
@@ -130,7 +121,10 @@ static int
 check_lock(fpk_encoder *e, PyObject *obj, bool *is_own)
 {
     *is_own = is_private(e);
-    return *is_own || e->locks == FPK_LOCKS_RECREATE ? 0 : refuse(e, obj);
+    if (*is_own || e->locks == FPK_LOCKS_RECREATE) {
+        return 0;
+    }
+    return fpk_refuse(e, obj, NULL);
 }
 
 /* 1 if somebody holds [lock], 0 if not, -1 on error.  The holder of a lock

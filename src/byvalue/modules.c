@@ -288,7 +288,7 @@ fpk_save_module(fpk_encoder *e, PyObject *module)
     }
     int status = FPK_ERROR;
     int importable = is_importable(e, module, name);
-    if (FPK_UNLIKELY(e->survey != NULL) && importable > 0 &&
+    if (FPK_IS_SURVEYED(e) && importable > 0 &&
         e->state->survey->note_way(e, module, FPK_WENT_BY_NAME) < 0) {
         importable = -1;
     }

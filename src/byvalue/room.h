@@ -538,14 +538,14 @@ int fpk_save_traceback(fpk_encoder *e, PyObject *obj);
 /* ---- refused.c ---------------------------------------------------------- */
 
 typedef struct {
-    const char *module, *name, *reason;
+    const char *module, *name;
 } fpk_refused_type;
 
 #define FPK_REFUSED_COUNT 21
 extern const fpk_refused_type fpk_refused_types[FPK_REFUSED_COUNT];
 
-/* RefusedError: the object cannot be pickled, for [reason].  Always
-   FPK_ERROR. */
+/* RefusedError: the object cannot be pickled, for [reason], "why. What to
+   do", or NULL if it is that of all objects of its type.  Always FPK_ERROR. */
 int fpk_refuse(fpk_encoder *e, PyObject *obj, const char *reason);
 
 int fpk_init_refused(PyObject *module, fpk_state *state);

@@ -96,7 +96,7 @@ fpk_save_match(fpk_encoder *e, PyObject *obj)
         }
         if (value == NULL && !PyErr_Occurred()) {
             (void)fpk_refuse(e, obj, "no search of its pattern finds the "
-                                     "same again; send m.group() or m.span()");
+                                     "same again. Send m.group() or m.span()");
         }
     }
     Py_XDECREF(pattern);
@@ -150,7 +150,7 @@ fpk_save_hash(fpk_encoder *e, PyObject *obj)
     }
     else if (same == 0) {
         (void)fpk_refuse(e, obj, "nobody can read the state of a hash that "
-                                 "was fed or has parameters; send its "
+                                 "was fed or has parameters. Send its "
                                  "digest(), or the data");
     }
 done:

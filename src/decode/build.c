@@ -279,6 +279,9 @@ fpk_load_build(fpk_decoder *d)
     else if (found == 0) {
         status = set_default_state(d, inst, state);
     }
+    if (FPK_UNLIKELY(status < 0)) {
+        (void)fpk_note_failure(d, Py_None, inst);
+    }
     Py_DECREF(state);
     Py_DECREF(inst);
     return status;

@@ -51,6 +51,7 @@ fpk_decoder_fini(fpk_decoder *d)
     fpk_forget_skipped(d);
     Py_CLEAR(d->known_class);
     Py_CLEAR(d->known_id);
+    Py_CLEAR(d->failed);
     Py_CLEAR(d->window);
     Py_CLEAR(d->read);
     Py_CLEAR(d->readline);
@@ -199,6 +200,18 @@ fpk_decoded(fpk_decoder *d, PyObject *text)
     Py_XDECREF(bytes);
     Py_XDECREF(reason);
     return NULL;
+}
+
+FPK_NO_INLINE int
+fpk_note_failure(fpk_decoder *d, PyObject *first, PyObject *second)
+{
+    PyObject *exception = fpk_get_raised_exception();
+    PyObject *failed = PyTuple_Pack(2, first, second);
+    Py_XSETREF(d->failed, failed);
+    if (exception != NULL) {
+        fpk_set_raised_exception(exception);
+    }
+    return -1;
 }
 
 int

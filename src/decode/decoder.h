@@ -79,6 +79,10 @@ typedef struct {
                               asked for and found */
     PyObject *known_id;    /* owned or NULL: its id */
 
+    PyObject *failed; /* owned or NULL: what failed, for the notes of the
+                         error: (callable, arguments), (module, name) as texts,
+                         or (None, object) for the state of an object */
+
     PyObject *inline_stack[FPK_INLINE_STACK];
     PyObject *inline_memo[FPK_INLINE_MEMO];
     size_t inline_marks[FPK_INLINE_MARKS];
@@ -107,6 +111,9 @@ int fpk_decode_error(fpk_decoder *d, PyObject *type, const char *format, ...);
    NULL because they are not in the encoding, the UnicodeDecodeError becomes an
    UnpicklingError too, and says where. */
 PyObject *fpk_decoded(fpk_decoder *d, PyObject *text);
+
+/* Keeps what failed for the notes of the exception that is set; returns -1. */
+int fpk_note_failure(fpk_decoder *d, PyObject *first, PyObject *second);
 
 /* Input ends inside an opcode or before STOP, or an opcode goes beyond its
    frame; -1. */

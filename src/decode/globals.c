@@ -209,11 +209,15 @@ done:
 PyObject *
 fpk_find_class(fpk_decoder *d, PyObject *module, PyObject *name)
 {
-    if (d->find_class == NULL) {
-        return fpk_find_class_directly(d, module, name);
-    }
     PyObject *args[] = {module, name};
-    return PyObject_Vectorcall(d->find_class, args, 2, NULL);
+    PyObject *result =
+        d->find_class == NULL
+            ? fpk_find_class_directly(d, module, name)
+            : PyObject_Vectorcall(d->find_class, args, 2, NULL);
+    if (FPK_UNLIKELY(result == NULL)) {
+        (void)fpk_note_failure(d, module, name);
+    }
+    return result;
 }
 
 /* A line without its newline as a str. */

@@ -472,22 +472,79 @@ fpk_execute_to_end(fpk_decoder *d)
     return 0;
 }
 
-/* What was raised by something else than this room gets a note of where the
-   stream asked for it. */
+/* What stands between two marks: (how many, the last of them). */
+static PyObject *
+describe_piece(PyObject **first, PyObject **end)
+{
+    static const Py_ssize_t most = 64;
+    Py_ssize_t size = end - first;
+    Py_ssize_t shown = size < most ? size : most;
+    PyObject *last = PyList_New(shown);
+    for (Py_ssize_t i = 0; last != NULL && i < shown; i++) {
+        PyList_SET_ITEM(last, i, Py_NewRef(end[i - shown]));
+    }
+    return last == NULL ? NULL : Py_BuildValue("(nN)", size, last);
+}
+
+/* The stack between its marks, from the bottom; of many pieces the first. */
+static PyObject *
+list_pieces(const fpk_decoder *d)
+{
+    static const size_t most = 32;
+    PyObject *pieces = PyList_New(0);
+    PyObject **first = d->stack;
+    for (size_t i = 0; pieces != NULL && i <= d->mark_count && i < most; i++) {
+        PyObject **end =
+            i < d->mark_count ? d->stack + d->marks[i] : d->sp;
+        PyObject *piece = describe_piece(first, end);
+        if (piece == NULL || PyList_Append(pieces, piece) < 0) {
+            Py_CLEAR(pieces);
+        }
+        Py_XDECREF(piece);
+        first = end;
+    }
+    return pieces;
+}
+
+/* The first bytes of the input, if they are still there. */
+static PyObject *
+get_start(const fpk_decoder *d)
+{
+    static const Py_ssize_t most = 4096;
+    if (d->base != 0 || d->start == NULL || d->end <= d->start) {
+        return Py_NewRef(Py_None);
+    }
+    Py_ssize_t size = d->end - d->start;
+    return PyBytes_FromStringAndSize((const char *)d->start,
+                                     size < most ? size : most);
+}
+
+/* The notes of an error: where in the stream, what was being built, why, and
+   what to do. */
 static void
 note_place(fpk_decoder *d, PyObject *exception)
 {
-    if (PyErr_GivenExceptionMatches(exception, d->state->UnpicklingError) ||
-        !PyErr_GivenExceptionMatches(exception, PyExc_Exception)) {
+    if (!PyErr_GivenExceptionMatches(exception, PyExc_Exception) ||
+        PyErr_GivenExceptionMatches(exception, PyExc_MemoryError)) {
         return;
     }
-    PyObject *note = fpk_describe_place(d);
-    PyObject *answer =
-        note == NULL ? NULL
-                     : PyObject_CallMethodOneArg(
-                           exception, d->state->str.add_note, note);
-    Py_XDECREF(note);
+    bool nothing_read = d->op_at == NULL && d->op == 0;
+    PyObject *answer = NULL;
+    PyObject *words = PyImport_ImportModule("fpickle._reading");
+    PyObject *place = nothing_read ? Py_NewRef(Py_None)
+                                   : fpk_describe_place(d);
+    PyObject *start = get_start(d);
+    PyObject *pieces = list_pieces(d);
+    if (words != NULL && place != NULL && start != NULL && pieces != NULL) {
+        answer = PyObject_CallMethod(
+            words, "annotate", "OOOOOi", exception, place, start, pieces,
+            d->failed == NULL ? Py_None : d->failed, d->protocol);
+    }
     Py_XDECREF(answer);
+    Py_XDECREF(words);
+    Py_XDECREF(place);
+    Py_XDECREF(start);
+    Py_XDECREF(pieces);
     PyErr_Clear(); /* the error itself matters more than its note */
 }
 
@@ -500,10 +557,11 @@ fpk_decoder_load(fpk_decoder *d)
     PyObject *result =
         FPK_LIKELY(d->guard == NULL) ? run(d, false) : run_guarded(d);
     PyObject *exception = result == NULL ? fpk_get_raised_exception() : NULL;
-    fpk_decoder_clear_stack(d);
-    if (exception != NULL && (d->op_at != NULL || d->op != 0)) {
+    if (exception != NULL) {
         note_place(d, exception);
+        Py_CLEAR(d->failed);
     }
+    fpk_decoder_clear_stack(d);
     /* The file stands behind what was used, also after an error; that error
        matters more than one from moving the file. */
     if (fpk_end_input(d) < 0) {

@@ -23,6 +23,9 @@ fpk_load_reduce(fpk_decoder *d)
     else {
         result = fpk_call(d, callable, args);
     }
+    if (FPK_UNLIKELY(result == NULL)) {
+        (void)fpk_note_failure(d, callable, args);
+    }
     Py_DECREF(args);
     Py_DECREF(callable);
     if (fpk_push(d, result) < 0) {
@@ -78,6 +81,9 @@ fpk_load_newobj(fpk_decoder *d, bool with_keywords)
     PyObject *cls = *--d->sp;
     PyObject *obj =
         call_new(d, cls, args, kwargs, with_keywords ? "NEWOBJ_EX" : "NEWOBJ");
+    if (FPK_UNLIKELY(obj == NULL)) {
+        (void)fpk_note_failure(d, cls, args);
+    }
     Py_XDECREF(kwargs);
     Py_DECREF(args);
     Py_DECREF(cls);
@@ -132,6 +138,9 @@ fpk_load_inst(fpk_decoder *d)
         PyObject *args = pop_arguments(d, items);
         if (args != NULL) {
             obj = instantiate(d, cls, args);
+            if (obj == NULL) {
+                (void)fpk_note_failure(d, cls, args);
+            }
             Py_DECREF(args);
         }
     }
@@ -155,6 +164,9 @@ fpk_load_obj(fpk_decoder *d)
     }
     PyObject *cls = *--d->sp;
     PyObject *obj = instantiate(d, cls, args);
+    if (obj == NULL) {
+        (void)fpk_note_failure(d, cls, args);
+    }
     Py_DECREF(args);
     Py_DECREF(cls);
     return fpk_push(d, obj);

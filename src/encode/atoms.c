@@ -400,7 +400,7 @@ fpk_emit_unicode(fpk_encoder *e, PyObject *str)
     if (!fpk_reserve(e, size + sizeof header)) {
         return FPK_ERROR;
     }
-    if (FPK_UNLIKELY(size > 255 && e->survey != NULL) &&
+    if (FPK_UNLIKELY(size > 255) && FPK_IS_SURVEYED(e) &&
         e->state->survey->count_payload(e, header_size + size, str, false) <
             0) {
         return FPK_ERROR;

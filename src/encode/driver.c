@@ -201,7 +201,7 @@ static int
 save_compound(fpk_encoder *e, PyObject *obj, bool shared)
 {
     PyTypeObject *type = Py_TYPE(obj);
-    e->object_start = e->out.length;
+    FPK_NOTE_START(e);
     if (shared) {
         int found = fpk_emit_get_if_saved(e, obj);
         if (found != 0) {
@@ -242,7 +242,7 @@ save_compound(fpk_encoder *e, PyObject *obj, bool shared)
         status = fpk_save_object(e, obj, shared);
     }
     if (FPK_UNLIKELY(status == FPK_ERROR)) {
-        if (e->survey != NULL) {
+        if (FPK_IS_SURVEYED(e)) {
             status = e->state->survey->forgive_object(e, obj);
         }
         else if (e->culprit == NULL) {

@@ -265,7 +265,7 @@ fpk_emit_payload(fpk_encoder *e, const uint8_t *header, size_t header_size,
                        : open_frame(e);
         }
     }
-    if (FPK_UNLIKELY(e->survey != NULL)) {
+    if (FPK_IS_SURVEYED(e)) {
         int counted = e->state->survey->count_payload(
             e, header_size + (size_t)size, owner, large);
         if (counted != 0) {
@@ -461,7 +461,7 @@ fpk_emit_get_if_saved(fpk_encoder *e, PyObject *obj)
         return 0;
     }
     if (FPK_UNLIKELY(entry->index >= FPK_MEMO_OPEN)) {
-        if (e->survey != NULL) {
+        if (FPK_IS_SURVEYED(e)) {
             return e->state->survey->meet_open_object(e, obj);
         }
         if (e->policy != FPK_MEMO_MARKED) {

@@ -183,6 +183,16 @@ struct fpk_byvalue_table {
     void (*clear)(fpk_encoder *e);
 };
 
+/* True while the explain room looks on.  A build with FPK_WITHOUT_EXPLAIN has
+   nothing of that in the way of a dump: it shows what the rest costs. */
+#ifdef FPK_WITHOUT_EXPLAIN
+#define FPK_IS_SURVEYED(e) false
+#define FPK_NOTE_START(e) (void)0
+#else
+#define FPK_IS_SURVEYED(e) FPK_UNLIKELY((e)->survey != NULL)
+#define FPK_NOTE_START(e) ((e)->object_start = (e)->out.length)
+#endif
+
 /* How the driver reaches the explain room.  All but the first are called only
    while e->survey is set. */
 struct fpk_survey_table {

@@ -354,7 +354,7 @@ static int
 save_checked_global(fpk_encoder *e, PyObject *obj, PyObject *module_name,
                     PyObject *name)
 {
-    if (FPK_UNLIKELY(e->survey != NULL) &&
+    if (FPK_IS_SURVEYED(e) &&
         e->state->survey->note_way(e, obj, FPK_WENT_BY_NAME) < 0) {
         return FPK_ERROR;
     }

@@ -639,7 +639,7 @@ fpk_save_object(fpk_encoder *e, PyObject *obj, bool shared)
     }
     int handler = byvalue->find_handler(e, type);
     if (handler >= 0) {
-        if (FPK_UNLIKELY(e->survey != NULL) &&
+        if (FPK_IS_SURVEYED(e) &&
             e->state->survey->note_way(e, obj, FPK_WENT_BY_TYPE) < 0) {
             return FPK_ERROR;
         }

@@ -13,28 +13,16 @@
 PyObject *
 fpk_note_place(fpk_encoder *e, PyObject *object)
 {
-    PyObject *result = NULL, *notes = NULL;
-    PyObject *name = PyUnicode_FromString("__notes__");
     PyObject *had = e->culprit;
-    PyErr_SetNone(e->state->PicklingError);
     e->culprit = Py_NewRef(object);
     /* The frame of the object itself is on the stack if it goes by value, and
        is no part of the way to it. */
     bool inside = e->depth > 0 && fpk_top_frame(e)->object == object;
     e->depth -= inside;
-    e->state->add_error_path(e);
+    PyObject *path = fpk_describe_path(e);
     e->depth += inside;
     Py_XSETREF(e->culprit, had);
-    PyObject *exception = fpk_get_raised_exception();
-    if (exception != NULL && name != NULL &&
-        PyObject_GetOptionalAttr(exception, name, &notes) > 0 &&
-        PyList_Check(notes)) {
-        result = Py_NewRef(notes);
-    }
-    Py_XDECREF(notes);
-    Py_XDECREF(name);
-    Py_XDECREF(exception);
-    return result == NULL && !PyErr_Occurred() ? Py_NewRef(Py_None) : result;
+    return path;
 }
 
 static fpk_choice *

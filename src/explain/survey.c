@@ -344,17 +344,20 @@ note_problem(fpk_encoder *e, fpk_survey *s, PyObject *object)
         return -1;
     }
     s->problem_count++;
-    PyObject *had = e->culprit;
-    e->culprit = Py_NewRef(object);
-    e->state->add_error_path(e);
-    Py_XSETREF(e->culprit, had);
+    bool is_kept = PyList_GET_SIZE(s->problems) < FPK_MOST_PROBLEMS;
+    if (is_kept) {
+        PyObject *had = e->culprit;
+        e->culprit = Py_NewRef(object);
+        e->state->add_error_path(e);
+        Py_XSETREF(e->culprit, had);
+    }
     PyObject *exception = fpk_get_raised_exception();
     if (exception == NULL) {
         PyErr_SetString(PyExc_SystemError, "an error without exception");
         return -1;
     }
     int status = 0;
-    if (PyList_GET_SIZE(s->problems) < FPK_MOST_PROBLEMS) {
+    if (is_kept) {
         /* What it was raised in holds whatever was alive there. */
         status = PyException_SetTraceback(exception, Py_None);
         PyObject *problem =

@@ -113,6 +113,9 @@ int fpk_note_captured(fpk_level *level, const fpk_node *part);
    without any. */
 PyObject *fpk_note_place(fpk_encoder *e, PyObject *object);
 
+/* path.c: the way to e->culprit as a new str, NULL on error. */
+PyObject *fpk_describe_path(fpk_encoder *e);
+
 PyObject *fpk_list_choices(const fpk_survey *s);
 void fpk_clear_choices(fpk_survey *s);
 

@@ -357,4 +357,4 @@ def test_an_error_names_the_culprit_in_a_line():
     with pytest.raises(TypeError) as error:
         fpickle.dumps({"job": [1, (i for i in ())]})
     notes = error.value.__notes__
-    assert len(notes) == 1 and "['job'][1]" in notes[0]
+    assert len(notes) == 3 and "['job'][1]" in notes[0]

@@ -393,7 +393,7 @@ def test_a_module_that_cannot_be_imported_goes_by_value(monkeypatch):
     module.lock = threading.Lock()
     with pytest.raises(TypeError) as error:
         fpickle.dumps([module])
-    assert "module 'dynamic_module'.lock" in error.value.__notes__[0]
+    assert "module 'dynamic_module' -> .lock" in error.value.__notes__[0]
 
 
 def test_registered_modules_as_objects(package):

@@ -83,7 +83,7 @@ def test_refused_with_path_reason_and_remedy(name, protocol):
     assert isinstance(error.value, (pickle.PicklingError))
     assert isinstance(error.value, TypeError)
     assert str(error.value).startswith("cannot pickle '")
-    assert remedy in str(error.value)
+    assert remedy.lower() in notes(error).lower()
     assert "at: obj['key'].part[0]" in notes(error)
     with pytest.raises(fpickle.RefusedError):
         fpickle.dumps(obj, protocol)
@@ -171,7 +171,7 @@ def test_only_the_private_locks_of_the_library_are_recreated():
 
     with pytest.raises(fpickle.RefusedError) as error:
         fpickle.dumps(Handler())
-    assert notes(error).endswith(".other")
+    assert notes(error).startswith("at: obj.other ")
     q = queue.Queue()
     q.put(threading.Lock())
     with pytest.raises(fpickle.RefusedError):

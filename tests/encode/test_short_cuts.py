@@ -174,7 +174,7 @@ def test_the_path_through_a_named_tuple():
     _core.dumps([Point(1, 2), Typed("a")])
     with pytest.raises(TypeError) as caught:
         _core.dumps({"k": bad})
-    assert caught.value.__notes__ == ["at: obj['k'][1][0][1][1]"]
+    assert caught.value.__notes__[0] == "at: obj['k'].y[0].items[1]"
 
 
 ZONE = datetime.timezone(datetime.timedelta(hours=2), "here")

@@ -120,7 +120,10 @@ def test_reducers_run_once():
     Fails.calls = 0
     report = fpickle.explain([fails, fails, (fails,), {"x": fails}])
     assert Fails.calls == 1
-    assert [problem.reason for problem in report.problems] == ["no"]
+    [problem] = report.problems
+    assert problem.reason.startswith("Fails.__reduce__ (test_explain.py:")
+    assert problem.reason.endswith(") raised ValueError: no")
+    assert "fpickle.register(Fails, ...)" in problem.remedy
 
 
 def test_reducers_of_what_is_in_a_cycle_run_once():
