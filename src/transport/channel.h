@@ -48,6 +48,7 @@ typedef struct fpk_channel_shared {
     _Atomic uint32_t pid;
     _Atomic uint64_t task;       /* in which the worker is; 0: in none */
     _Atomic uint64_t started_ns; /* when that began */
+    _Atomic uint32_t item; /* which item of a chunk it is at, from 0 */
     _Atomic uint64_t tasks_done; /* calls, not chunks */
     _Atomic uint64_t work_ns;    /* in user functions */
     _Atomic uint64_t codec_ns;   /* reading arguments and writing results */
@@ -105,6 +106,9 @@ typedef struct fpk_message {
     uint64_t payload_length;
     uint64_t block;   /* offset in the sender's arena */
     uint64_t work_ns; /* of a reply: time in user functions */
+    uint32_t first;   /* of FPK_MAP, FPK_STARMAP: the payload is a list of which
+                         only [items] items from [first] on are wanted */
+    uint32_t unused;
 } fpk_message;
 
 typedef struct fpk_place {
@@ -124,11 +128,12 @@ fpk_status fpk_channel_attach(fpk_channel *channel, int fd);
 /* Unmaps and closes. */
 void fpk_channel_close(fpk_channel *channel);
 
-/* The parts of [record]: FPK_CORRUPT if they are not all inside of it.  The
-   payload is NULL if it is in a block.  The message is copied, so that what was
-   checked stays so. */
-fpk_status fpk_message_parse(const fpk_record *record, fpk_message *message,
-                             const fpk_place **places,
+/* The parts of [record], which is one of [ring] (of either end): FPK_CORRUPT if
+   they are not all inside of it, whatever its length says by now.  The payload
+   is NULL if it is in a block.  The message is copied, so that what was checked
+   stays so; the places are not: read each of them once. */
+fpk_status fpk_message_parse(const fpk_ring *ring, const fpk_record *record,
+                             fpk_message *message, const fpk_place **places,
                              const unsigned char **payload);
 
 /* Reserves a record for [message] with room for its buffers and its payload,
