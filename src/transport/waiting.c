@@ -148,10 +148,7 @@ sleep_on_bell(fpk_dispatch *d, uint64_t until_ns, bool *parked)
             *parked = false;
         }
     }
-    /* While the I/O thread sleeps and nobody pumps the bell stays armed. */
-    if (!d->io_parked || d->pumping) {
-        fpk_bell_disarm(d->bell);
-    }
+    fpk_bell_disarm(d->bell);
     return rung;
 }
 
@@ -165,7 +162,7 @@ stop_pumping(fpk_dispatch *d)
         pthread_cond_broadcast(&d->changed);
     }
     if (d->io_parked) {
-        (void)fpk_bell_arm(d->bell);
+        fpk_bell_unmute(d->bell);
         if (has_reply(d)) {
             fpk_bell_ring_all(d->bell);
         }
@@ -215,7 +212,7 @@ wait_until(fpk_dispatch *d, condition_fn condition, void *argument,
         d->pumping = true;
         /* An armed bell of the parked I/O thread would cost each reply a
            system call. */
-        fpk_bell_disarm(d->bell);
+        fpk_bell_mute(d->bell);
         if (pump_once(d) || spin_for_reply(d)) {
             stop_pumping(d);
             continue;
