@@ -5,7 +5,12 @@
    its own memory, where no other process can damage them.  Others are told
    (offset, length) and map that range.  Freed blocks stay warm: copying into
    pages that exist is ten times as fast as into new ones.  What is free beyond
-   [keep] bytes is given back to the system. */
+   [keep] bytes is given back to the system, the longest unused first.
+
+   Not thread-safe: its owner has a lock, and needs it for allocate and free
+   alone; a block may be filled without it.
+
+   Used by:   transport, pool.  No Python.h. */
 #ifndef FPK_ARENA_H
 #define FPK_ARENA_H
 
@@ -13,8 +18,8 @@
 
 typedef struct fpk_arena fpk_arena;
 
-/* Blocks begin at multiples of this many bytes, for vector instructions and so
-   that no two blocks share a page that is mapped privately. */
+/* Blocks begin at multiples of this many bytes, or of a page where that is
+   larger, so that no two blocks share a page that is mapped privately. */
 enum { FPK_BLOCK_ALIGNMENT = 4096 };
 
 /* An arena over a new segment.  [keep]: bytes of free memory to stay warm. */
@@ -22,7 +27,7 @@ fpk_status fpk_arena_create(fpk_arena **arena, const char *label,
                             uint64_t keep);
 
 /* An arena over a segment that another process made for this one: [fd] is
-   kept, and all of it is taken as free. */
+   taken over as by fpk_segment_attach, and all of it is taken as free. */
 fpk_status fpk_arena_attach(fpk_arena **arena, int fd, uint64_t keep);
 
 int fpk_arena_fd(const fpk_arena *arena);
@@ -36,11 +41,14 @@ fpk_status fpk_arena_allocate(fpk_arena *arena, uint64_t length,
    offset came from another process; then nothing was done. */
 fpk_status fpk_arena_free(fpk_arena *arena, uint64_t offset);
 
-/* Bytes in blocks that are not free; bytes of the segment. */
+/* Bytes of memory in blocks that are not free; in free blocks that are kept
+   warm; bytes of the segment, with memory behind them or not. */
 uint64_t fpk_arena_used(const fpk_arena *arena);
+uint64_t fpk_arena_warm(const fpk_arena *arena);
 uint64_t fpk_arena_size(const fpk_arena *arena);
 
-/* Unmaps, closes the fd and forgets; mappings of others stay. */
+/* Unmaps, closes the fd and forgets; mappings of others stay.  NULL is
+   allowed. */
 void fpk_arena_destroy(fpk_arena *arena);
 
 #endif

@@ -99,8 +99,10 @@ uint32_t
 fpk_bell_arm(fpk_bell *bell)
 {
     /* The ticket is read before anybody can know that it matters. */
-    uint32_t ticket = atomic_load_explicit(&bell->ticket, memory_order_acquire);
-    uint32_t asleep = atomic_load_explicit(&bell->asleep, memory_order_relaxed);
+    uint32_t ticket =
+        atomic_load_explicit(&bell->ticket, memory_order_acquire);
+    uint32_t asleep =
+        atomic_load_explicit(&bell->asleep, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(
         &bell->asleep, &asleep, (asleep + 2) | 1, memory_order_seq_cst,
         memory_order_relaxed)) {
@@ -124,14 +126,15 @@ fpk_bell_wait(fpk_bell *bell, uint32_t ticket, uint64_t timeout_ns)
 void
 fpk_bell_disarm(fpk_bell *bell)
 {
-    uint32_t asleep = atomic_load_explicit(&bell->asleep, memory_order_relaxed);
+    uint32_t asleep =
+        atomic_load_explicit(&bell->asleep, memory_order_relaxed);
     uint32_t less;
     do {
         /* The last one takes the bit along, so that nobody rings in vain. */
         less = asleep < 4 ? 0 : asleep - 2;
-    } while (!atomic_compare_exchange_weak_explicit(
-        &bell->asleep, &asleep, less, memory_order_seq_cst,
-        memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&bell->asleep, &asleep,
+                                                    less, memory_order_seq_cst,
+                                                    memory_order_relaxed));
 }
 
 void

@@ -2,21 +2,28 @@
    that say what the worker does.
 
    One segment an incarnation of a worker, never used by another one, so that a
-   process that died in the middle of a write leaves nothing behind.  Who writes
-   what:
+   process that died in the middle of a write leaves nothing behind.  N is the
+   size of a ring.  Who writes what:
 
      offset  bytes  written by   what
-          0     64  parent once  magic, version, sizes
-         64     64  parent       bell of requests (the worker sleeps on it)
-        128    128  both         counters of the ring of requests
-        256    128  both         counters of the ring of replies
+          0     64  parent once  magic, version, sizes, limits
+         64     64  both         bell of requests: the worker arms and sleeps,
+                                 the parent rings
+        128     64  parent       requests: head, bytes published
+        192     64  worker       requests: tail, bytes given back
+        256     64  worker       replies: head
+        320     64  parent       replies: tail
         384     64  parent       how long the worker may spin, whether to stop
-        448    128  worker       state, the task it is in, counters
-       4096         parent       the ring of requests
-       4096+N       worker       the ring of replies
+        448    128  worker       state, pid, the task it is in, counters
+        576   3520  nobody       zeros
+       4096      N  parent       the ring of requests; the worker writes the
+                                 state words of its records alone
+     4096+N      N  worker       the ring of replies
 
    The parent sleeps on one bell for all of its workers; that one lies in a
-   segment of the pool, and workers only ever ring it. */
+   segment of the pool, and workers only ever ring it.
+
+   Used by:   transport, pool.  No Python.h. */
 #ifndef FPK_CHANNEL_H
 #define FPK_CHANNEL_H
 
@@ -36,19 +43,19 @@ typedef enum fpk_worker_state {
 typedef struct fpk_channel_shared {
     _Alignas(64) uint32_t magic;
     uint32_t version;
-    uint64_t ring_size; /* bytes of each ring */
-    uint64_t max_tasks; /* the worker leaves after as many; 0: never */
+    uint64_t ring_size;  /* bytes of each ring */
+    uint64_t max_tasks;  /* the worker leaves after as many; 0: never */
     uint64_t max_memory; /* it leaves after a task if it has more; 0: never */
     fpk_bell request_bell;
     fpk_ring_counters requests;
     fpk_ring_counters replies;
     _Alignas(64) _Atomic uint32_t spin_ns; /* before the worker sleeps */
-    _Atomic uint32_t stop; /* 1: take nothing more and exit */
+    _Atomic uint32_t stop;                 /* 1: take nothing more and exit */
     _Alignas(64) _Atomic uint32_t worker_state;
     _Atomic uint32_t pid;
     _Atomic uint64_t task;       /* in which the worker is; 0: in none */
     _Atomic uint64_t started_ns; /* when that began */
-    _Atomic uint32_t item; /* which item of a chunk it is at, from 0 */
+    _Atomic uint32_t item;       /* which item of a chunk it is at, from 0 */
     _Atomic uint64_t tasks_done; /* calls, not chunks */
     _Atomic uint64_t work_ns;    /* in user functions */
     _Atomic uint64_t codec_ns;   /* reading arguments and writing results */
@@ -67,7 +74,7 @@ typedef struct fpk_channel {
 typedef enum fpk_request_state {
     FPK_READY = 0, /* nobody has begun it */
     FPK_TAKEN,     /* the worker has (it sets this by compare and exchange) */
-    FPK_REVOKED,   /* the parent took it back (likewise); the worker skips it */
+    FPK_REVOKED, /* the parent took it back (likewise); the worker skips it */
 } fpk_request_state;
 
 typedef enum fpk_message_kind {
@@ -106,7 +113,7 @@ typedef struct fpk_message {
     uint64_t payload_length;
     uint64_t block;   /* offset in the sender's arena */
     uint64_t work_ns; /* of a reply: time in user functions */
-    uint32_t first;   /* of FPK_MAP, FPK_STARMAP: the payload is a list of which
+    uint32_t first; /* of FPK_MAP, FPK_STARMAP: the payload is a list of which
                          only [items] items from [first] on are wanted */
     uint32_t unused;
 } fpk_message;
@@ -116,16 +123,25 @@ typedef struct fpk_place {
     uint64_t length;
 } fpk_place;
 
-enum { FPK_INLINE_LONGEST = 16384, FPK_MOST_BUFFERS = 4096 };
+enum { FPK_INLINE_LONGEST = 16384, FPK_MOST_BUFFERS = 1024 };
 
-/* A new channel with rings of [ring_size] bytes each (a power of two). */
+enum {
+    FPK_CHANNEL_VERSION = 1,
+    FPK_SMALLEST_RING = 4096,
+    FPK_LARGEST_RING = 1 << 30,
+};
+
+/* A new channel with rings of [ring_size] bytes each, a power of two between
+   the smallest and the largest ring (else FPK_SYSTEM with EINVAL).  This is the
+   parent's side: it sets the limits afterwards, before a worker has it. */
 fpk_status fpk_channel_create(fpk_channel *channel, uint64_t ring_size);
 
-/* The worker's side of the channel behind [fd]; everything in the header is
-   checked. */
+/* The worker's side of the channel behind [fd], taken over as by
+   fpk_segment_attach; everything in the header is checked, FPK_CORRUPT if it is
+   not what fpk_channel_create made. */
 fpk_status fpk_channel_attach(fpk_channel *channel, int fd);
 
-/* Unmaps and closes. */
+/* Unmaps and closes; a channel of zeros may be closed, too. */
 void fpk_channel_close(fpk_channel *channel);
 
 /* The parts of [record], which is one of [ring] (of either end): FPK_CORRUPT if

@@ -7,7 +7,10 @@
    where it does not fit before the end, a record of padding fills the rest.
 
    Each side trusts nothing that the other can write: a counter or a length that
-   cannot be is FPK_CORRUPT, and no byte outside of the ring is touched. */
+   cannot be is FPK_CORRUPT, and no byte outside of the ring is touched.  After
+   FPK_CORRUPT the ring stays as it was; nothing more will come of it.
+
+   Used by:   transport, pool.  No Python.h. */
 #ifndef FPK_RING_H
 #define FPK_RING_H
 
@@ -32,15 +35,19 @@ typedef struct fpk_record {
 typedef struct fpk_ring {
     fpk_ring_counters *shared;
     unsigned char *data;
-    uint64_t size;  /* bytes of data, a power of two */
-    uint64_t head;  /* producer: written so far, published or not */
-    uint64_t tail;  /* consumer: read so far, given back or not */
-    uint64_t seen;  /* the other side's counter when it was last looked at */
+    uint64_t size;      /* bytes of data, a power of two */
+    uint64_t head;      /* producer: written so far, published or not */
+    uint64_t published; /* producer: what shared->head must be */
+    uint64_t tail;      /* consumer: read so far, given back or not */
+    uint64_t released;  /* consumer: what shared->tail must be */
+    uint64_t seen; /* the other side's counter when it was last looked at */
 } fpk_ring;
 
-/* Both ends start with the counters as they are in shared memory. */
-void fpk_ring_open(fpk_ring *ring, fpk_ring_counters *shared,
-                   unsigned char *data, uint64_t size);
+/* Both ends start with the counters as they are in shared memory.  [size] is a
+   power of two, at least 64; [data] is aligned to 8.  FPK_CORRUPT if the
+   counters cannot be; then the ring must not be used. */
+fpk_status fpk_ring_open(fpk_ring *ring, fpk_ring_counters *shared,
+                         unsigned char *data, uint64_t size);
 
 /* The longest record that an empty ring of [size] takes for sure. */
 uint32_t fpk_ring_longest(uint64_t size);
@@ -59,7 +66,8 @@ void fpk_ring_publish(fpk_ring *ring);
 void fpk_ring_retract(fpk_ring *ring);
 
 /* The record that was written at [position], or NULL if the consumer has given
-   its bytes back already. */
+   its bytes back already.  Its state is the user's to change; its length may
+   be anything by now. */
 fpk_record *fpk_ring_at(fpk_ring *ring, uint64_t position);
 
 /* Bytes that are published and not given back; UINT64_MAX if corrupt. */
