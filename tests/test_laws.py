@@ -38,6 +38,8 @@ MAY_INCLUDE = {
     "decode": {"base", "compat", "state", "wire"},
     "byvalue": {"base", "compat", "state", "wire", "encode"},
     "explain": {"base", "compat", "state", "wire", "encode"},
+    "transport": set(),
+    "pool": {"base", "compat", "transport"},
     "module": {"base", "compat", "state", "wire", "encode", "decode",
                "byvalue", "explain"},
 }
@@ -51,7 +53,7 @@ PUBLIC_HEADERS = {
 }
 
 # Rooms that work without an interpreter.
-WITHOUT_PYTHON = {"base", "wire"}
+WITHOUT_PYTHON = {"base", "transport", "wire"}
 
 # PyErr_Clear that does not follow a PyErr_ExceptionMatches: file and function,
 # and why any exception may be dropped there.
