@@ -1,8 +1,8 @@
 /* arena.h -- blocks of bytes in a growing segment, for what is too large for a
    ring.
 
-   One process owns an arena: it alone allocates and frees, and its lists lie in
-   its own memory, where no other process can damage them.  Others are told
+   One process owns an arena: it alone allocates and frees, and its lists lie
+   in its own memory, where no other process can damage them.  Others are told
    (offset, length) and map that range.  Freed blocks stay warm: copying into
    pages that exist is ten times as fast as into new ones.  What is free beyond
    [keep] bytes is given back to the system, the longest unused first.

@@ -26,7 +26,7 @@
 #    include <sys/syscall.h>
 #endif
 
-/* ---- the system's part ---------------------------------------------------- */
+/* ---- the system's part --------------------------------------------------- */
 
 #if defined(__linux__) && defined(SYS_futex)
 
@@ -93,7 +93,7 @@ wake_all(_Atomic uint32_t *word)
 
 #endif
 
-/* ---- the protocol --------------------------------------------------------- */
+/* ---- the protocol -------------------------------------------------------- */
 
 uint32_t
 fpk_bell_arm(fpk_bell *bell)

@@ -6,8 +6,8 @@
    "is somebody asleep?" on the other stands a sequentially consistent fence,
    so at least one of the two sees the other: no wake-up is lost.
    A bell holds no lock: a process that dies at any instruction leaves it
-   usable.  Several threads may sleep on one bell, and a ring wakes all of them;
-   a sleeper that died costs later ringers system calls, no wake-up.
+   usable.  Several threads may sleep on one bell, and a ring wakes all of
+   them; a sleeper that died costs later ringers system calls, no wake-up.
 
    Used by:   transport, pool.  No Python.h. */
 #ifndef FPK_BELL_H
@@ -36,9 +36,9 @@ bool fpk_bell_wait(fpk_bell *bell, uint32_t ticket, uint64_t timeout_ns);
 /* Says that the caller is awake.  Once for each arm. */
 void fpk_bell_disarm(fpk_bell *bell);
 
-/* Says that the caller looks for work instead of all who sleep: nobody needs to
-   ring until fpk_bell_unmute, after which the caller must look once more, and
-   ring all if it finds work that it leaves to the sleepers. */
+/* Says that the caller looks for work instead of all who sleep: nobody needs
+   to ring until fpk_bell_unmute, after which the caller must look once more,
+   and ring all if it finds work that it leaves to the sleepers. */
 void fpk_bell_mute(fpk_bell *bell);
 void fpk_bell_unmute(fpk_bell *bell);
 

@@ -1,4 +1,4 @@
-/* channel.h -- the shared memory of one worker: two rings, two bells, and words
+/* channel.h -- the shared memory of one worker: two rings, a bell, and words
    that say what the worker does.
 
    One segment an incarnation of a worker, never used by another one, so that a
@@ -132,22 +132,22 @@ enum {
 };
 
 /* A new channel with rings of [ring_size] bytes each, a power of two between
-   the smallest and the largest ring (else FPK_SYSTEM with EINVAL).  This is the
-   parent's side: it sets the limits afterwards, before a worker has it. */
+   the smallest and the largest ring (else FPK_SYSTEM with EINVAL).  This is
+   the parent's side: it sets the limits before a worker has the fd. */
 fpk_status fpk_channel_create(fpk_channel *channel, uint64_t ring_size);
 
 /* The worker's side of the channel behind [fd], taken over as by
-   fpk_segment_attach; everything in the header is checked, FPK_CORRUPT if it is
-   not what fpk_channel_create made. */
+   fpk_segment_attach; everything in the header is checked, FPK_CORRUPT if it
+   is not what fpk_channel_create made. */
 fpk_status fpk_channel_attach(fpk_channel *channel, int fd);
 
 /* Unmaps and closes; a channel of zeros may be closed, too. */
 void fpk_channel_close(fpk_channel *channel);
 
-/* The parts of [record], which is one of [ring] (of either end): FPK_CORRUPT if
-   they are not all inside of it, whatever its length says by now.  The payload
-   is NULL if it is in a block.  The message is copied, so that what was checked
-   stays so; the places are not: read each of them once. */
+/* The parts of [record], which is one of [ring] (of either end): FPK_CORRUPT
+   if they are not all inside of it, whatever its length says by now.  The
+   payload is NULL if it is in a block.  The message is copied, so that what
+   was checked stays so; the places are not: read each of them once. */
 fpk_status fpk_message_parse(const fpk_ring *ring, const fpk_record *record,
                              fpk_message *message, const fpk_place **places,
                              const unsigned char **payload);

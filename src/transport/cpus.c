@@ -66,7 +66,7 @@ count_affine(void)
     return 0;
 }
 
-/* ---- the quotas of cgroups ------------------------------------------------ */
+/* ---- the quotas of cgroups ----------------------------------------------- */
 
 enum { LONGEST_PATH = PATH_MAX };
 

@@ -11,7 +11,7 @@
 int fpk_available_cpus(void);
 
 /* What the quotas of the cgroups of this process amount to, in CPUs, rounded
-   up; 0 without one.  [root] stands for "/": tests give a folder, others "". */
+   up; 0 without one.  [root] stands for "/": a folder in tests, else "". */
 int fpk_quota_cpus(const char *root);
 
 /* CLOCK_MONOTONIC in ns; the same clock in every process of the machine. */

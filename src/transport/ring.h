@@ -2,13 +2,14 @@
 
    The bytes lie in shared memory; the two counters, [head] of the producer and
    [tail] of the consumer, never wrap, and each stands in a cache line of its
-   own.  A record is 8 bytes of header (its length, and a state word that belongs
-   to whoever uses the ring), then its bytes, padded to 8.  A record never wraps:
-   where it does not fit before the end, a record of padding fills the rest.
+   own.  A record is 8 bytes of header (its length, and a state word that
+   belongs to whoever uses the ring), then its bytes, padded to 8.  A record
+   never wraps: where it does not fit before the end, a record of padding fills
+   the rest.
 
-   Each side trusts nothing that the other can write: a counter or a length that
-   cannot be is FPK_CORRUPT, and no byte outside of the ring is touched.  After
-   FPK_CORRUPT the ring stays as it was; nothing more will come of it.
+   Each side trusts nothing that the other can write: a counter or a length
+   that cannot be is FPK_CORRUPT, and no byte outside of the ring is touched.
+   After FPK_CORRUPT the ring stays as it was; nothing more comes of it.
 
    Used by:   transport, pool.  No Python.h. */
 #ifndef FPK_RING_H

@@ -83,7 +83,7 @@ look_at(const fpk_segment *segment, struct stat *found)
     return FPK_OK;
 }
 
-/* ---- making one ----------------------------------------------------------- */
+/* ---- making one ---------------------------------------------------------- */
 
 /* A memfd that cannot shrink; -1 if the system has none. */
 static int
@@ -267,7 +267,7 @@ fpk_segment_close(fpk_segment *segment)
     *segment = no_segment;
 }
 
-/* ---- memory behind the pages ---------------------------------------------- */
+/* ---- memory behind the pages --------------------------------------------- */
 
 /* Writes zeros, for file systems that can promise no memory. */
 static int
@@ -471,7 +471,7 @@ fpk_segment_discard(fpk_segment *segment, uint64_t offset, uint64_t length)
                                                              : FPK_SYSTEM;
 }
 
-/* ---- mapping -------------------------------------------------------------- */
+/* ---- mapping ------------------------------------------------------------- */
 
 fpk_status
 fpk_segment_map(fpk_segment *segment, uint64_t offset, uint64_t length,

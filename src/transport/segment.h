@@ -79,8 +79,8 @@ typedef enum fpk_map_mode {
     FPK_MAP_PRIVATE, /* writable; what is written stays in this process */
 } fpk_map_mode;
 
-/* Maps [length] bytes at [offset], neither of which needs to be a multiple of a
-   page: *[address] is the byte at [offset].  FPK_CORRUPT if the range is empty
+/* Maps [length] bytes at [offset], neither of which needs to be a multiple of
+   a page: *[address] is the byte at [offset].  FPK_CORRUPT if the range is empty
    or not in the segment, FPK_CLOSED if the fd is another file now. */
 fpk_status fpk_segment_map(fpk_segment *segment, uint64_t offset,
                            uint64_t length, fpk_map_mode mode, void **address);
