@@ -2,7 +2,9 @@
 
    The pool knows no pickle: it is handed [dumps] and [loads].  What is smaller
    than a pickle's own overhead is written without them: None, bools, ints of
-   64 bits, floats, short str, bytes. */
+   64 bits, floats, str, bytes.
+
+   Used by:   worker_call.c, worker_reply.c, and the parent's side. */
 #ifndef FPK_POOL_CODEC_H
 #define FPK_POOL_CODEC_H
 
@@ -10,7 +12,10 @@
 #include "pool/poolstate.h"
 #include "transport/channel.h"
 
-/* fpk_message.form: what the payload is. */
+/* fpk_message.form: what the payload is.  The payload of an FPK_CALL is the
+   pickle of (args, kwargs), kwargs being a dict or None; or nothing, with
+   FPK_FORM_NONE, for a call without arguments; or, with FPK_FORM_ONE_ARGUMENT,
+   any object. */
 enum {
     FPK_FORM_PICKLE = 0, /* a pickle of protocol 5, with [buffers] places */
     FPK_FORM_NONE,
@@ -18,7 +23,9 @@ enum {
     FPK_FORM_TRUE,
     FPK_FORM_INT,   /* int64_t */
     FPK_FORM_FLOAT, /* double */
-    FPK_FORM_STR,   /* UTF-8 of an exact str; any length */
+    FPK_FORM_STR,   /* UTF-8 of an exact str; any length; of an FPK_FAILURE:
+                       the plain text of an error that nothing else could
+                       carry, for the call or for all items of the chunk */
     FPK_FORM_BYTES, /* an exact bytes; any length */
     FPK_FORM_MASK = 0xff,
     /* of FPK_CALL: the payload is the only argument, not (args, kwargs) */
@@ -33,8 +40,8 @@ typedef struct fpk_packed {
     uint32_t form;
     const unsigned char *data; /* into [small] or [owner] */
     size_t length;
-    PyObject *owner; /* strong or NULL: bytes or str that has [data] */
-    uint32_t count;  /* of buffers */
+    PyObject *owner;    /* strong or NULL: bytes or str that has [data] */
+    uint32_t count;     /* of buffers */
     Py_buffer *buffers; /* [count] views, held; NULL if there are none */
     unsigned char small[8];
 } fpk_packed;
@@ -67,6 +74,11 @@ int fpk_packed_place(fpk_pool_state *state, fpk_packed *packed,
 PyObject *fpk_unpack(fpk_pool_state *state, PyObject *loads, uint32_t form,
                      const unsigned char *payload, size_t length,
                      PyObject *buffers);
+
+/* The same for a payload that [source], which has the buffer protocol, holds;
+   it may live on as long as [loads] or the object keeps it. */
+PyObject *fpk_unpack_from(fpk_pool_state *state, PyObject *loads,
+                          uint32_t form, PyObject *source, PyObject *buffers);
 
 /* The exception for a status other than FPK_OK; returns -1. */
 int fpk_raise_status(fpk_pool_state *state, fpk_status status,
