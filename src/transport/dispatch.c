@@ -211,6 +211,15 @@ fpk_function_call_ns(fpk_dispatch *d, const fpk_function *function)
     return ns;
 }
 
+fpk_function *
+fpk_dispatch_keep_function(fpk_dispatch *d, fpk_function *function)
+{
+    fpk_lock(d);
+    function->refs++;
+    fpk_unlock(d);
+    return function;
+}
+
 void
 fpk_drop_function_locked(fpk_dispatch *d, fpk_function *function)
 {
@@ -254,6 +263,20 @@ fpk_dispatch_drop_function(fpk_dispatch *d, fpk_function *function)
 {
     fpk_lock(d);
     fpk_drop_function_locked(d, function);
+    fpk_unlock(d);
+}
+
+void
+fpk_dispatch_forget(fpk_dispatch *d, uint64_t id)
+{
+    fpk_lock(d);
+    fpk_function *function = d->pinned;
+    while (function != NULL && function->id != id) {
+        function = function->next;
+    }
+    if (function != NULL) {
+        fpk_drop_function_locked(d, function);
+    }
     fpk_unlock(d);
 }
 

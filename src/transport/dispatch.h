@@ -30,7 +30,12 @@ fpk_function *fpk_dispatch_define(fpk_dispatch *d, const fpk_message *message,
                                   const fpk_place *places,
                                   const unsigned char *payload, bool pinned);
 uint64_t fpk_function_id(const fpk_function *function);
+fpk_function *fpk_dispatch_keep_function(fpk_dispatch *d,
+                                         fpk_function *function);
 void fpk_dispatch_drop_function(fpk_dispatch *d, fpk_function *function);
+
+/* Drops the reference of whoever defined the pinned function with this id. */
+void fpk_dispatch_forget(fpk_dispatch *d, uint64_t id);
 
 /* Time that one call takes, as far as known: ns, 0 if nothing is known. */
 uint64_t fpk_function_call_ns(fpk_dispatch *d, const fpk_function *function);
