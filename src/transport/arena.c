@@ -76,7 +76,7 @@ struct fpk_arena {
     uint64_t table_size, block_count;
 };
 
-/* ---- classes ------------------------------------------------------------- */
+/* ---- classes ------------------------------------------------------------ */
 
 /* The smallest class whose size is at least [units]. */
 static int
@@ -99,7 +99,7 @@ units_of(int class)
     return (uint64_t)(class % 4 + 5) << (class / 4 - 1);
 }
 
-/* ---- the table of blocks ------------------------------------------------- */
+/* ---- the table of blocks ------------------------------------------------ */
 
 static uint64_t
 slot_of(const fpk_arena *arena, uint64_t offset)
@@ -142,7 +142,7 @@ grow_table(fpk_arena *arena)
     free(old);
 }
 
-/* ---- the lists of free blocks -------------------------------------------- */
+/* ---- the lists of free blocks ------------------------------------------- */
 
 static void
 push_free(fpk_arena *arena, block *freed)
@@ -222,7 +222,7 @@ discard_down_to(fpk_arena *arena, uint64_t keep)
     }
 }
 
-/* ---- carving ------------------------------------------------------------- */
+/* ---- carving ------------------------------------------------------------ */
 
 /* A new block of [class] from the front of what is not carved, in no list;
    NULL without memory for its record. */
@@ -333,7 +333,7 @@ add_extent(fpk_arena *arena, uint64_t capacity)
     }
 }
 
-/* ---- memory -------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------- */
 
 /* Gets memory for a range and enters it into the page tables in one go, which
    costs less than a fault for each page. */
@@ -405,7 +405,7 @@ back_fresh(fpk_arena *arena, uint64_t length)
     return status;
 }
 
-/* ---- the public face ----------------------------------------------------- */
+/* ---- the public face ---------------------------------------------------- */
 
 static fpk_arena *
 new_arena(uint64_t keep)
@@ -521,8 +521,9 @@ fpk_status
 fpk_arena_allocate(fpk_arena *arena, uint64_t length, uint64_t *offset,
                    void **address)
 {
-    if (length > UINT64_C(1) << 46) {
-        return FPK_NO_MEMORY; /* more than this machine can address */
+    if (length > UINT64_C(1) << 46 || (length > LARGEST_EXTENT &&
+                                       !fpk_memory_is_possible(length))) {
+        return FPK_NO_MEMORY;
     }
     uint64_t units = (length + arena->unit - 1) / arena->unit;
     units += units == 0;

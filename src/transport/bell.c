@@ -26,9 +26,9 @@
 #    include <sys/syscall.h>
 #endif
 
-/* ---- the system's part --------------------------------------------------- */
+/* ---- the system's part -------------------------------------------------- */
 
-#if defined(__linux__) && defined(SYS_futex)
+#if defined(__linux__) && !defined(FPK_BELL_WITHOUT_FUTEX)
 
 /* The word lies in memory that processes share, so the operations are not the
    private ones. */
@@ -93,7 +93,7 @@ wake_all(_Atomic uint32_t *word)
 
 #endif
 
-/* ---- the protocol -------------------------------------------------------- */
+/* ---- the protocol ------------------------------------------------------- */
 
 uint32_t
 fpk_bell_arm(fpk_bell *bell)

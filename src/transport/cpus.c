@@ -66,7 +66,7 @@ count_affine(void)
     return 0;
 }
 
-/* ---- the quotas of cgroups ----------------------------------------------- */
+/* ---- the quotas of cgroups ---------------------------------------------- */
 
 enum { LONGEST_PATH = PATH_MAX };
 
@@ -244,14 +244,12 @@ quota_of_version(const char *root, bool is_v2)
     }
     /* In a container the mount shows the group of the container as its top
        while the group of the process is told from the top of the machine. */
-    const char *below = group;
+    const char *below = "";
     size_t length = strcmp(top, "/") == 0 ? 0 : strlen(top);
     if (strncmp(group, top, length) == 0 &&
-        (group[length] == '/' || group[length] == '\0')) {
+        (group[length] == '/' || group[length] == '\0') &&
+        strstr(group, "/..") == NULL) {
         below = group + length;
-    }
-    else {
-        below = "";
     }
     snprintf(folder, sizeof folder, "%s%s", root, point);
     size_t shortest = strlen(folder);

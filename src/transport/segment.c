@@ -22,6 +22,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifdef __linux__
+#    include <sys/sysinfo.h>
+#endif
+
 enum {
     LOWEST_FD = 100,
     /* How much memory is asked for at once: a signal makes the system undo
@@ -83,7 +87,7 @@ look_at(const fpk_segment *segment, struct stat *found)
     return FPK_OK;
 }
 
-/* ---- making one ---------------------------------------------------------- */
+/* ---- making one --------------------------------------------------------- */
 
 /* A memfd that cannot shrink; -1 if the system has none. */
 static int
@@ -267,7 +271,7 @@ fpk_segment_close(fpk_segment *segment)
     *segment = no_segment;
 }
 
-/* ---- memory behind the pages --------------------------------------------- */
+/* ---- memory behind the pages -------------------------------------------- */
 
 /* Writes zeros, for file systems that can promise no memory. */
 static int
@@ -324,10 +328,27 @@ punch_hole(int fd, uint64_t offset, uint64_t length)
 #endif
 }
 
+bool
+fpk_memory_is_possible(uint64_t length)
+{
+#ifdef __linux__
+    struct sysinfo machine;
+    if (sysinfo(&machine) == 0) {
+        uint64_t all = (uint64_t)machine.totalram + machine.totalswap;
+        return length / machine.mem_unit <= all;
+    }
+#endif
+    return length <= LARGEST_SIZE;
+}
+
 /* Memory behind a range; all of it or nothing. */
 static fpk_status
 back_range(int fd, uint64_t offset, uint64_t length)
 {
+    if (length > LARGEST_REQUEST && !fpk_memory_is_possible(length)) {
+        errno = ENOMEM;
+        return FPK_NO_MEMORY;
+    }
     uint64_t at = offset, end = offset + length;
     uint64_t request = LARGEST_REQUEST;
     while (at < end) {
@@ -471,7 +492,7 @@ fpk_segment_discard(fpk_segment *segment, uint64_t offset, uint64_t length)
                                                              : FPK_SYSTEM;
 }
 
-/* ---- mapping ------------------------------------------------------------- */
+/* ---- mapping ------------------------------------------------------------ */
 
 fpk_status
 fpk_segment_map(fpk_segment *segment, uint64_t offset, uint64_t length,

@@ -67,6 +67,10 @@ fpk_status fpk_segment_back(fpk_segment *segment, uint64_t offset,
 /* Asks the system how large it is now. */
 fpk_status fpk_segment_refresh(fpk_segment *segment);
 
+/* Whether the machine could ever have [length] bytes of memory.  Asked for more
+   the system would give what it has and end some process for the rest. */
+bool fpk_memory_is_possible(uint64_t length);
+
 /* Gives the memory behind whole pages in a range back to the system; they read
    as zeros, and need fpk_segment_back before they are written again.
    FPK_SYSTEM if the file system cannot do that. */
@@ -80,8 +84,8 @@ typedef enum fpk_map_mode {
 } fpk_map_mode;
 
 /* Maps [length] bytes at [offset], neither of which needs to be a multiple of
-   a page: *[address] is the byte at [offset].  FPK_CORRUPT if the range is empty
-   or not in the segment, FPK_CLOSED if the fd is another file now. */
+   a page: *[address] is the byte at [offset].  FPK_CORRUPT if the range is
+   empty or not in the segment, FPK_CLOSED if the fd is another file now. */
 fpk_status fpk_segment_map(fpk_segment *segment, uint64_t offset,
                            uint64_t length, fpk_map_mode mode, void **address);
 
