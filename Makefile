@@ -39,7 +39,7 @@ coverage: ## the test suite, and which lines of the C core it runs
 fuzz: ## the fuzz targets, FUZZ_SECONDS (60) each, with clang's libFuzzer
 	@tools/fuzz.sh
 
-faults: ## docs/faults.md: fpickle beside pickle on each row of the fault table
+faults: ## docs/faults.md: fpickle beside pickle and other pools on each fault row
 	@tools/faults.sh
 
 bench: ## fpickle beside pickle, marshal, cloudpickle and dill
