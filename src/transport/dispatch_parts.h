@@ -19,6 +19,7 @@ enum {
     FPK_MOST_KNOWN = 128,        /* functions that a worker keeps */
     FPK_WINDOW_NS = 1000000,     /* work that lies ready in one ring */
     FPK_SPIN_NS = 50000,         /* about two wake-ups of a sleeping core */
+    FPK_SPIN_PROBE = 16,         /* every so often spinning is tried in full */
     FPK_NAP_NS = 60000,          /* a pause that lets replies gather */
     FPK_STANDBY_NS = 1000000,    /* how often the I/O thread looks */
     FPK_STANDBY_FOR_NS = 20000000, /* and how long after the last reply */
@@ -90,6 +91,7 @@ typedef struct fpk_grave {
 struct fpk_dispatch {
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* something ended, or nobody pumps any more */
+    pthread_cond_t wanted;  /* somebody wants the I/O thread to look now */
     bool closed;
     bool failed;
     uintptr_t failed_cause;
@@ -109,10 +111,13 @@ struct fpk_dispatch {
     bool pumping;        /* somebody takes care of the rings */
     uint32_t waiting;    /* who wait for [changed] */
     bool io_parked;      /* the I/O thread sleeps on the bell */
+    bool io_napping;     /* or for a moment, on [wanted] */
     uint64_t io_until_ns; /* until then, if nobody rings */
     uint64_t noticed;    /* tasks and groups that ask for a notice */
     uint64_t timed;      /* tasks with a time limit that have not ended */
     uint64_t active_ns;  /* when a reply came last */
+    uint64_t spin_ns;    /* how long it pays to spin, judged by how it went */
+    uint32_t spins;
     uint32_t submits;    /* since the queue was looked at */
     fpk_list notices;    /* tasks that ended, messages that came */
     fpk_group *group_notices;

@@ -34,6 +34,7 @@ fpk_dispatch_create(fpk_dispatch **dispatch, uint32_t workers,
     d->bell_segment.fd = -1;
     d->workers = workers;
     d->ring_size = ring_size;
+    d->spin_ns = FPK_SPIN_NS;
     d->cpus = fpk_available_cpus();
     (void)pthread_mutex_init(&d->mutex, NULL);
     (void)pthread_condattr_init(&attributes);
@@ -42,6 +43,7 @@ fpk_dispatch_create(fpk_dispatch **dispatch, uint32_t workers,
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 #endif
     (void)pthread_cond_init(&d->changed, &attributes);
+    (void)pthread_cond_init(&d->wanted, &attributes);
     (void)pthread_condattr_destroy(&attributes);
     d->places = calloc(workers, sizeof *d->places);
     if (d->places == NULL) {
@@ -439,6 +441,7 @@ fpk_dispatch_drop(fpk_dispatch *d)
     }
     fpk_counts_clear(&d->holds);
     free(d->places);
+    (void)pthread_cond_destroy(&d->wanted);
     (void)pthread_cond_destroy(&d->changed);
     (void)pthread_mutex_destroy(&d->mutex);
     free(d);

@@ -189,7 +189,7 @@ introduce(fpk_dispatch *d, fpk_worker_place *place, fpk_function *function)
 }
 
 /* How long the worker may spin for its next request: only if that takes the
-   core from nobody. */
+   core from nobody, and not where it did not pay for the parent. */
 static void
 set_spin(fpk_dispatch *d, fpk_worker_place *place, uint64_t now)
 {
@@ -201,7 +201,7 @@ set_spin(fpk_dispatch *d, fpk_worker_place *place, uint64_t now)
                    now - other->sent_ns < FPK_WINDOW_NS);
     }
     atomic_store_explicit(&place->channel.shared->spin_ns,
-                          active < d->cpus ? FPK_SPIN_NS : 0,
+                          active < d->cpus ? (uint32_t)d->spin_ns : 0,
                           memory_order_relaxed);
 }
 

@@ -24,6 +24,9 @@ fpk_wake_io_locked(fpk_dispatch *d)
     if (d->io_parked) {
         fpk_bell_ring_all(d->bell);
     }
+    else if (d->io_napping) {
+        pthread_cond_signal(&d->wanted);
+    }
 }
 
 void
@@ -90,11 +93,17 @@ count_busy(const fpk_dispatch *d)
     return busy;
 }
 
+static struct timespec
+clock_time(uint64_t ns)
+{
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000),
+                             .tv_nsec = (long)(ns % 1000000000)};
+}
+
 static void
 nap(uint64_t ns)
 {
-    struct timespec time = {.tv_sec = (time_t)(ns / 1000000000),
-                            .tv_nsec = (long)(ns % 1000000000)};
+    struct timespec time = clock_time(ns);
     (void)nanosleep(&time, NULL);
 }
 
@@ -106,9 +115,13 @@ spin_for_reply(fpk_dispatch *d)
     if (busy == 0 || busy >= (uint32_t)d->cpus) {
         return false;
     }
+    /* Where other programs want the cores, or tasks are long, spinning fails
+       and is soon given up, but for a try now and then. */
+    uint64_t spin_ns =
+        ++d->spins % FPK_SPIN_PROBE == 0 ? FPK_SPIN_NS : d->spin_ns;
     fpk_unlock(d);
     bool found = false;
-    uint64_t until = fpk_now_ns() + FPK_SPIN_NS;
+    uint64_t until = fpk_now_ns() + spin_ns;
     do {
         for (int i = 0; i < 64 && !found; i++) {
             found = has_reply(d);
@@ -116,6 +129,7 @@ spin_for_reply(fpk_dispatch *d)
         }
     } while (!found && fpk_now_ns() < until);
     fpk_lock(d);
+    d->spin_ns = found ? FPK_SPIN_NS : d->spin_ns / 2;
     return found;
 }
 
@@ -180,10 +194,9 @@ wait_for_other(fpk_dispatch *d, uint64_t until_ns)
     if (most < until_ns) {
         until_ns = most;
     }
-    struct timespec time = {.tv_sec = (time_t)(until_ns / 1000000000),
-                            .tv_nsec = (long)(until_ns % 1000000000)};
+    struct timespec until = clock_time(until_ns);
     d->waiting++;
-    (void)pthread_cond_timedwait(&d->changed, &d->mutex, &time);
+    (void)pthread_cond_timedwait(&d->changed, &d->mutex, &until);
     d->waiting--;
 }
 
@@ -331,9 +344,10 @@ fpk_dispatch_run(fpk_dispatch *d)
             if (due != UINT64_MAX && due > now && due - now < ns) {
                 ns = due - now;
             }
-            fpk_unlock(d);
-            nap(ns);
-            fpk_lock(d);
+            struct timespec until = clock_time(now + ns);
+            d->io_napping = true;
+            (void)pthread_cond_timedwait(&d->wanted, &d->mutex, &until);
+            d->io_napping = false;
             continue;
         }
         (void)sleep_on_bell(d, UINT64_MAX, &d->io_parked);
