@@ -340,6 +340,8 @@ worker_run(PyObject *obj, PyObject *unused)
     }
     int reason = -1;
     self->running = true;
+    /* Before the parent is told: it looks for a worker when it hears of one. */
+    atomic_store(&self->channel.shared->worker_state, FPK_WORKER_IDLE);
     if (fpk_worker_send_empty(self, &ready) == 0) {
         self->clock = self->yielded_at = fpk_now_ns();
         reason = run_loop(self);
