@@ -9,7 +9,7 @@
 #   FUZZ_SECONDS=... how long each fuzz target runs; FUZZ_ARGS=... which
 export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
-.PHONY: help run test test-all asan valgrind coverage fuzz faults bench lint \
+.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults bench lint \
 	format warnings clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -32,6 +32,9 @@ asan: ## the test suite under the address and undefined behaviour sanitizers
 
 valgrind: ## the tests that need no interpreter, under valgrind
 	@tools/valgrind.sh
+
+tsan: ## the transport of the pool under the thread sanitizer
+	@tools/tsan.sh
 
 coverage: ## the test suite, and which lines of the C core it runs
 	@tools/coverage.sh

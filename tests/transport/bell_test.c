@@ -73,7 +73,7 @@ bell_waits_for_a_time(void)
     free_shared(bell, sizeof *bell);
 }
 
-/* ---- two sides ----------------------------------------------------------- */
+/* ---- two sides ---------------------------------------------------------- */
 
 typedef struct table {
     fpk_bell bells[2];
@@ -109,7 +109,7 @@ play(table *shared, int me)
     for (long i = 1; i <= shared->rounds; i++) {
         if (me == 1 && !await_value(&shared->bells[1], &shared->served[0], i,
                                     &shared->sleeps[1])) {
-            CHECK(!"the second side slept for ever");
+            complain("the second side slept for ever");
             return;
         }
         /* So that a ring meets each step of falling asleep. */
@@ -120,7 +120,7 @@ play(table *shared, int me)
         (void)fpk_bell_ring(&shared->bells[1 - me]);
         if (me == 0 && !await_value(&shared->bells[0], &shared->served[1], i,
                                     &shared->sleeps[0])) {
-            CHECK(!"the first side slept for ever");
+            complain("the first side slept for ever");
             return;
         }
     }
@@ -197,7 +197,7 @@ follow(void *context)
     while (seen < shared->rounds) {
         if (!await_value(&shared->bells[1], &shared->served[0], seen + 1,
                          &shared->sleeps[1])) {
-            CHECK(!"the follower slept for ever");
+            complain("the follower slept for ever");
             return;
         }
         seen = atomic_load(&shared->served[0]);
@@ -248,7 +248,7 @@ help(crowd *shared, uint64_t longest)
         }
         fpk_bell_disarm(&shared->bell);
         if (fpk_now_ns() - start >= PATIENCE) {
-            CHECK(!"a sleeper of two slept for ever");
+            complain("a sleeper of two slept for ever");
             return;
         }
     }
@@ -268,7 +268,7 @@ offer(void *context)
         atomic_store(&shared->offered, i);
         (void)fpk_bell_ring(&shared->bell);
         if (!await_value(&shared->done, &shared->taken, i, &shared->sleeps)) {
-            CHECK(!"nobody took it");
+            complain("nobody took it");
             return;
         }
     }
@@ -311,7 +311,7 @@ test_bells(void)
     RUN(bell_wakes_two_sleepers);
 }
 
-/* ---- cpus ---------------------------------------------------------------- */
+/* ---- cpus --------------------------------------------------------------- */
 
 static char root[64];
 

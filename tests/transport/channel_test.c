@@ -108,7 +108,7 @@ channel_checks_sizes(void)
     fpk_channel_close(&channel);
 }
 
-/* ---- what is no channel -------------------------------------------------- */
+/* ---- what is no channel ------------------------------------------------- */
 
 /* Whether attach refuses [fd] with [status] and leaves it to the caller. */
 static bool
@@ -183,7 +183,7 @@ channel_refuses_other_files(void)
     fpk_channel_close(&channel);
 }
 
-/* ---- what is no message -------------------------------------------------- */
+/* ---- what is no message ------------------------------------------------- */
 
 enum { RING = 512 };
 
@@ -235,7 +235,7 @@ read_all(const sample *given)
     }
     const unsigned char *end = given->data + RING;
     CHECK((const unsigned char *)(places + message.buffers) <= end);
-    volatile uint64_t sum = 0;
+    uint64_t sum = 0;
     for (uint32_t i = 0; i < message.buffers; i++) {
         sum += places[i].offset + places[i].length;
     }
@@ -245,6 +245,8 @@ read_all(const sample *given)
             sum += payload[i];
         }
     }
+    /* So that the bytes are really read. */
+    __asm__ volatile("" ::"r"(sum));
     CHECK((payload == NULL) ==
           ((message.flags & FPK_PAYLOAD_IN_BLOCK) != 0));
     return true;

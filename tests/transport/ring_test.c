@@ -75,7 +75,7 @@ tells(const fpk_record *record, uint32_t length, uint32_t number)
     return true;
 }
 
-/* ---- one process --------------------------------------------------------- */
+/* ---- one process -------------------------------------------------------- */
 
 /* Every length at every offset, also where the counters themselves overflow,
    until the ring is full; then all of it again in order. */
@@ -224,7 +224,7 @@ ring_finds_records_until_they_are_given_back(void)
     close_pair(&rings);
 }
 
-/* ---- what the other side can do wrong ------------------------------------ */
+/* ---- what the other side can do wrong ----------------------------------- */
 
 static void
 ring_refuses_impossible_heads(void)
@@ -369,7 +369,7 @@ ring_survives_garbage(void)
     }
 }
 
-/* ---- two processes ------------------------------------------------------- */
+/* ---- two processes ------------------------------------------------------ */
 
 enum { STREAM_SIZE = 8192 };
 

@@ -1,7 +1,7 @@
 /* transport_test.c -- tests of src/transport without an interpreter.
 
-   Does:      runs the tests of each part; prints a line a test and returns 1 if
-              any check failed.  Arguments: the effort in per cent, and
+   Does:      runs the tests of each part; prints a line a test and returns 1
+              if any check failed.  Arguments: the effort in per cent, and
               "threads" to use threads where processes would be used.
    Owns:      nothing.
    Invariant: no process and no file is left behind.
@@ -23,6 +23,13 @@
 _Atomic int failures = 0;
 int effort = 100;
 bool only_threads = false;
+
+void
+complain(const char *what)
+{
+    printf("  %s\n", what);
+    failures++;
+}
 
 long
 scaled(long count)
@@ -59,7 +66,7 @@ free_shared(void *memory, size_t size)
     munmap(memory, size);
 }
 
-/* ---- two sides ----------------------------------------------------------- */
+/* ---- two sides ---------------------------------------------------------- */
 
 typedef struct task {
     side body;

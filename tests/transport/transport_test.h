@@ -29,6 +29,9 @@ extern _Atomic int failures;
         fflush(stdout);                                                       \
     } while (0)
 
+/* A check that failed for a reason that no condition shows. */
+void complain(const char *what);
+
 /* How often a long test repeats itself, in per cent of the usual. */
 extern int effort;
 
