@@ -120,6 +120,11 @@ def uninstall() -> None:
         _update()
 
 
+def is_installed() -> bool:
+    """True if `install` is in force here."""
+    return _patch is not None
+
+
 def _update() -> None:
     """Patches or restores, so that the attributes are as the counts say."""
     global _patch
