@@ -49,7 +49,7 @@ _Static_assert(sizeof(_Atomic uint32_t) == 4 && sizeof(_Atomic uint64_t) == 8,
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_LLONG_LOCK_FREE == 2,
                "atomic words need no lock, which would not be shared");
 
-/* ---- channels ------------------------------------------------------------ */
+/* ---- channels ----------------------------------------------------------- */
 
 static uint64_t
 channel_size(uint64_t ring_size)
@@ -182,7 +182,7 @@ fpk_channel_close(fpk_channel *channel)
     memset(channel, 0, sizeof *channel);
 }
 
-/* ---- messages ------------------------------------------------------------ */
+/* ---- messages ----------------------------------------------------------- */
 
 /* Bytes of a message in front of its payload. */
 static uint64_t

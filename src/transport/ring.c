@@ -75,7 +75,7 @@ fpk_ring_longest(uint64_t size)
     return (uint32_t)space - RECORD_HEADER;
 }
 
-/* ---- the producer -------------------------------------------------------- */
+/* ---- the producer ------------------------------------------------------- */
 
 /* The consumer's counter, if it can be: it never goes back and never beyond
    what was published. */
@@ -156,7 +156,7 @@ fpk_ring_used(fpk_ring *ring)
     return look_at_tail(ring, &tail) ? ring->published - tail : UINT64_MAX;
 }
 
-/* ---- the consumer -------------------------------------------------------- */
+/* ---- the consumer ------------------------------------------------------- */
 
 /* The producer's counter, if it can be: it never goes back and never a ring's
    length beyond what was given back. */
