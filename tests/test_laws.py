@@ -82,6 +82,24 @@ MAY_CLEAR = {
         "the value was written before; what it takes is not known now",
     ("explain/path.c", "add_error_path"):
         "the error matters more than its note",
+    ("pool/worker_call.c", "answer_error"):
+        "the error of the task matters more than that it could not be sent",
+    ("pool/worker_call.c", "answer_failed_chunk"):
+        "the error of the chunk matters more than that there is no memory",
+    ("pool/worker_call.c", "call_items"):
+        "the chunk fails with a text, and there is no memory for another",
+    ("pool/worker_call.c", "find_unsendable"):
+        "likewise",
+    ("pool/worker_call.c", "note_failure"):
+        "likewise",
+    ("pool/worker_reply.c", "fpk_worker_describe"):
+        "an exception that cannot be packed is described by its text",
+    ("pool/worker_reply.c", "fpk_worker_describe_plainly"):
+        "without memory the answer is a text that needs none",
+    ("pool/worker_reply.c", "write_str"):
+        "an exception without a text is its type's name alone",
+    ("pool/worker.c", "worker_refuse"):
+        "the error that is told matters more than that it cannot be sent",
     ("encode/dates.c", "fpk_find_date_kind"):
         "without datetime's C functions its objects are asked, as any others",
 }

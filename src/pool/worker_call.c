@@ -27,7 +27,9 @@ new_block(fpk_worker *self, uint64_t offset, uint64_t length)
     return block;
 }
 
-/* A Block for each place.  NULL after a failure, and all are released. */
+/* A view of a Block for each place: what [loads] hands on as it is should be an
+   object that one can work with.  NULL after a failure, and all are
+   released. */
 static PyObject *
 new_blocks(fpk_worker *self, const fpk_request *request)
 {
@@ -41,11 +43,13 @@ new_blocks(fpk_worker *self, const fpk_request *request)
             continue;
         }
         PyObject *block = new_block(self, place.offset, place.length);
-        if (block == NULL) {
+        PyObject *view = block == NULL ? NULL : PyMemoryView_FromObject(block);
+        Py_XDECREF(block);
+        if (view == NULL) {
             Py_CLEAR(blocks);
             continue;
         }
-        PyTuple_SET_ITEM(blocks, (Py_ssize_t)i, block);
+        PyTuple_SET_ITEM(blocks, (Py_ssize_t)i, view);
     }
     return blocks;
 }
