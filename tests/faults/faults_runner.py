@@ -46,7 +46,8 @@ class Script:
         self.case = lines[0].rstrip(".")
         constants = {}
         for node in tree.body:
-            if isinstance(node, ast.Assign) and node.targets[0].id in (
+            if isinstance(node, ast.Assign) and getattr(
+                    node.targets[0], "id", None) in (
                     "TIMEOUT", "LONG"):
                 constants[node.targets[0].id] = ast.literal_eval(node.value)
         self.of_pools = self.number >= FIRST_OF_POOLS

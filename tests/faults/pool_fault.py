@@ -143,8 +143,8 @@ class Trial:
             if not self.ok("the error is no WorkerDied",
                            isinstance(error, died), repr(error)[:90]):
                 return
-            self.ok("the signal is wrong", error.signal == number,
-                    error.signal)
+            self.ok("the signal is wrong",
+                    error.signal == (number and number.name), error.signal)
             self.ok("the pid is missing", error.pid > 1)
             if code is not None:
                 self.ok("the exit code is wrong", error.exitcode == code,
@@ -159,7 +159,11 @@ def whole_text(error):
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        parts.append(f"{type(error).__name__}: {error}")
+        try:
+            text = str(error)
+        except Exception:
+            text = "(without text)"
+        parts.append(f"{type(error).__name__}: {text}")
         parts += getattr(error, "__notes__", ())
         error = error.__cause__ or error.__context__
     return "\n".join(parts)

@@ -60,7 +60,11 @@ class Outcome:
             return "no outcome"
         if self.error is None:
             return f"a {type(self.value).__name__}"
-        text = f"{type(self.error).__name__}: {self.error}".split("\n")[0]
+        try:
+            text = str(self.error)
+        except Exception:
+            text = "(without text)"
+        text = f"{type(self.error).__name__}: {text}".split("\n")[0]
         return text if len(text) <= 90 else text[:87] + "..."
 
 
