@@ -67,8 +67,8 @@ fpk_status fpk_segment_back(fpk_segment *segment, uint64_t offset,
 /* Asks the system how large it is now. */
 fpk_status fpk_segment_refresh(fpk_segment *segment);
 
-/* Whether the machine could ever have [length] bytes of memory.  Asked for more
-   the system would give what it has and end some process for the rest. */
+/* Whether the machine could ever have [length] bytes of memory.  Asked for
+   more the system would give what it has and end some process for the rest. */
 bool fpk_memory_is_possible(uint64_t length);
 
 /* Gives the memory behind whole pages in a range back to the system; they read
