@@ -16,13 +16,16 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any
 
 import _signal
 
 from fpickle import _core, _poolcore
 from fpickle._pool import remote, start, zygote
 from fpickle._pool.setup import Options
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any
 
 RUNNING, CLOSING, ENDED = "running", "closing", "ended"
 
@@ -32,12 +35,11 @@ RUNNING, CLOSING, ENDED = "running", "closing", "ended"
 MOST_FAILED_STARTS = 3
 MOST_IDLE_DEATHS = 10
 
+_IN_ORDER = (0, 1, 2)  # exit codes of workers that leave by themselves
 _IDLE_DEATH = 1.0  # s; a worker that lives longer without work is no failure
 _LONGEST_PAUSE = 1.0  # s between attempts
 _GRACE = 0.2  # s from SIGTERM to SIGKILL
 _PATIENCE = 5.0  # s for killed processes to be gone
-
-_Message = tuple[str, int, Any]
 
 
 class WorkerProcess:
@@ -86,7 +88,7 @@ class Engine:
         workers: int,
         options: Options,
         *,
-        future_type: type,
+        future_type: str,
         style: str,
         on_demand: bool = False,
         waits_at_exit: bool = False,
@@ -96,7 +98,7 @@ class Engine:
         Args:
             workers: How many there are at most.
             options: How they are started.
-            future_type: What `dispatcher.submit` returns.
+            future_type: What `dispatcher.submit` returns: a name in results.py.
             style: "pool" or "futures", as `remote.Unpacker` has it.
             on_demand: Workers are started when there is work for them.
             waits_at_exit: The end of the interpreter waits for what was
@@ -127,13 +129,16 @@ class Engine:
         try:
             self._setup_fd = start.memory_file("fpickle-setup", setup)
             self._wake_fd = _make_event()
+            # While the zygote starts: these take as long as it does.
+            from fpickle._pool import results
+
             reference = weakref.ref(self)
             self.dispatcher = _poolcore.Dispatcher(
                 workers,
                 dumps=_core.dumps,
                 loads=_core.loads,
                 unpack_failure=remote.Unpacker(style),
-                future_type=future_type,
+                future_type=getattr(results, future_type),
                 on_message=lambda *message: _pass_message(reference, *message),
             )
             for index in range(self.wanted):
@@ -218,8 +223,10 @@ class Engine:
             if self.state is ENDED:
                 return
             self.state = ENDED
-            if error is None:
+            if error is None and self.dispatcher.outstanding:
                 error = _broken_pool("the pool was terminated")
+            elif error is None:
+                error = ValueError("Pool not running")
             if self.broken is None:
                 self.broken = error
             self._kill_at = time.monotonic() + _GRACE
@@ -410,10 +417,9 @@ class Engine:
         self._due[index] = time.monotonic() + self._pause
 
     def _worker_ended(self, worker: WorkerProcess, status: int | None) -> None:
-        from fpickle._pool.errors import WorkerDied
-
-        text = worker.crash_text()
-        error = WorkerDied(worker.pid, status, text=text)
+        error = None
+        if status not in _IN_ORDER or self.dispatcher.worker_state(worker.index) != "leaving":
+            error = _died(worker, status)
         had_task = self.dispatcher.worker_ended(worker.index, error)
         with self.lock:
             self.workers.pop(worker.index, None)
@@ -438,7 +444,7 @@ class Engine:
             self._failed_starts += 1
             if self._failed_starts >= MOST_FAILED_STARTS:
                 return self._give_up(
-                    error,
+                    error or _died(worker, 0),
                     f"{self._failed_starts} workers in a row ended while they "
                     "started",
                 )
@@ -446,7 +452,7 @@ class Engine:
             self._idle_deaths += 1
             if self._idle_deaths >= MOST_IDLE_DEATHS:
                 return self._give_up(
-                    error,
+                    error or _died(worker, 0),
                     f"{self._idle_deaths} workers in a row ended before they "
                     "had done a task",
                 )
@@ -457,8 +463,6 @@ class Engine:
 
     def _zygote_ended(self) -> None:
         """Without their zygote workers end, too; a new one starts new ones."""
-        from fpickle._pool.errors import WorkerDied
-
         if self.state is ENDED:
             self._kill_at = time.monotonic()
             return
@@ -469,9 +473,7 @@ class Engine:
         for worker in ended:
             _wait_until_gone(worker, deadline)
             status = -int(_signal.SIGKILL) if worker.pid else None
-            error = WorkerDied(worker.pid or None, status,
-                               text=worker.crash_text())  # fmt: skip
-            self.dispatcher.worker_ended(worker.index, error)
+            self.dispatcher.worker_ended(worker.index, _died(worker, status))
             worker.close()
         if any(worker.is_ready for worker in ended):
             self._failed_starts = 0
@@ -534,6 +536,12 @@ def _wait_until_gone(worker: WorkerProcess, deadline: float) -> None:
     poll = select.poll()
     poll.register(worker.pidfd, select.POLLIN)
     poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+
+
+def _died(worker: WorkerProcess, status: int | None) -> BaseException:
+    from fpickle._pool.errors import WorkerDied
+
+    return WorkerDied(worker.pid or None, status, text=worker.crash_text())
 
 
 def _broken_pool(text: str) -> BaseException:

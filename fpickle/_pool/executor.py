@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 import weakref
 from concurrent import futures
-from typing import Any, Callable, Iterable, Iterator
 
-from fpickle._pool import results
 from fpickle._pool.engine import CLOSING, RUNNING, Engine
 from fpickle._pool.pool import WorkerView, list_workers, start_method_of
-from fpickle._pool.results import Future
 from fpickle._pool.setup import Options
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator
+
+    from fpickle._pool.results import Future
 
 
 class ProcessPoolExecutor(futures.Executor):
@@ -91,7 +94,7 @@ class ProcessPoolExecutor(futures.Executor):
         self._retries = retries
         self._copy_context = copy_context
         self._engine = Engine(
-            max_workers, options, future_type=Future, style="futures",
+            max_workers, options, future_type="Future", style="futures",
             on_demand=True, waits_at_exit=True,
         )  # fmt: skip
         self._submit = self._engine.dispatcher.submit
@@ -227,7 +230,9 @@ class ProcessPoolExecutor(futures.Executor):
         return self._engine.broken or False
 
     def __reduce__(self) -> Any:
-        raise results.pickling_error("process pool executor")
+        from fpickle._pool.results import pickling_error
+
+        raise pickling_error("process pool executor")
 
 
 class _Keeper:

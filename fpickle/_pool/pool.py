@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import Any, Callable, Iterable
 
-from fpickle._pool import results
 from fpickle._pool.engine import RUNNING, Engine
-from fpickle._pool.results import ApplyResult, MapIterator, MapResult
 from fpickle._pool.setup import Options
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable
+
+    from fpickle._pool.results import ApplyResult, MapIterator, MapResult
 
 _BAR_EVERY = 0.1  # s
 
@@ -150,7 +153,7 @@ class Pool:
         self._processes = processes
         self._started = time.monotonic()
         self._engine = Engine(
-            processes, options, future_type=ApplyResult, style="pool"
+            processes, options, future_type="ApplyResult", style="pool"
         )
         self._submit = self._engine.dispatcher.submit
         weakref.finalize(self, self._engine.close).atexit = False
@@ -307,6 +310,8 @@ class Pool:
         self, func: Any, iterable: Any, chunksize: Any, star: bool,
         callback: Any, error_callback: Any, options: dict[str, Any],
     ) -> MapResult:  # fmt: skip
+        from fpickle._pool.results import MapResult
+
         handle = MapResult(self, callback, error_callback)
         handle.start(
             self._begin(
@@ -353,6 +358,8 @@ class Pool:
     ) -> MapIterator:  # fmt: skip
         progress = options.pop("progress", False)
         bar = _make_bar(progress, _length_of(iterable)) if progress else None
+        from fpickle._pool.results import MapIterator
+
         handle = MapIterator(self, bar)
         buffersize = options.pop("buffersize", None)
         if buffersize is not None and buffersize < 1:
@@ -454,7 +461,9 @@ class Pool:
         self.terminate()
 
     def __reduce__(self) -> Any:
-        raise results.pickling_error("pool")
+        from fpickle._pool.results import pickling_error
+
+        raise pickling_error("pool")
 
     def __repr__(self) -> str:
         return (

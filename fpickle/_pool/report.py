@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any
 
 _SUMS = ("tasks", "work", "codec", "idle", "bytes_sent", "bytes_received")
 

@@ -11,12 +11,13 @@ import collections
 import sys
 import threading
 from concurrent import futures
-from typing import Any, Callable, Iterator
 
 from fpickle import _poolcore
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator
+
     from fpickle._pool.pool import Pool
 
 

@@ -34,10 +34,10 @@ METHODS = ("zygote", "fork", "spawn")
 # What a fresh interpreter runs. The package's own __init__ is executed only if
 # somebody asks for a name of it: a worker can do without most of fpickle.
 _LAUNCH = """
-import sys, marshal, posix, _thread
+import sys, posix, _thread
 class LazyPackage(type(sys)):
     def __getattr__(self, name):
-        if name[:2] == '__' and name not in ('__all__', '__version__'):
+        if name[:1] == '_' and name not in ('__all__', '__version__'):
             raise AttributeError(name)
         with lock:
             if type(self) is LazyPackage and self is not running[0]:
@@ -54,7 +54,6 @@ class LazyPackage(type(sys)):
 def launch():
     from _frozen_importlib import module_from_spec
     from _frozen_importlib_external import spec_from_file_location
-    data = marshal.loads(posix.pread(3, posix.fstat(3).st_size, 0))
     posix.close(3)
     sys.path[:] = data['path']
     for name, value in data['sys'].items():
@@ -73,6 +72,14 @@ def launch():
 lock, running = _thread.RLock(), [None]
 launch()
 """
+
+# The command line is this, so that a list of processes can be read; the code
+# above comes as bytecode through descriptor 3.
+_COMMAND = (
+    "import marshal, posix; "
+    "data = marshal.loads(posix.pread(3, posix.fstat(3).st_size, 0)); "
+    "exec(data['code'])"
+)
 
 _MIRRORED = (
     "prefix", "exec_prefix", "base_prefix", "base_exec_prefix",
@@ -155,6 +162,7 @@ def spawn_interpreter(role: str, fds: list[int], arguments: list[Any]) -> int:
         OSError: There is no such program, or no process can be started.
     """
     data = {
+        "code": compile(_LAUNCH, "<fpickle>", "exec", dont_inherit=True),
         "role": role,
         "arguments": arguments,
         "path": [
@@ -178,7 +186,7 @@ def spawn_interpreter(role: str, fds: list[int], arguments: list[Any]) -> int:
         # SIGINT waits until the child has said that it ignores it.
         return os.posix_spawnp(
             program,
-            [program, *interpreter_options(), "-c", _LAUNCH],
+            [program, *interpreter_options(), "-c", _COMMAND, f"fpickle-{role}"],
             os.environ,
             file_actions=actions,
             setsigmask=[_sigint()],

@@ -316,7 +316,6 @@ def run(method: str, main: Any, parent_pid: int, preload: list[str]) -> None:
 
         for name in preload:
             load(name)
-        gc.collect()
         gc.freeze()  # collections in a worker do not copy these pages
     Zygote(main, parent_pid, make_worker).run()
 
