@@ -10,6 +10,7 @@ import mmap
 import os
 import pathlib
 import platform
+import signal
 import struct
 import subprocess
 import sys
@@ -78,7 +79,7 @@ class Segment:
 
 class Parent:
     def __init__(self, *, ring_size=131072, arguments=1 << 22, max_tasks=0,
-                 max_memory=0, child=(), env=None, patience=20):
+                 max_memory=0, child=(), env=None, patience=60):
         self.ring_size = ring_size
         self.patience = patience
         self.channel = Segment("channel", HEADER + 2 * ring_size)
@@ -127,15 +128,26 @@ class Parent:
     def set32(self, offset, value):
         self.words32[offset // 4] = value
 
-    def until(self, question, what="it"):
+    def until(self, question, what="change"):
         """Waits until [question]() is true, and returns that."""
         end = time.monotonic() + self.patience
         while True:
             answer = question()
             if answer:
                 return answer
-            assert time.monotonic() < end, f"{what} did not happen"
+            if time.monotonic() > end:
+                raise AssertionError(f"no {what}; the worker is in:\n"
+                                     + self.where())
             time.sleep(0.0005)
+
+    def where(self):
+        """What faulthandler says of a worker that hangs; it ends."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGABRT)
+        _, errors = self.process.communicate(timeout=self.patience)
+        words = [self.word64(word) for word in (
+            REQUESTS_HEAD, REQUESTS_TAIL, REPLIES_HEAD, REPLIES_TAIL, TASK)]
+        return f"{errors.decode()}{self.process.returncode} {words}"
 
     def ring_bell(self):
         """Changes the ticket and wakes the worker."""

@@ -1092,7 +1092,8 @@ def run_mutations(chosen):
                     return True
                 return reply is None and parent.process.poll() is not None
 
-            parent.until(done, "an answer")
+            parent.until(done, f"answer after {change} at {offset} of "
+                         f"{bytes(record)}")
             code = parent.process.poll()
             if code is not None and code != 10:
                 errors = parent.process.stderr.read().decode()
