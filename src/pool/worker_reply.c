@@ -183,7 +183,8 @@ fpk_worker_send_empty(fpk_worker *self, fpk_message *message)
     message->flags = 0;
     message->buffers = 0;
     message->payload_length = 0;
-    return write_message(self, message, NULL, NULL) == FPK_OK ? 0 : -1;
+    const unsigned char nothing[1] = {0};
+    return write_message(self, message, NULL, nothing) == FPK_OK ? 0 : -1;
 }
 
 /* The payload of a message that was too large for a small ring. */
