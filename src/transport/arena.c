@@ -346,6 +346,7 @@ back_range(fpk_arena *arena, uint64_t offset, unsigned char *address,
         discard_down_to(arena, 0);
         status = fpk_segment_back(&arena->segment, offset, length);
     }
+    (void)address;
 #ifdef __linux__
 #    ifndef MADV_POPULATE_WRITE
     enum { MADV_POPULATE_WRITE = 23 };

@@ -238,6 +238,7 @@ ring_refuses_impossible_heads(void)
         pair rings;
         fpk_record *record;
         open_pair(&rings, SIZE, start);
+        memset(rings.data, 0, SIZE); /* possible records, without bytes */
         atomic_store(&rings.counters->head, start + bad[i]);
         CHECK(fpk_ring_next(&rings.consumer, &record) == FPK_CORRUPT);
         CHECK(record == NULL);
