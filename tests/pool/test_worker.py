@@ -199,7 +199,7 @@ def test_exceptions(parent):
     assert failure(parent)[0] == "RecursionError"
     define(parent, lambda: sys.exit())
     assert failure(parent)[0] == "SystemExit"
-    define(parent, lambda: bytes(2**62))
+    define(parent, lambda: "x" * sys.maxsize)
     assert failure(parent)[0] == "MemoryError"
     finish(parent)
 
