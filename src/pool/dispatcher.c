@@ -65,7 +65,7 @@ dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->unpack_failure = Py_NewRef(unpack_failure);
     self->future_type = (PyTypeObject *)Py_NewRef(future_type);
     self->on_message = Py_NewRef(on_message);
-    self->causes = PyList_New(0);
+    self->causes = PyDict_New();
     if (self->causes == NULL) {
         Py_DECREF(self);
         return NULL;
@@ -80,10 +80,11 @@ dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-/* Keeps [exception] as a cause; 0 for None, -1 with an exception. */
-static Py_ssize_t
-add_cause(fpk_dispatcher *self, PyObject *exception)
+/* Keeps [exception] as *[cause], 0 for None; 0, or -1 with an exception. */
+static int
+add_cause(fpk_dispatcher *self, PyObject *exception, uintptr_t *cause)
 {
+    *cause = 0;
     if (exception == Py_None) {
         return 0;
     }
@@ -91,10 +92,16 @@ add_cause(fpk_dispatcher *self, PyObject *exception)
         PyErr_SetString(PyExc_TypeError, "a cause is an exception");
         return -1;
     }
-    if (PyList_Append(self->causes, exception) < 0) {
+    PyObject *key = PyLong_FromUnsignedLongLong(self->last_cause + 1);
+    if (key == NULL) {
         return -1;
     }
-    return PyList_GET_SIZE(self->causes);
+    int status = PyDict_SetItem(self->causes, key, exception);
+    Py_DECREF(key);
+    if (status == 0) {
+        *cause = ++self->last_cause;
+    }
+    return status;
 }
 
 /* ---- calls -------------------------------------------------------------- */
@@ -337,15 +344,17 @@ dispatcher_worker_ended(PyObject *op, PyObject *args)
         return NULL;
     }
     long index = parse_index(self, number);
-    Py_ssize_t cause = index < 0 ? -1 : add_cause(self, error);
-    if (cause < 0) {
+    uintptr_t cause;
+    if (index < 0 || add_cause(self, error, &cause) < 0) {
         return NULL;
     }
     bool begun;
     Py_BEGIN_ALLOW_THREADS
-    begun = fpk_dispatch_worker_ended(self->d, (uint32_t)index,
-                                      (uintptr_t)cause);
+    begun = fpk_dispatch_worker_ended(self->d, (uint32_t)index, cause);
     Py_END_ALLOW_THREADS
+    if (!begun && cause != 0) {
+        Py_DECREF(fpk_cause_exception(self, cause));
+    }
     return PyBool_FromLong(begun);
 }
 
@@ -437,8 +446,8 @@ static PyObject *
 dispatcher_fail_all(PyObject *op, PyObject *error)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
-    Py_ssize_t cause = add_cause(self, error);
-    if (cause < 0) {
+    uintptr_t cause;
+    if (add_cause(self, error, &cause) < 0) {
         return NULL;
     }
     if (cause == 0) {
@@ -448,7 +457,7 @@ dispatcher_fail_all(PyObject *op, PyObject *error)
     if (self->broken == NULL) {
         self->broken = Py_NewRef(error);
     }
-    fpk_dispatch_fail_all(self->d, (uintptr_t)cause);
+    fpk_dispatch_fail_all(self->d, cause);
     Py_RETURN_NONE;
 }
 

@@ -28,7 +28,9 @@ typedef struct fpk_dispatcher {
     PyObject *unpack_failure;
     PyTypeObject *future_type;
     PyObject *on_message;
-    PyObject *causes; /* list of exceptions; a cause is an index + 1 */
+    PyObject *causes; /* dict: the exception that a cause stands for, until
+                         its task is asked */
+    uintptr_t last_cause;
     PyObject *broken; /* the exception of fail_all, or NULL */
     fpk_snapshot snapshots[FPK_FUNCTIONS_KEPT]; /* what was used last first */
     Py_ssize_t snapshot_count;
@@ -69,7 +71,9 @@ PyObject *fpk_task_outcome(fpk_dispatcher *self, fpk_task *task,
 /* The value of a payload of a reply: new reference. */
 PyObject *fpk_task_unpack(fpk_dispatcher *self, fpk_task *task);
 
-/* The exception behind a cause: a new reference. */
+/* The exception behind a cause: a new reference.  It belongs to one task, and
+   is forgotten here, lest its traceback keep things alive; that of a broken
+   pool belongs to all. */
 PyObject *fpk_cause_exception(fpk_dispatcher *self, uintptr_t cause);
 
 /* The exception that is set, as an object: a new reference. */

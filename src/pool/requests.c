@@ -194,11 +194,20 @@ fpk_take_exception(void)
 PyObject *
 fpk_cause_exception(fpk_dispatcher *self, uintptr_t cause)
 {
-    Py_ssize_t index = (Py_ssize_t)cause - 1;
-    if (index < 0 || index >= PyList_GET_SIZE(self->causes)) {
-        return PyObject_CallNoArgs(PyExc_MemoryError);
+    PyObject *key = PyLong_FromUnsignedLongLong(cause);
+    PyObject *exception =
+        key == NULL ? NULL
+                    : Py_XNewRef(PyDict_GetItemWithError(self->causes, key));
+    if (exception != NULL && exception != self->broken &&
+        PyDict_DelItem(self->causes, key) < 0) {
+        Py_CLEAR(exception);
     }
-    return Py_NewRef(PyList_GET_ITEM(self->causes, index));
+    Py_XDECREF(key);
+    if (exception == NULL && !PyErr_Occurred()) {
+        /* The reply could not be kept, or two tasks had one cause. */
+        PyErr_NoMemory();
+    }
+    return exception == NULL ? fpk_take_exception() : exception;
 }
 
 PyObject *

@@ -21,6 +21,8 @@ enum {
     MOST_ITEMS = 4096,   /* in one message */
     MOST_AHEAD = 65536,  /* items per worker that lie ready */
     FEED_EVERY = 32,     /* items given out between looks at the workers */
+    CHUNK_BYTES = 4 << 20,  /* of items or results in one message */
+    AHEAD_BYTES = 32 << 20, /* per worker, that lie ready */
 };
 
 typedef struct item {
@@ -39,6 +41,7 @@ typedef struct results {
     fpk_map_options options;
     uint64_t sent, given, came;
     uint64_t hint; /* items that the input is said to have; 0: not known */
+    uint64_t item_bytes; /* of an item or its result, a moving average */
     item *items;
     uint64_t room; /* a power of two */
     uint64_t cancelled_at; /* nothing is read any more: 1 */
@@ -228,6 +231,17 @@ put_task(results *self, fpk_task *task)
     return 0;
 }
 
+/* Learns how large items are from a message with [count] of them. */
+static void
+learn_size(results *self, uint64_t bytes, uint64_t count)
+{
+    uint64_t each = bytes / (count == 0 ? 1 : count);
+    self->item_bytes = each > self->item_bytes
+                           ? each
+                           : self->item_bytes - self->item_bytes / 8 +
+                                 each / 8;
+}
+
 /* Takes what has ended; how many tasks, or -1. */
 static int
 collect(results *self)
@@ -238,6 +252,11 @@ collect(results *self)
         if (task == NULL) {
             return count;
         }
+        uint64_t bytes = task->reply.payload_length;
+        for (uint32_t i = 0; i < task->reply.buffers; i++) {
+            bytes += task->reply_places[i].length;
+        }
+        learn_size(self, bytes, task->request.items);
         int status = put_task(self, task);
         fpk_dispatch_drop_task(self->dispatcher->d, task);
         if (status < 0) {
@@ -285,7 +304,12 @@ choose_chunk(results *self, uint64_t call_ns)
         uint64_t share = left / (2 * workers) + 1;
         count = count < share ? count : share;
     }
-    return count < 1 ? 1 : count > MOST_ITEMS ? MOST_ITEMS : count;
+    uint64_t most = MOST_ITEMS;
+    if (self->item_bytes > CHUNK_BYTES / MOST_ITEMS) {
+        most = CHUNK_BYTES / self->item_bytes;
+    }
+    count = count > most ? most : count;
+    return count < 1 ? 1 : count;
 }
 
 /* How many items may be read and not given out. */
@@ -307,7 +331,11 @@ choose_ahead(results *self, uint64_t call_ns, bool all)
         count += AHEAD_NS / call_ns;
     }
     count = count > MOST_AHEAD ? MOST_AHEAD : count;
-    count = count < 4 * chunk ? 4 * chunk : count;
+    if (self->item_bytes > 0 && count > AHEAD_BYTES / self->item_bytes) {
+        count = AHEAD_BYTES / self->item_bytes;
+    }
+    count = count < 2 ? 2 : count;
+    count = count < 4 * chunk && chunk > 1 ? 4 * chunk : count;
     count *= workers;
     if (!all) {
         return count;
@@ -337,6 +365,11 @@ send_items(results *self, PyObject *list, uint64_t count)
     if (status < 0) {
         return -1;
     }
+    uint64_t bytes = request.packed.length;
+    for (uint32_t i = 0; i < request.packed.count; i++) {
+        bytes += (uint64_t)request.packed.buffers[i].len;
+    }
+    learn_size(self, bytes, count);
     request.message.items = (uint32_t)count;
     if (one) {
         request.message.form |= FPK_FORM_ONE_ARGUMENT;

@@ -505,6 +505,16 @@ get_done_callbacks(PyObject *op, void *closure)
                                    : Py_NewRef(self->callbacks);
 }
 
+/* What the repr of a future of the standard library looks at. */
+static PyObject *
+get_outcome(PyObject *op, void *wanted)
+{
+    future *self = (future *)op;
+    bool failed = self->outcome == OUTCOME_EXCEPTION;
+    bool there = self->outcome != OUTCOME_NONE && failed == (wanted != NULL);
+    return Py_NewRef(there && self->value != NULL ? self->value : Py_None);
+}
+
 static PyObject *
 future_reduce(PyObject *op, PyObject *unused)
 {
@@ -578,6 +588,8 @@ static PyGetSetDef future_getset[] = {
     {"_state", get_state, NULL, NULL, NULL},
     {"_condition", get_condition, NULL, NULL, NULL},
     {"_waiters", get_waiters, NULL, NULL, NULL},
+    {"_result", get_outcome, NULL, NULL, NULL},
+    {"_exception", get_outcome, NULL, NULL, (void *)"exception"},
     {"_done_callbacks", get_done_callbacks, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

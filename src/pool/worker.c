@@ -157,7 +157,12 @@ static int
 define(fpk_worker *self, const fpk_request *request)
 {
     PyObject *before;
+    /* It may import something large: the parent must not think that this
+       worker is stuck. */
+    _Atomic uint64_t *task = &self->channel.shared->task;
+    atomic_store_explicit(task, FPK_NO_TASK, memory_order_release);
     PyObject *object = fpk_worker_decode(self, request);
+    atomic_store_explicit(task, 0, memory_order_release);
     fpk_ring_release(&self->channel.requests);
     bool failed = object == NULL;
     if (failed) {

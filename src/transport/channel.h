@@ -33,6 +33,8 @@
 
 enum { FPK_CHANNEL_MAGIC = 0x66706b31, FPK_CHANNEL_HEADER = 4096 };
 
+#define FPK_NO_TASK UINT64_MAX
+
 typedef enum fpk_worker_state {
     FPK_WORKER_STARTING = 0, /* the channel is there, the process not yet */
     FPK_WORKER_IDLE,         /* looks for work or sleeps */
@@ -53,7 +55,9 @@ typedef struct fpk_channel_shared {
     _Atomic uint32_t stop;                 /* 1: take nothing more and exit */
     _Alignas(64) _Atomic uint32_t worker_state;
     _Atomic uint32_t pid;
-    _Atomic uint64_t task;       /* in which the worker is; 0: in none */
+    _Atomic uint64_t task;       /* in which the worker is; 0: in none;
+                                    FPK_NO_TASK: in a request of
+                                    another kind */
     _Atomic uint64_t started_ns; /* when that began */
     _Atomic uint32_t item;       /* which item of a chunk it is at, from 0 */
     _Atomic uint64_t tasks_done; /* calls, not chunks */

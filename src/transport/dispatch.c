@@ -385,11 +385,16 @@ fpk_dispatch_submit(fpk_dispatch *d, fpk_task *task)
         task->group->unfinished++;
     }
     if (task->timeout_ns > 0) {
-        d->timed++;
-        /* The I/O thread may sleep for longer than the task may take. */
-        if (d->io_parked && fpk_now_ns() + task->timeout_ns < d->io_until_ns) {
-            fpk_wake_io_locked(d);
-        }
+        d->shortest_ns = d->timed++ == 0 || task->timeout_ns < d->shortest_ns
+                             ? task->timeout_ns
+                             : d->shortest_ns;
+    }
+    /* The I/O thread may sleep for longer than it may from now on. */
+    if (d->io_parked &&
+        (d->io_until_ns == UINT64_MAX ||
+         (task->timeout_ns > 0 &&
+          fpk_now_ns() + task->timeout_ns < d->io_until_ns))) {
+        fpk_wake_io_locked(d);
     }
     if (!fpk_send_at_once_locked(d, task)) {
         fpk_list_append(&d->queue, task);

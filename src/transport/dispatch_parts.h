@@ -26,6 +26,10 @@ enum {
     FPK_STEAL_NS = 200000,       /* a task as long holds up those behind it */
 };
 
+/* A worker that has work and does not begin it for as long is stuck: stopped by
+   a signal, or its memory is damaged.  It is replaced, and nothing is lost. */
+#define FPK_STUCK_NS UINT64_C(3000000000)
+
 /* Tasks in order; a task is in one list at most. */
 typedef struct fpk_list {
     fpk_task *first, *last;
@@ -72,6 +76,8 @@ typedef struct fpk_worker_place {
     fpk_list in_flight;
     uint64_t load_ns; /* what is in flight will take, as far as known */
     uint64_t sent_ns; /* when something was sent last */
+    uint64_t still_ns; /* since when it does nothing with what it has; 0: it
+                          does, as far as is known */
     uint64_t sends;
     bool unpublished; /* records were written and not published */
     fpk_known known[FPK_MOST_KNOWN];
@@ -115,6 +121,7 @@ struct fpk_dispatch {
     uint64_t io_until_ns; /* until then, if nobody rings */
     uint64_t noticed;    /* tasks and groups that ask for a notice */
     uint64_t timed;      /* tasks with a time limit that have not ended */
+    uint64_t shortest_ns; /* the shortest limit that was given */
     uint64_t active_ns;  /* when a reply came last */
     uint64_t spin_ns;    /* how long it pays to spin, judged by how it went */
     uint32_t spins;

@@ -182,7 +182,7 @@ fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index, uint64_t max_tasks,
     place->open = true;
     place->quitting = place->corrupt = place->killed = false;
     place->pid = 0;
-    place->load_ns = place->sent_ns = 0;
+    place->load_ns = place->sent_ns = place->still_ns = 0;
     place->known_count = 0;
     place->control_count = 0;
     place->unpublished = false;

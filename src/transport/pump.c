@@ -527,6 +527,7 @@ take_answer(fpk_dispatch *d, fpk_worker_place *place,
         return d->failed || d->closed;
     }
     fpk_land_locked(d, task);
+    place->still_ns = 0;
     learn(task->function, message->work_ns, task->request.items);
     place->bytes_received += message->payload_length;
     for (uint32_t i = 0; i < message->buffers; i++) {
@@ -613,13 +614,49 @@ fpk_drain_locked(fpk_dispatch *d)
 
 /* ---- time --------------------------------------------------------------- */
 
+/* Looks at one worker that has tasks: kills it if the task in it takes too long
+   or if it does nothing.  Returns when to look again. */
+static uint64_t
+check_place(fpk_worker_place *place, uint64_t now)
+{
+    fpk_channel_shared *shared = place->channel.shared;
+    fpk_task *task = place->in_flight.first;
+    uint64_t current = atomic_load(&shared->task);
+    if (current != task->id && current != FPK_NO_TASK) {
+        place->still_ns = place->still_ns == 0 ? now : place->still_ns;
+        if (now - place->still_ns < FPK_STUCK_NS) {
+            return place->still_ns + FPK_STUCK_NS;
+        }
+        fpk_kill_worker_locked(place);
+        return UINT64_MAX;
+    }
+    place->still_ns = 0;
+    if (task->timeout_ns == 0 || current != task->id) {
+        return UINT64_MAX;
+    }
+    uint64_t began = atomic_load(&shared->started_ns);
+    /* Still the same task, so that was the time when it began. */
+    if (atomic_load(&shared->task) != task->id || began > now) {
+        return now + task->timeout_ns;
+    }
+    if (now - began >= task->timeout_ns) {
+        task->killed = true;
+        fpk_kill_worker_locked(place);
+        return UINT64_MAX;
+    }
+    return began + task->timeout_ns;
+}
+
 uint64_t
 fpk_check_times_locked(fpk_dispatch *d)
 {
     uint64_t next = UINT64_MAX;
-    uint64_t now = 0;
+    uint64_t now = fpk_now_ns();
     bool idle = false;
     bool behind = false;
+    if (d->outstanding == 0) {
+        return next;
+    }
     for (uint32_t i = 0; i < d->workers; i++) {
         fpk_worker_place *place = &d->places[i];
         if (!place->open || place->in_flight.count == 0) {
@@ -627,36 +664,18 @@ fpk_check_times_locked(fpk_dispatch *d)
             continue;
         }
         behind |= place->in_flight.count >= 2;
-        if (d->timed == 0) {
-            continue;
-        }
-        fpk_task *task = place->in_flight.first;
-        if (task->timeout_ns == 0) {
-            continue;
-        }
-        if (now == 0) {
-            now = fpk_now_ns();
-        }
-        fpk_channel_shared *shared = place->channel.shared;
-        uint64_t due = now + task->timeout_ns;
-        if (atomic_load(&shared->task) == task->id) {
-            uint64_t began = atomic_load(&shared->started_ns);
-            /* Still the same task, so that was the time when it began. */
-            if (atomic_load(&shared->task) == task->id && began <= now) {
-                due = began + task->timeout_ns;
-            }
-        }
-        if (due <= now) {
-            task->killed = true;
-            fpk_kill_worker_locked(place);
-        }
-        else if (due < next) {
+        uint64_t due = check_place(place, now);
+        if (due < next) {
             next = due;
         }
+        /* Its next task may begin now, and has a limit of its own. */
+        if (d->timed > 0 && place->in_flight.count >= 2 &&
+            now + d->shortest_ns < next) {
+            next = now + d->shortest_ns;
+        }
     }
-    if (idle && behind) {
-        now = now == 0 ? fpk_now_ns() : now;
-        next = now + FPK_STEAL_NS < next ? now + FPK_STEAL_NS : next;
+    if (idle && behind && now + FPK_STEAL_NS < next) {
+        next = now + FPK_STEAL_NS;
     }
     return next;
 }

@@ -51,10 +51,12 @@ class Pool:
 
     def start(self, index):
         fds = [os.dup(fd) for fd in self.d.open_worker(index, **self.options)]
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             code = 70
             try:
+                _poolcore.watch_parent(parent)
                 code = _poolcore.Worker(
                     *fds, dumps=fpickle.dumps, loads=fpickle.loads,
                     pack_exception=pack_exception).run()
@@ -73,9 +75,13 @@ class Pool:
                 time.sleep(0.005)
                 continue
             index = self.pids.pop(pid, None)
-            if index is not None and not self.closing:
-                self.d.worker_ended(index, Died(pid, status))
-                self.start(index)
+            if index is not None:
+                try:
+                    self.d.worker_ended(index, Died(pid, status))
+                    self.start(index)
+                except Exception:
+                    if not self.closing:
+                        raise
 
     def __enter__(self):
         return self.d
