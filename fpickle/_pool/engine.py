@@ -223,12 +223,12 @@ class Engine:
             if self.state is ENDED:
                 return
             self.state = ENDED
-            if error is None and self.dispatcher.outstanding:
-                error = _broken_pool("the pool was terminated")
-            elif error is None:
-                error = ValueError("Pool not running")
-            if self.broken is None:
+            if error is not None:
                 self.broken = error
+            elif self.dispatcher.outstanding:
+                error = _broken_pool("the pool was terminated")
+            else:
+                error = ValueError("Pool not running")
             self._kill_at = time.monotonic() + _GRACE
         self.dispatcher.fail_all(error)
         for worker in list(self.workers.values()):

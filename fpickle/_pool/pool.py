@@ -496,18 +496,14 @@ def _make_bar(progress: Any, total: int | None) -> Any:
 
 def _get_with_bar(found: Any, bar: Any) -> list[Any]:
     """The list of results; the bar is moved meanwhile."""
-    shown = 0
+    shown, is_done = 0, False
     try:
-        while True:
-            try:
-                values: list[Any] = found.get(_BAR_EVERY)
-                return values
-            except TimeoutError:
-                if found.ready():
-                    raise  # a task had this exception
-            finally:
-                done = found.completed
-                bar.update(done - shown)
-                shown = done
+        while not is_done:
+            is_done = found.wait(_BAR_EVERY)
+            done = found.completed
+            bar.update(done - shown)
+            shown = done
+        values: list[Any] = found.get()
+        return values
     finally:
         bar.close()

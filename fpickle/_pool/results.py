@@ -133,25 +133,39 @@ class MapResult:
     ) -> None:
         self._pool: Pool | None = pool  # works as long as this is not done
         self._callbacks: Any = callback, error_callback
+        self._has_callbacks = self._callbacks != (None, None)
+        self._lock = threading.Lock()
+        self._outcome: Any = None  # (value, exception) once it was taken
         self._called_back = threading.Event()
-        self._started = threading.Event()
         self._results: Any = None
 
     def start(self, results: Any) -> None:
         """[results] are what this is about."""
         self._results = results
-        self._started.set()
 
     def finish(self, results: Any) -> None:
-        """Called once when all is done."""
-        self._started.wait()
+        """Called once when all is done, which may be before `start`."""
+        self._results = results
         self._pool = None
         callbacks, self._callbacks = self._callbacks, (None, None)
         try:
-            if callbacks != (None, None):
-                call_back(self._results.get, *callbacks)
+            if self._has_callbacks:
+                call_back(self._take, *callbacks)
         finally:
             self._called_back.set()
+
+    def _take(self) -> list[Any]:
+        """The list or the exception, which the results give once."""
+        with self._lock:
+            if self._outcome is None:
+                try:
+                    self._outcome = self._results.get(), None
+                except Exception as error:
+                    self._outcome = None, error
+            value, failure = self._outcome
+        if failure is not None:
+            raise failure
+        return value  # type: ignore[no-any-return]
 
     def get(self, timeout: float | None = None) -> list[Any]:
         """The list of results, or raises the first exception.
@@ -162,25 +176,21 @@ class MapResult:
         self.wait(timeout)
         if not self.ready():
             raise timeout_error()
-        found: list[Any] = self._results.get()
-        return found
+        return self._take()
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until all calls have ended, at most [timeout] seconds."""
         if timeout is not None:
             timeout = max(timeout, 0.0)
-        if self._callbacks == (None, None):
-            try:
-                self._results.get(timeout)
-            except Exception:  # it is for get() to raise
-                pass
-        else:
+        if self._has_callbacks:
             self._called_back.wait(timeout)
+        else:
+            self._results.wait(timeout)
 
     def ready(self) -> bool:
         """True if all calls have ended."""
-        if self._callbacks != (None, None):
-            return False
+        if self._has_callbacks:
+            return self._called_back.is_set()
         return bool(self._results.ready())
 
     def successful(self) -> bool:
@@ -191,7 +201,11 @@ class MapResult:
         """
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
-        return bool(self._results.successful())
+        try:
+            self._take()
+        except Exception:
+            return False
+        return True
 
     def cancel(self) -> None:
         """Takes back the calls that no worker has begun."""
