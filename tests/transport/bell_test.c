@@ -144,7 +144,8 @@ play_rounds(long rounds, bool threads, bool one_core)
     table *shared = shared_zeros(sizeof *shared);
     shared->rounds = scaled(rounds);
     run_both(play_first, play_second, shared, threads, one_core);
-    CHECK(shared->sleeps[0] + shared->sleeps[1] > 0);
+    /* Or it was a test of nothing; a few rounds may pass without. */
+    CHECK(effort < 100 || shared->sleeps[0] + shared->sleeps[1] > 0);
     free_shared(shared, sizeof *shared);
 }
 
