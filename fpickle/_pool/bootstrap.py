@@ -132,9 +132,15 @@ def main(parent_pid: int, index: int, fds: list[int]) -> int:
         mirror(setup)
         token = setup["token"]
         current = WorkerState(index)
+        bindings = None
+        if setup["has_initializer"]:
+            from fpickle._pool.inits import Bindings
+
+            bindings = Bindings()
         engine = _poolcore.Worker(
             fds[CHANNEL], fds[BELL], fds[ARGUMENTS], fds[RESULTS],
-            dumps=_core.dumps, loads=_core.loads,
+            dumps=_core.dumps,
+            loads=_core.loads if bindings is None else bindings.loads,
             pack_exception=remote.pack_exception,
         )  # fmt: skip
     except BaseException:
@@ -153,8 +159,8 @@ def main(parent_pid: int, index: int, fds: list[int]) -> int:
             initializer, arguments, leave = inherited
         else:
             initializer, arguments = None, ()
-        if initializer is not None:
-            initializer(*arguments)
+        if initializer is not None and bindings is not None:
+            bindings.run(initializer, arguments)
     except BaseException as error:
         engine.refuse(error)
         _finish(None)

@@ -109,6 +109,7 @@ class Options:
             "int_digits": sys.get_int_max_str_digits(),
             "threads": self.threads,
             "functions": pickled,
+            "has_initializer": self.functions[0] is not None,
             "capture": capture,
             "multiprocessing": _describe_multiprocessing(),
         }

@@ -471,6 +471,36 @@ def test_initializer_and_exit(method, tmp_path):
     assert (tmp_path / "0").read_text() == "hello"
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_globals_that_an_initializer_binds(method):
+    out, err = run_script(
+        """
+        import sys, functools, fpickle
+        base = None
+        def helper():
+            global extra
+            extra = 100
+        def start(value):
+            global base
+            base = value
+            helper()
+        def work(x):
+            return base + extra + x
+        class Worker:
+            def __call__(self, x):
+                return base * x
+        with fpickle.Pool(2, start, (7,), start=sys.argv[1]) as pool:
+            print(pool.map(work, [1, 2]))
+            print(pool.map(lambda x: work(x) + base, [1]))
+            print(pool.map(functools.partial(work), [3]))
+            print(pool.map(Worker(), [3]))
+        print(base)
+        """,
+        method,
+    )
+    assert (out, err) == ("[108, 109]\n[115]\n[110]\n[21]\nNone\n", "")
+
+
 def test_a_lock_of_multiprocessing_makes_it_a_fork():
     lock = multiprocessing.get_context("fork").Lock()
 
