@@ -33,7 +33,12 @@ enum {
 };
 
 /* Why run() returns. */
-enum { GO_ON = -1, WAS_TOLD = 0, MOST_TASKS = 1, MOST_MEMORY = 2 };
+enum {
+    GO_ON = -1,
+    WAS_TOLD = 0,
+    MOST_TASKS = 1, /* or it has lost its files */
+    MOST_MEMORY = 2,
+};
 
 static fpk_worker *
 as_worker(PyObject *obj)
@@ -229,10 +234,25 @@ check_limits(fpk_worker *self)
     return GO_ON;
 }
 
+/* True if shared memory can still be mapped: a task may have closed all files
+   of its process, and then each later one with a block would fail here. */
+static bool
+has_files(fpk_worker *self)
+{
+    return fpk_segment_refresh(&self->arguments) == FPK_OK &&
+           fcntl(fpk_arena_fd(self->results), F_GETFD) != -1;
+}
+
 static int
 run_task(fpk_worker *self, fpk_record *record, const fpk_request *request,
          int *verdict)
 {
+    if ((request->payload == NULL || request->message.buffers > 0) &&
+        !has_files(self)) {
+        /* Another worker can do it, and the one that replaces this one. */
+        *verdict = MOST_TASKS;
+        return 0;
+    }
     int taken = take(self, record);
     if (taken <= 0) {
         fpk_ring_release(&self->channel.requests);
@@ -244,6 +264,10 @@ run_task(fpk_worker *self, fpk_record *record, const fpk_request *request,
         return -1;
     }
     *verdict = check_limits(self);
+    if (self->lacks_room && !has_files(self)) {
+        *verdict = MOST_TASKS;
+    }
+    self->lacks_room = false;
     return 0;
 }
 

@@ -36,6 +36,8 @@ typedef struct fpk_worker {
     bool sleeping; /* and waits for work without the GIL */
     bool stopped;  /* a message was given up because the pool has stopped */
 
+    bool lacks_room; /* a reply found no place in the arena of results */
+
     uint64_t max_tasks; /* the limits as they were when it began; 0: none */
     uint64_t max_memory;
 

@@ -213,6 +213,7 @@ send_packed(fpk_worker *self, fpk_message *message, fpk_packed *packed,
     fpk_allocator allocator = results_of(self);
     if (fpk_packed_place(self->state, packed, &allocator, message, places) <
         0) {
+        self->lacks_room = true;
         return 0;
     }
     fpk_status status = write_message(self, message, places, packed->data);
