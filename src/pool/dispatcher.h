@@ -51,6 +51,12 @@ typedef struct fpk_request {
 int fpk_request_pack(fpk_dispatcher *self, PyObject *obj, uint16_t kind,
                      fpk_request *request);
 
+/* The same, if the pickle of [obj] is not the bytes [before] (or NULL): 1; 0 if
+   it is, and nothing was packed; or -1. */
+int fpk_request_pack_changed(fpk_dispatcher *self, PyObject *obj,
+                             uint16_t kind, PyObject *before,
+                             fpk_request *request);
+
 /* Gives the views and the storage back, and the blocks if [blocks]. */
 void fpk_request_clear(fpk_dispatcher *self, fpk_request *request,
                        bool blocks);

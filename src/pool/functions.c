@@ -328,27 +328,20 @@ take_snapshot(fpk_dispatcher *self, PyObject *callable,
     if (observe_callable(callable, &snapshot->observed) < 0) {
         return -1;
     }
-    if (fpk_request_pack(self, callable, FPK_DEFINE, &request) < 0) {
-        Py_CLEAR(snapshot->observed);
-        return -1;
-    }
-    snapshot->stream = Py_XNewRef(whole_stream(&request));
-    if (old->function != NULL && old->stream != NULL &&
-        snapshot->stream != NULL &&
-        PyBytes_GET_SIZE(old->stream) == PyBytes_GET_SIZE(snapshot->stream) &&
-        memcmp(PyBytes_AS_STRING(old->stream),
-               PyBytes_AS_STRING(snapshot->stream),
-               (size_t)PyBytes_GET_SIZE(old->stream)) == 0) {
-        fpk_request_clear(self, &request, true);
+    int changed = fpk_request_pack_changed(self, callable, FPK_DEFINE,
+                                           old->stream, &request);
+    if (changed == 0) {
+        snapshot->stream = Py_NewRef(old->stream);
         snapshot->function = fpk_dispatch_keep_function(self->d, old->function);
     }
-    else {
+    else if (changed > 0) {
+        snapshot->stream = Py_XNewRef(whole_stream(&request));
         snapshot->function = define_request(self, &request, false);
-        if (snapshot->function == NULL) {
-            Py_CLEAR(snapshot->observed);
-            Py_CLEAR(snapshot->stream);
-            return -1;
-        }
+    }
+    if (snapshot->function == NULL) {
+        Py_CLEAR(snapshot->observed);
+        Py_CLEAR(snapshot->stream);
+        return -1;
     }
     snapshot->callable = Py_NewRef(callable);
     return 0;
