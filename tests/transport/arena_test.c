@@ -213,6 +213,15 @@ arena_keeps_what_was_used_last(void)
     /* The oldest two large ones went, and no small one. */
     CHECK(fpk_arena_warm(arena) == 2 << 20);
     CHECK(memory_of(arena) == memory - (1 << 19));
+    memory = memory_of(arena);
+    for (int i = 0; i < 8; i++) {
+        CHECK(fpk_arena_allocate(arena, 1 << 16, &young[i], &address) ==
+              FPK_OK);
+    }
+    CHECK(memory_of(arena) == memory);
+    for (int i = 0; i < 8; i++) {
+        CHECK(fpk_arena_free(arena, young[i]) == FPK_OK);
+    }
     /* What is more than may be kept goes by itself. */
     CHECK(fpk_arena_allocate(arena, 3 << 20, &huge, &address) == FPK_OK);
     memset(address, 1, 3 << 20);
@@ -242,6 +251,28 @@ arena_does_not_grow_with_lengths(void)
     }
     CHECK(memory_of(arena) < 5 << 20);
     CHECK(fpk_arena_size(arena) < 128 << 20);
+    fpk_arena_destroy(arena);
+}
+
+/* What an extent has left when the next one is added is used later. */
+static void
+arena_uses_the_ends_of_extents(void)
+{
+    fpk_arena *arena;
+    uint64_t offset;
+    void *address;
+    CHECK(fpk_arena_create(&arena, "test", 0) == FPK_OK);
+    for (int i = 0; i < 2; i++) {
+        CHECK(fpk_arena_allocate(arena, 3 << 20, &offset, &address) ==
+              FPK_OK);
+    }
+    uint64_t size = fpk_arena_size(arena);
+    CHECK(size == 8 << 20);
+    for (int i = 0; i < 2; i++) {
+        CHECK(fpk_arena_allocate(arena, 1 << 20, &offset, &address) ==
+              FPK_OK);
+    }
+    CHECK(fpk_arena_size(arena) == size);
     fpk_arena_destroy(arena);
 }
 
@@ -333,6 +364,7 @@ test_arenas(void)
     RUN(arena_hands_warm_blocks_out_again);
     RUN(arena_keeps_what_was_used_last);
     RUN(arena_does_not_grow_with_lengths);
+    RUN(arena_uses_the_ends_of_extents);
     RUN(arena_without_memory);
     RUN(arena_over_a_given_segment);
     RUN(arena_without_its_file);
