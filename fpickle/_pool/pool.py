@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fpickle._pool.results import ApplyResult, MapIterator, MapResult
 
 _BAR_EVERY = 0.1  # s
+_START_PATIENCE = 5.0  # s
 
 
 class WorkerView:
@@ -47,7 +48,12 @@ class WorkerView:
 
 
 def list_workers(engine: Engine) -> list[WorkerView]:
-    """The processes of [engine] that have started."""
+    """The processes of [engine]; waits until those that start have an id."""
+    deadline = time.monotonic() + _START_PATIENCE
+    while time.monotonic() < deadline and engine.state is RUNNING:
+        if all(worker.pid for worker in list(engine.workers.values())):
+            break
+        time.sleep(0.001)
     return [
         WorkerView(engine, worker.index, worker.pid)
         for worker in list(engine.workers.values())
@@ -156,7 +162,7 @@ class Pool:
             processes, options, future_type="ApplyResult", style="pool"
         )
         self._submit = self._engine.dispatcher.submit
-        weakref.finalize(self, self._engine.close).atexit = False
+        weakref.finalize(self, _abandon, self._engine).atexit = False
 
     # ---- one call -------------------------------------------------------------
 
@@ -473,6 +479,20 @@ class Pool:
 
 
 # ---- helpers ------------------------------------------------------------------
+
+
+def _abandon(engine: Engine) -> None:
+    """The pool is gone: what was submitted is finished, then workers leave."""
+    if engine.state is RUNNING and not engine.is_foreign:
+        import warnings
+
+        engine.close()
+        warnings.warn(
+            "unclosed running multiprocessing pool (fpickle.Pool): use it in "
+            "a with block, or close it",
+            ResourceWarning,
+            stacklevel=2,
+        )
 
 
 def _with_context(function: Callable[..., Any]) -> Callable[..., Any]:
