@@ -1,6 +1,7 @@
 """fpickle: pickle any function."""
 
 from _pickle import PickleBuffer
+from sys import platform
 
 from fpickle import _core
 from fpickle._core import (
@@ -95,6 +96,8 @@ _LATER = {
     "sizes": "_explain",
     "worker": "_pool.bootstrap",
 }
+if platform != "linux":
+    _LATER.update(Pool="_pool.fallback", ProcessPoolExecutor="_pool.fallback")
 
 
 def __getattr__(name: str) -> "Any":

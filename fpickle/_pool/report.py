@@ -45,14 +45,14 @@ def format_report(stats: dict[str, Any]) -> str:
         f"{_percent(stats['codec'], busy)} pickling, "
         f"{_percent(stats['idle'], busy)} waiting",
         "",
-        f"{'':>3} {'pid':>8} {'state':<9} {'tasks':>9} {'work':>9} "
+        f"{'':>3} {'pid':>7} {'state':<9} {'tasks':>9} {'work':>9} "
         f"{'pickling':>9} {'waiting':>9} {'memory':>9}",
     ]
     workers = stats["workers"]
     shown = workers if len(workers) <= 16 else workers[:15]
     for number, worker in enumerate(shown):
         lines.append(
-            f"{number:>3} {worker.get('pid') or '-':>8} "
+            f"{number:>3} {worker.get('pid') or '-':>7} "
             f"{worker.get('state', ''):<9} {worker.get('tasks', 0):>9} "
             f"{worker.get('work', 0):>8.2f}s {worker.get('codec', 0):>8.2f}s "
             f"{worker.get('idle', 0):>8.2f}s "

@@ -150,10 +150,10 @@ def parse_size(size: int | str | None) -> int:
         return 0
     if isinstance(size, str):
         text = size.strip().upper().removesuffix("IB").removesuffix("B").strip()
-        number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "")
+        unit = text[-1:] if text[-1:] in _UNITS else ""
         try:
-            size = int(float(number) * _UNITS[unit])
-        except (ValueError, KeyError):
+            size = int(float(text.removesuffix(unit)) * _UNITS[unit])
+        except ValueError:
             raise ValueError(f"{size!r} is no size: write '500 MB'") from None
     if size <= 0:
         raise ValueError("a limit of memory must be positive")
