@@ -1,7 +1,8 @@
 /* blocks.c -- the type Block: a range of another process's arena as a buffer.
 
    Does:      maps the range privately and shows it by the buffer protocol,
-              writable; unmaps it and tells the owner of the arena when it dies.
+              writable; unmaps it and tells the owner of the arena when it
+              dies.
    Owns:      the mapping, and a reference to whom the release is told.
    Invariant: every view holds the Block, so that no view outlives the mapping;
               the release is called once for each Block that was made.

@@ -11,8 +11,9 @@
 #include "pool/poolstate.h"
 #include "transport/segment.h"
 
-/* Tells the owner of the arena that the block at [offset] is free.  Called with
-   the GIL from a deallocation: it must not run Python code or block for long. */
+/* Tells the owner of the arena that the block at [offset] is free.  Called
+   with the GIL from a deallocation: it must not run Python code or block for
+   long. */
 typedef void (*fpk_release_block)(PyObject *keeper, void *context,
                                   uint64_t offset);
 

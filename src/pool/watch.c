@@ -65,8 +65,8 @@ is_same_file(const watch *w)
            now.st_dev == w->identity.st_dev;
 }
 
-/* Waits on the pidfd: true if the process has ended, false if the descriptor is
-   not what it was.  Who closes it during the poll does not disturb that. */
+/* Waits on the pidfd: true if the process has ended, false if the descriptor
+   is not what it was.  Who closes it during the poll does not disturb that. */
 static bool
 wait_on_pidfd(const watch *w)
 {

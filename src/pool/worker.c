@@ -5,9 +5,10 @@
               share.
    Owns:      the mappings and arenas of this process, the objects that the
               parent has defined, the three callables.
-   Invariant: a request that is a task is taken by compare and exchange, so that
-              either this side runs it or the other one took it back; the GIL is
-              given up only where the loop waits, and every few milliseconds.
+   Invariant: a request that is a task is taken by compare and exchange, so
+              that either this side runs it or the other one took it back; the
+              GIL is given up only where the loop waits, and every few
+              milliseconds.
    Called by: Python code that has become a worker; module.c. */
 #include "pool/worker.h"
 
@@ -20,8 +21,8 @@
 /* Free memory of the arena of results that stays warm. */
 enum { KEEP_RESULTS = 64 * 1024 * 1024 };
 
-/* Spinning goes on with the GIL for so long, because giving it up and taking it
-   again costs half a microsecond of a round trip. */
+/* Spinning goes on with the GIL for so long, because an answer that comes at
+   once should not wait until it is given up and taken again. */
 enum { SPIN_WITH_GIL_NS = 2000 };
 
 /* Looks between two looks at the clock. */
@@ -369,7 +370,7 @@ worker_run(PyObject *obj, PyObject *unused)
     }
     int reason = -1;
     self->running = true;
-    /* Before the parent is told: it looks for a worker when it hears of one. */
+    /* Before the parent is told: it looks for a worker when it hears of it. */
     atomic_store(&self->channel.shared->worker_state, FPK_WORKER_IDLE);
     if (fpk_worker_send_empty(self, &ready) == 0) {
         self->clock = self->yielded_at = fpk_now_ns();
@@ -511,8 +512,8 @@ worker_dealloc(PyObject *obj)
     Py_DECREF(type);
 }
 
-/* A page that the system clears in every fork of this process.  Where it cannot
-   do that, a fork that returns from a task is not told apart. */
+/* A page that the system clears in every fork of this process.  Where it
+   cannot do that, a fork that returns from a task is not told apart. */
 static const unsigned char *
 new_mark(void)
 {

@@ -10,8 +10,8 @@
 #include "transport/cpus.h"
 
 /* The GIL guards all of it.  Only the thread in run() reads requests; whoever
-   has the GIL may write replies, because no Python code runs and the GIL is not
-   given up between reserving and publishing. */
+   has the GIL may write replies, because no Python code runs and the GIL is
+   not given up between reserving and publishing. */
 typedef struct fpk_worker {
     PyObject_HEAD
     fpk_pool_state *state;

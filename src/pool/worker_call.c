@@ -27,8 +27,8 @@ new_block(fpk_worker *self, uint64_t offset, uint64_t length)
     return block;
 }
 
-/* A view of a Block for each place: what [loads] hands on as it is should be an
-   object that one can work with.  NULL after a failure, and all are
+/* A view of a Block for each place: what [loads] hands on as it is should be
+   an object that one can work with.  NULL after a failure, and all are
    released. */
 static PyObject *
 new_blocks(fpk_worker *self, const fpk_request *request)
@@ -92,8 +92,8 @@ done:
 
 /* ---- calls -------------------------------------------------------------- */
 
-/* Handlers of signals that arrived during a call run as a part of it; what they
-   raise is its failure. */
+/* Handlers of signals that arrived during a call run as a part of it; what
+   they raise is its failure. */
 static inline PyObject *
 after_call(PyObject *result)
 {
@@ -243,8 +243,8 @@ fail_all(fpk_worker *self, PyObject *results, PyObject *failures,
 }
 
 /* The results could not be sent, with [error].  Each is tried alone, and so is
-   each failure; if all are fine it is something between them or the memory, and
-   all of them fail. */
+   each failure; if all are fine it is something between them or the memory,
+   and all of them fail. */
 static int
 find_unsendable(fpk_worker *self, PyObject *results, PyObject *failures,
                 PyObject *error)
@@ -341,8 +341,8 @@ answer_chunk(fpk_worker *self, fpk_message *reply, PyObject *results,
 /* ---- chunks ------------------------------------------------------------- */
 
 /* Calls [function] for each item; -1 without an exception if the chunk cannot
-   be accounted for: there is no memory to note a failure, or somebody found the
-   lists and changed them. */
+   be accounted for: there is no memory to note a failure, or somebody found
+   the lists and changed them. */
 static int
 call_items(fpk_worker *self, const fpk_message *message, PyObject *function,
            PyObject *items, PyObject *results, PyObject *failures)
