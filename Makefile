@@ -9,8 +9,8 @@
 #   FUZZ_SECONDS=... how long each fuzz target runs; FUZZ_ARGS=... which
 export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
-.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults bench lint \
-	format warnings clean
+.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults bench bench-pool \
+	lint 	format warnings clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -47,6 +47,9 @@ faults: ## docs/faults.md: fpickle beside pickle and other pools on each fault r
 
 bench: ## fpickle beside pickle, marshal, cloudpickle and dill
 	@tools/bench.sh
+
+bench-pool: ## fpickle's pools beside the standard ones, loky, mpire and multiprocess
+	@tools/bench_pool.sh
 
 lint: warnings ## warnings, and the laws of the rooms
 	@PYTEST_ARGS="$(PYTEST_ARGS) -k test_laws" tools/test.sh test

@@ -11,6 +11,7 @@ import importlib
 import multiprocessing
 import os
 import resource
+import threading
 
 WINDOW = 1000  # calls under way where the peer has no queue of its own
 
@@ -52,7 +53,7 @@ class StandardPool(Peer):
     def queue(self, function, items):
         return self.pool.imap_unordered(function, items)
 
-    def ordered(self, function, items):
+    def ordered(self, function, items, length):
         return self.pool.imap(function, items)
 
     def chunks(self, function, items):
@@ -99,7 +100,7 @@ class StandardExecutor(Peer):
         for future in under_way:
             yield future.result()
 
-    def ordered(self, function, items):
+    def ordered(self, function, items, length):
         return self.queue(function, items)
 
     def chunks(self, function, items):
@@ -160,10 +161,10 @@ class Mpire(Peer):
             function, items, iterable_len=len(items), chunk_size=1,
             max_tasks_active=WINDOW)
 
-    def ordered(self, function, items):
+    def ordered(self, function, items, length):
         self.once("ordered")
         return self.pool.imap(function, ((item,) for item in items),
-                              iterable_len=10**9, chunk_size=1)
+                              iterable_len=length, chunk_size=1)
 
     def chunks(self, function, items):
         self.once("chunks")
@@ -262,6 +263,15 @@ class Cpu:
 
     def taken(self):
         return self.now() - self.start
+
+
+def others_cpu():
+    """Seconds of all processes below this one and of all threads of this
+    process but the one that asks, which pays for the asking."""
+    me = str(threading.get_native_id())
+    mine = [f"{os.getpid()}/task/{thread}"
+            for thread in os.listdir("/proc/self/task") if thread != me]
+    return sum(map(Cpu.of, [*mine, *descendants()]))
 
 
 def resident(pid="self"):

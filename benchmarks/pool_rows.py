@@ -20,6 +20,7 @@ from pool_peers import (
     StandardExecutor,
     StandardPool,
     descendants,
+    others_cpu,
     resident,
     switches,
 )
@@ -250,37 +251,33 @@ def idle(what):
     def body(pool, quick):
         time.sleep(0.5)
         seconds = 2.0
-        used, before = Cpu(), switches()
+        used, before = others_cpu(), switches()
         time.sleep(seconds)
         # The sleep of this thread is one of them.
         woken = max(0, switches() - before - 1)
-        taken = used.taken()
+        taken = others_cpu() - used
         return woken / seconds if what == "wake-ups" else taken / seconds * 1e3
 
     return body
 
 
-def generator_memory(count):
-    """By how much memory grows while an endless input is eaten."""
+def generator_memory(count, slowly):
+    """By how much memory grows while a generator is read; the consumer may be
+    slower than the workers."""
 
     @opened()
     def body(pool, quick):
-        if not isinstance(pool, (Ours, OurExecutor)):
-            limit = count // 50  # enough to see it grow
-        else:
-            limit = count // 10 if quick else count
-        if isinstance(pool, OurExecutor):
-            raise NotMeant("its map is eager without buffersize")
-        before = resident()
-        most = 0
+        limit = count // 5 if quick else count
+        before = most = resident()
         done = 0
-        for value in pool.ordered(same, iter(range(limit))):
+        for value in pool.ordered(same, iter(range(limit)), limit):
             done += 1
-            if done % 5000 == 0:
+            if slowly and done % 10 == 0:
+                time.sleep(0.0005)
+            if done % 1000 == 0:
                 most = max(most, resident())
-                time.sleep(0.002)
         expect(done, limit)
-        return max(most, resident()) / MIB - before / MIB
+        return max(0, most - before) / MIB
 
     return body
 
@@ -370,10 +367,13 @@ ROWS = [
     Row("start to first result, spawn", "ms", first_result("spawn")),
     Row("idle pool", "wake-ups/s", idle("wake-ups"), rounds=1),
     Row("idle pool, CPU", "ms/s", idle("CPU"), rounds=1),
+    Row("memory for a generator of 2 * 10^5 items, slow consumer", "MiB",
+        generator_memory(200_000, True), rounds=1, peers=POOLS),
     Row("memory for a generator of 10^6 items", "MiB",
-        generator_memory(1_000_000), rounds=1, peers=POOLS),
+        generator_memory(1_000_000, False), rounds=1, peers=(Ours,)),
     Row("memory for a generator of 10^7 items", "MiB",
-        generator_memory(10_000_000), rounds=1, peers=POOLS, long=True),
+        generator_memory(10_000_000, False), rounds=1, peers=(Ours,),
+        long=True),
     Row("files and processes left by 20 pools", "", restarts, rounds=1,
         peers=(Ours, OurExecutor, StandardPool, StandardExecutor, Loky)),
     Row("files left by 10^4 payloads of 100 KB", "", leak("files", 10_000),
