@@ -111,6 +111,8 @@ def start(parent_pid: int, index: int, count: int) -> None:
     status = BROKEN
     try:
         status = main(parent_pid, index, fds)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 

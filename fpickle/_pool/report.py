@@ -40,7 +40,8 @@ def format_report(stats: dict[str, Any]) -> str:
         f"{len(stats['workers'])} workers, {stats['restarts']} restarts, "
         f"{stats['seconds']:.1f} s",
         f"sent {format_size(stats['bytes_sent'])}, "
-        f"received {format_size(stats['bytes_received'])}; workers' time: "
+        f"received {format_size(stats['bytes_received'])}",
+        "time of the workers: "
         f"{_percent(stats['work'], busy)} work, "
         f"{_percent(stats['codec'], busy)} pickling, "
         f"{_percent(stats['idle'], busy)} waiting",

@@ -287,17 +287,37 @@ def _fork_zygote(inherited: Any) -> ZygoteHandle:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     parent_pid = os.getpid()
     _flush_output()
-    pid = os.fork()
+    pid = _fork()
     if pid == 0:
         try:
             ours.close()
             bootstrap.inherited = inherited
             bootstrap.forget_parent()
             zygote.run("fork", theirs, parent_pid, [])
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
         finally:
             os._exit(0)
     theirs.close()
     return ZygoteHandle(pid, ours)
+
+
+def _fork() -> int:
+    """os.fork, which warns of other threads; ours do no harm, because they are
+    not needed in the child."""
+    import threading
+
+    if any(
+        not thread.name.startswith("fpickle-")
+        for thread in threading.enumerate()
+        if thread is not threading.current_thread()
+    ):
+        return os.fork()
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _flush_output() -> None:

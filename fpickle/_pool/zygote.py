@@ -287,6 +287,8 @@ def fork_worker(zygote: Zygote, index: int, fds: list[int]) -> int:
         zygote.close_in_child()
         bootstrap = sys.modules["fpickle._pool.bootstrap"]
         status = bootstrap.main(zygote.parent_pid, index, fds)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 
@@ -325,6 +327,8 @@ def start(method: str, parent_pid: int, preload: list[str]) -> None:
     close_from(3, (4,))
     try:
         run(method, _socket.socket(fileno=4), parent_pid, preload)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(0)
 
