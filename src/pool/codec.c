@@ -11,9 +11,10 @@
 #include "pool/codec.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 /* Copies of more bytes than this run without the GIL. */
-enum { LARGE_COPY = 256 * 1024 };
+enum { LARGE_COPY = 256 * 1024, HUGE_COPY = 4 * 1024 * 1024 };
 
 /* Payloads up to this length are copied before they are read, which costs less
    than a memoryview. */
@@ -383,6 +384,27 @@ call_loads(fpk_pool_state *state, PyObject *loads, PyObject *data,
                                buffers == NULL ? NULL : state->kw_buffers);
 }
 
+/* A bytes object of [length] bytes.  Memory for a large one is new to the
+   process, and most of the time would go into one page fault for each 4 KiB. */
+static PyObject *
+new_bytes(const unsigned char *payload, size_t length)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    char *target = PyBytes_AS_STRING(bytes);
+#ifdef MADV_HUGEPAGE
+    if (length >= HUGE_COPY) {
+        uintptr_t begin = ((uintptr_t)target + 4095) & ~(uintptr_t)4095;
+        uintptr_t end = ((uintptr_t)target + length) & ~(uintptr_t)4095;
+        (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+    }
+#endif
+    copy_bytes(target, payload, length);
+    return bytes;
+}
+
 /* Nobody may read through a view of [payload] once this has returned. */
 static PyObject *
 unpack_pickle(fpk_pool_state *state, PyObject *loads,
@@ -446,8 +468,7 @@ unpack_tagged(fpk_pool_state *state, uint32_t form,
         return PyUnicode_DecodeUTF8((const char *)payload, (Py_ssize_t)length,
                                     "strict");
     default:
-        return PyBytes_FromStringAndSize((const char *)payload,
-                                         (Py_ssize_t)length);
+        return new_bytes(payload, length);
     }
 }
 

@@ -152,9 +152,9 @@ PyDoc_STRVAR(submit_doc,
 "    timeout: seconds that the call may take once it has begun; its worker is\n"
 "        stopped then.\n"
 "    retries: how often it is begun again if its worker ends in it.\n\n"
-"Returns:\n    An instance of future_type.\n\n"
+"Returns:\n    An instance of future_type; it has failed already if the call cannot be\n"
+"    pickled.\n\n"
 "Raises:\n"
-"    PicklingError and others: the call cannot be pickled.\n"
 "    RuntimeError: the pool is closed.\n\n"
 "May be called from any thread.");
 
@@ -182,7 +182,10 @@ dispatcher_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     fpk_task *task =
         make_call(self, args[0], args[1], nargs > 2 ? args[2] : Py_None);
     if (task == NULL) {
-        return NULL;
+        /* As in the standard library, where another thread pickles. */
+        return PyErr_ExceptionMatches(PyExc_Exception)
+                   ? fpk_future_failed(self, fpk_take_exception())
+                   : NULL;
     }
     if (timeout_ns != UINT64_MAX) {
         task->timeout_ns = timeout_ns > 0 ? timeout_ns : 1;

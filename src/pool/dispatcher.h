@@ -105,6 +105,9 @@ fpk_function *fpk_define_object(fpk_dispatcher *self, PyObject *obj);
    and then the reference is given back. */
 PyObject *fpk_future_new(fpk_dispatcher *self, fpk_task *task);
 
+/* A future that has failed with [exception], which it takes over. */
+PyObject *fpk_future_failed(fpk_dispatcher *self, PyObject *exception);
+
 /* The task of [future] ended, and somebody wants to be told; in the I/O
    thread, with the GIL. */
 void fpk_future_publish(PyObject *future);

@@ -152,24 +152,34 @@ show_buffers(fpk_dispatcher *self, fpk_task *task)
 {
     uint32_t count = task->reply.buffers;
     PyObject *buffers = PyTuple_New((Py_ssize_t)count);
-    for (uint32_t i = 0; buffers != NULL && i < count; i++) {
+    uint32_t i = 0;
+    for (; buffers != NULL && i < count; i++) {
         fpk_place place = task->reply_places[i];
         PyObject *block =
             show_block(self, task, place.offset, place.length);
         if (block == NULL) {
-            /* What was shown is its Block's, the rest stays the task's. */
-            memmove(task->reply_places, task->reply_places + i,
-                    (count - i) * sizeof *task->reply_places);
-            task->reply.buffers = count - i;
-            Py_CLEAR(buffers);
-            return NULL;
+            goto failed;
         }
-        PyTuple_SET_ITEM(buffers, (Py_ssize_t)i, block);
+        /* A buffer that the pickle is about itself can be looked into. */
+        PyObject *view = PyMemoryView_FromObject(block);
+        Py_DECREF(block);
+        if (view == NULL) {
+            i++;
+            goto failed;
+        }
+        PyTuple_SET_ITEM(buffers, (Py_ssize_t)i, view);
     }
     if (buffers != NULL) {
         task->reply.buffers = 0;
     }
     return buffers;
+failed:
+    /* What was shown is its Block's, the rest stays the task's. */
+    memmove(task->reply_places, task->reply_places + i,
+            (count - i) * sizeof *task->reply_places);
+    task->reply.buffers = count - i;
+    Py_DECREF(buffers);
+    return NULL;
 }
 
 PyObject *

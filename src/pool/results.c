@@ -810,17 +810,9 @@ fpk_results_new(fpk_dispatcher *dispatcher, PyObject *callable,
         Py_DECREF(self);
         return NULL;
     }
-    if (self->options.eager) {
-        Py_INCREF(self); /* For the notice. */
-        if (!fpk_dispatch_complete_group(
-                dispatcher->d, self->group,
-                self->on_done == NULL ? NULL : self) ||
-            self->on_done == NULL) {
-            if (self->on_done != NULL) {
-                fpk_results_publish((PyObject *)self);
-            }
-            Py_DECREF(self);
-        }
+    if (self->options.eager && self->on_done != NULL) {
+        Py_INCREF(self); /* The notice has a reference. */
+        fpk_dispatch_complete_group(dispatcher->d, self->group, self);
     }
     return (PyObject *)self;
 }

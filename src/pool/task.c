@@ -46,6 +46,21 @@ fpk_future_new(fpk_dispatcher *self, fpk_task *task)
     return (PyObject *)f;
 }
 
+PyObject *
+fpk_future_failed(fpk_dispatcher *self, PyObject *exception)
+{
+    future *f =
+        (future *)self->future_type->tp_alloc(self->future_type, 0);
+    if (f == NULL) {
+        Py_DECREF(exception);
+        return NULL;
+    }
+    f->dispatcher = (fpk_dispatcher *)Py_NewRef((PyObject *)self);
+    f->value = exception;
+    f->outcome = OUTCOME_EXCEPTION;
+    return (PyObject *)f;
+}
+
 static int
 check_made(future *self)
 {

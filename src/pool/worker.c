@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 /* Free memory of the arena of results that stays warm. */
-enum { KEEP_RESULTS = 64 * 1024 * 1024 };
+enum { KEEP_RESULTS = 256 * 1024 * 1024 };
 
 /* Spinning goes on with the GIL for so long, because an answer that comes at
    once should not wait until it is given up and taken again. */
@@ -248,12 +248,6 @@ static int
 run_task(fpk_worker *self, fpk_record *record, const fpk_request *request,
          int *verdict)
 {
-    if ((request->payload == NULL || request->message.buffers > 0) &&
-        !has_files(self)) {
-        /* Another worker can do it, and the one that replaces this one. */
-        *verdict = MOST_TASKS;
-        return 0;
-    }
     int taken = take(self, record);
     if (taken <= 0) {
         fpk_ring_release(&self->channel.requests);
@@ -283,6 +277,13 @@ handle(fpk_worker *self, fpk_record *record, int *verdict)
                           &request.places, &request.payload);
     if (parsed != FPK_OK) {
         return fpk_raise_status(self->state, parsed, "a request");
+    }
+    if ((request.message.flags & FPK_PAYLOAD_IN_BLOCK ||
+         request.message.buffers > 0) &&
+        !has_files(self)) {
+        /* Another worker can do it, and the one that replaces this one. */
+        *verdict = MOST_TASKS;
+        return 0;
     }
     switch (request.message.kind) {
     case FPK_CALL:

@@ -1,4 +1,6 @@
-/* counts.h -- an open hash table from offsets of blocks to how many hold them. */
+/* counts.h -- an open hash table from offsets of blocks to how many hold them.
+
+   Used by:   dispatch.  No Python.h. */
 #ifndef FPK_COUNTS_H
 #define FPK_COUNTS_H
 

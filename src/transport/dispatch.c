@@ -726,18 +726,19 @@ fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group)
     fpk_unlock(d);
 }
 
-bool
+void
 fpk_dispatch_complete_group(fpk_dispatch *d, fpk_group *group, void *owner)
 {
     fpk_lock(d);
     group->complete = true;
-    bool open = group->unfinished > 0;
-    if (open && owner != NULL) {
-        group->notify = true;
+    if (owner != NULL) {
         group->owner = owner;
+        group->notify = true;
         d->noticed++;
+        if (group->unfinished == 0) {
+            notice_group_locked(d, group);
+        }
         fpk_wake_io_locked(d);
     }
     fpk_unlock(d);
-    return open;
 }

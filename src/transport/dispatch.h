@@ -7,7 +7,9 @@
    puts queued tasks in.  One mutex guards all of it; it is held for
    microseconds and never across a call that waits, allocates shared memory for
    long or runs foreign code.  No function here may be called in a child of
-   fork. */
+   fork.
+
+   Used by:   src/pool.  No Python.h. */
 #ifndef FPK_DISPATCH_H
 #define FPK_DISPATCH_H
 
@@ -163,9 +165,9 @@ fpk_task *fpk_dispatch_take(fpk_dispatch *d, fpk_group *group);
 /* Cancels what nobody has begun of the group. */
 void fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group);
 
-/* Says that no more tasks come.  [owner]: the I/O thread gets it when all have
-   ended; true if that is to come, false if they have ended already. */
-bool fpk_dispatch_complete_group(fpk_dispatch *d, fpk_group *group,
+/* Says that no more tasks come.  [owner], if there is one: the I/O thread gets
+   the group when all have ended. */
+void fpk_dispatch_complete_group(fpk_dispatch *d, fpk_group *group,
                                  void *owner);
 
 /* ---- waiting ------------------------------------------------------------ */

@@ -5,7 +5,9 @@
    waiting.c    who pumps, who sleeps; the I/O thread
    places.c     workers that start and end
 
-   A function whose name ends in _locked is called with the mutex. */
+   A function whose name ends in _locked is called with the mutex.
+
+   Used by:   dispatch.c, pump.c, waiting.c, places.c.  No Python.h. */
 #ifndef FPK_DISPATCH_PARTS_H
 #define FPK_DISPATCH_PARTS_H
 
@@ -29,6 +31,10 @@ enum {
 /* A worker that has work and does not begin it for as long is stuck: stopped by
    a signal, or its memory is damaged.  It is replaced, and nothing is lost. */
 #define FPK_STUCK_NS UINT64_C(3000000000)
+
+/* With something outstanding nobody sleeps longer: a worker whose memory is
+   damaged may have damaged the bell, too. */
+#define FPK_LONGEST_NS UINT64_C(1000000000)
 
 /* Tasks in order; a task is in one list at most. */
 typedef struct fpk_list {

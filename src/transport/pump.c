@@ -614,6 +614,15 @@ fpk_drain_locked(fpk_dispatch *d)
 
 /* ---- time --------------------------------------------------------------- */
 
+/* Kills a worker, or says when to try again because it is not known yet which
+   process it is. */
+static uint64_t
+stop_worker(fpk_worker_place *place, uint64_t now)
+{
+    fpk_kill_worker_locked(place);
+    return place->killed ? UINT64_MAX : now + FPK_STANDBY_FOR_NS;
+}
+
 /* Looks at one worker that has tasks: kills it if the task in it takes too long
    or if it does nothing.  Returns when to look again. */
 static uint64_t
@@ -627,8 +636,7 @@ check_place(fpk_worker_place *place, uint64_t now)
         if (now - place->still_ns < FPK_STUCK_NS) {
             return place->still_ns + FPK_STUCK_NS;
         }
-        fpk_kill_worker_locked(place);
-        return UINT64_MAX;
+        return stop_worker(place, now);
     }
     place->still_ns = 0;
     if (task->timeout_ns == 0 || current != task->id) {
@@ -641,8 +649,7 @@ check_place(fpk_worker_place *place, uint64_t now)
     }
     if (now - began >= task->timeout_ns) {
         task->killed = true;
-        fpk_kill_worker_locked(place);
-        return UINT64_MAX;
+        return stop_worker(place, now);
     }
     return began + task->timeout_ns;
 }

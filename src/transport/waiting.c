@@ -143,6 +143,9 @@ sleep_on_bell(fpk_dispatch *d, uint64_t until_ns, bool *parked)
     if (next < until_ns) {
         until_ns = next;
     }
+    if (d->outstanding > 0 && fpk_now_ns() + FPK_LONGEST_NS < until_ns) {
+        until_ns = fpk_now_ns() + FPK_LONGEST_NS;
+    }
     uint32_t ticket = fpk_bell_arm(d->bell);
     bool rung = true;
     if (!has_reply(d)) {

@@ -100,14 +100,10 @@ def test_input_that_raises():
 def test_what_cannot_travel():
     trial("""
         with Pool() as d:
-            try:
-                d.submit(len, (Unsendable(),))
-            except ValueError:
-                pass
-            else:
-                raise AssertionError
-            lock = threading.Lock()
-            for function, args in ((len, (Unreadable(),)),
+            call = d.submit(len, (Unsendable(),))
+            assert call.done() and not cf.wait([call]).not_done
+            for function, args in ((len, (Unsendable(),)),
+                                   (len, (Unreadable(),)),
                                    (lambda: Unreadable(), ()),
                                    (lambda: Unsendable(), ())):
                 error = d.submit(function, args).exception(9)
@@ -249,6 +245,11 @@ def test_callbacks():
                 time.sleep(0.01)
             assert done == [results] and results.ready()
             assert results.get() == list(range(1, 1001))
+            nothing = d.map(len, [], eager=True, on_done=done.append)
+            while len(done) < 2:
+                assert time.monotonic() < limit
+                time.sleep(0.01)
+            assert nothing.get() == []
     """)
 
 
