@@ -385,7 +385,8 @@ call_loads(fpk_pool_state *state, PyObject *loads, PyObject *data,
 }
 
 /* A bytes object of [length] bytes.  Memory for a large one is new to the
-   process, and most of the time would go into one page fault for each 4 KiB. */
+   process, and most of the time would go into one page fault for each 4 KiB.
+   */
 static PyObject *
 new_bytes(const unsigned char *payload, size_t length)
 {

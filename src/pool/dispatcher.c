@@ -2,8 +2,8 @@
 
    Does:      submits calls and maps, tells the I/O thread's news to Python,
               opens and closes the places of workers.
-   Owns:      the dispatch, the snapshots of functions, the exceptions of workers
-              that ended.
+   Owns:      the dispatch, the snapshots of functions, the exceptions of
+              workers that ended.
    Invariant: the dispatch lives as long as the object; futures, results and
               Blocks keep the object.
    Called by: fpickle._pool. */
@@ -14,18 +14,17 @@
 static PyObject *
 dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *const names[] = {"workers",     "dumps",
-                                  "loads",       "unpack_failure",
-                                  "future_type", "on_message",
-                                  "ring_size",   NULL};
+    static char *const names[] = {
+        "workers",     "dumps",      "loads",     "unpack_failure",
+        "future_type", "on_message", "ring_size", NULL};
     int workers;
     Py_ssize_t ring_size = 131072;
     PyObject *dumps = NULL, *loads = NULL, *unpack_failure = NULL;
     PyObject *future_type = NULL, *on_message = NULL;
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "i|$OOOOOn:Dispatcher", (char **)names, &workers,
-            &dumps, &loads, &unpack_failure, &future_type, &on_message,
-            &ring_size)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|$OOOOOn:Dispatcher",
+                                     (char **)names, &workers, &dumps, &loads,
+                                     &unpack_failure, &future_type,
+                                     &on_message, &ring_size)) {
         return NULL;
     }
     fpk_pool_state *state = fpk_pool_state_of_type(type);
@@ -37,8 +36,8 @@ dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     if (workers < 1 || workers > 65536) {
-        PyErr_Format(PyExc_ValueError,
-                     "a pool has 1 to 65536 workers, not %d", workers);
+        PyErr_Format(PyExc_ValueError, "a pool has 1 to 65536 workers, not %d",
+                     workers);
         return NULL;
     }
     if (ring_size < 131072 || ring_size > (Py_ssize_t)1 << 30 ||
@@ -142,21 +141,24 @@ make_call(fpk_dispatcher *self, PyObject *callable, PyObject *args,
     return task;
 }
 
-PyDoc_STRVAR(submit_doc,
-"submit(function, args, kwargs=None, timeout=None, retries=0)\n--\n\n"
-"Sends one call to a worker.\n\n"
-"Args:\n"
-"    function: pickled as it is now.\n"
-"    args: tuple.\n"
-"    kwargs: dict or None.\n"
-"    timeout: seconds that the call may take once it has begun; its worker is\n"
-"        stopped then.\n"
-"    retries: how often it is begun again if its worker ends in it.\n\n"
-"Returns:\n    An instance of future_type; it has failed already if the call cannot be\n"
-"    pickled.\n\n"
-"Raises:\n"
-"    RuntimeError: the pool is closed.\n\n"
-"May be called from any thread.");
+PyDoc_STRVAR(
+    submit_doc,
+    "submit(function, args, kwargs=None, timeout=None, retries=0)\n--\n\n"
+    "Sends one call to a worker.\n\n"
+    "Args:\n"
+    "    function: pickled as it is now.\n"
+    "    args: tuple.\n"
+    "    kwargs: dict or None.\n"
+    "    timeout: seconds that the call may take once it has begun; its "
+    "worker is\n"
+    "        stopped then.\n"
+    "    retries: how often it is begun again if its worker ends in it.\n\n"
+    "Returns:\n    An instance of future_type; it has failed already if the "
+    "call cannot be\n"
+    "    pickled.\n\n"
+    "Raises:\n"
+    "    RuntimeError: the pool is closed.\n\n"
+    "May be called from any thread.");
 
 static PyObject *
 dispatcher_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
@@ -198,31 +200,34 @@ dispatcher_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     return fpk_future_new(self, task);
 }
 
-PyDoc_STRVAR(map_doc,
-"map(function, iterable, *, star=False, ordered=True, chunksize=0, ahead=0,\n"
-"    eager=False, timeout=None, retries=0, on_done=None)\n--\n\n"
-"Calls function for each item of iterable.\n\n"
-"Args:\n"
-"    function: pickled once, as it is now.\n"
-"    iterable: read as far as workers need it.\n"
-"    star: items are tuples of arguments.\n"
-"    ordered: results come in the order of the items, or as they are there.\n"
-"    chunksize: items in one message; 0: as many as are worth one.\n"
-"    ahead: how many items may be read and not given out; 0: adapts.\n"
-"    eager: read all of iterable now.\n"
-"    timeout: seconds that one call may take.\n"
-"    retries: how often a call is begun again if its worker ends in it.\n"
-"    on_done: called with the results when all calls have ended (eager only).\n\n"
-"Returns:\n    Results, an iterator.\n\n"
-"May be called from any thread.");
+PyDoc_STRVAR(
+    map_doc,
+    "map(function, iterable, *, star=False, ordered=True, chunksize=0, "
+    "ahead=0,\n"
+    "    eager=False, timeout=None, retries=0, on_done=None)\n--\n\n"
+    "Calls function for each item of iterable.\n\n"
+    "Args:\n"
+    "    function: pickled once, as it is now.\n"
+    "    iterable: read as far as workers need it.\n"
+    "    star: items are tuples of arguments.\n"
+    "    ordered: results come in the order of the items, or as they are "
+    "there.\n"
+    "    chunksize: items in one message; 0: as many as are worth one.\n"
+    "    ahead: how many items may be read and not given out; 0: adapts.\n"
+    "    eager: read all of iterable now.\n"
+    "    timeout: seconds that one call may take.\n"
+    "    retries: how often a call is begun again if its worker ends in it.\n"
+    "    on_done: called with the results when all calls have ended (eager "
+    "only).\n\n"
+    "Returns:\n    Results, an iterator.\n\n"
+    "May be called from any thread.");
 
 static PyObject *
 dispatcher_map(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *const names[] = {"function",  "iterable", "star",
-                                  "ordered",   "chunksize", "ahead",
-                                  "eager",     "timeout",  "retries",
-                                  "on_done",   NULL};
+    static char *const names[] = {"function",  "iterable", "star",  "ordered",
+                                  "chunksize", "ahead",    "eager", "timeout",
+                                  "retries",   "on_done",  NULL};
     PyObject *callable, *iterable;
     PyObject *timeout = Py_None;
     PyObject *on_done = Py_None;
@@ -248,8 +253,7 @@ dispatcher_map(PyObject *op, PyObject *args, PyObject *kwargs)
         options.timeout_ns = timeout_ns > 0 ? timeout_ns : 1;
     }
     options.on_done = on_done == Py_None ? NULL : on_done;
-    return fpk_results_new((fpk_dispatcher *)op, callable, iterable,
-                           &options);
+    return fpk_results_new((fpk_dispatcher *)op, callable, iterable, &options);
 }
 
 /* ---- shared objects ----------------------------------------------------- */
@@ -311,8 +315,8 @@ dispatcher_open_worker(PyObject *op, PyObject *args, PyObject *kwargs)
     if (index < 0) {
         return NULL;
     }
-    fpk_status status = fpk_dispatch_open_worker(
-        self->d, (uint32_t)index, max_tasks, max_memory, fds);
+    fpk_status status = fpk_dispatch_open_worker(self->d, (uint32_t)index,
+                                                 max_tasks, max_memory, fds);
     if (status != FPK_OK) {
         (void)fpk_raise_status(self->state, status, "opening a worker");
         return NULL;
@@ -402,19 +406,21 @@ dispatcher_worker_state(PyObject *op, PyObject *number)
         state_name(fpk_dispatch_worker_state(self->d, (uint32_t)index)));
 }
 
-PyDoc_STRVAR(stats_doc,
-"stats()\n--\n\n"
-"A dict for each worker: pid, state, incarnations, in_flight, tasks (calls),\n"
-"work, codec, idle (seconds, of all incarnations), resident, bytes_sent,\n"
-"bytes_received (bytes).");
+PyDoc_STRVAR(
+    stats_doc,
+    "stats()\n--\n\n"
+    "A dict for each worker: pid, state, incarnations, in_flight, tasks "
+    "(calls),\n"
+    "work, codec, idle (seconds, of all incarnations), resident, bytes_sent,\n"
+    "bytes_received (bytes).");
 
 static PyObject *
 dispatcher_stats(PyObject *op, PyObject *unused)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
     PyObject *list = PyList_New(0);
-    for (uint32_t i = 0;
-         list != NULL && i < fpk_dispatch_workers(self->d); i++) {
+    for (uint32_t i = 0; list != NULL && i < fpk_dispatch_workers(self->d);
+         i++) {
         fpk_worker_report r;
         fpk_dispatch_report(self->d, i, &r);
         PyObject *entry = Py_BuildValue(
@@ -422,10 +428,9 @@ dispatcher_stats(PyObject *op, PyObject *unused)
             "state", state_name(r.state), "incarnations",
             (unsigned long long)r.incarnations, "in_flight",
             (unsigned long long)r.in_flight, "tasks",
-            (unsigned long long)r.tasks_done, "work",
-            (double)r.work_ns / 1e9, "codec", (double)r.codec_ns / 1e9,
-            "idle", (double)r.idle_ns / 1e9, "resident",
-            (unsigned long long)r.resident, "bytes_sent",
+            (unsigned long long)r.tasks_done, "work", (double)r.work_ns / 1e9,
+            "codec", (double)r.codec_ns / 1e9, "idle", (double)r.idle_ns / 1e9,
+            "resident", (unsigned long long)r.resident, "bytes_sent",
             (unsigned long long)r.bytes_sent, "bytes_received",
             (unsigned long long)r.bytes_received);
         if (entry == NULL || PyList_Append(list, entry) < 0) {
@@ -464,10 +469,10 @@ dispatcher_fail_all(PyObject *op, PyObject *error)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(wait_doc,
-"wait(timeout=None)\n--\n\n"
-"Waits until nothing is outstanding: True, or False if that took longer than\n"
-"timeout seconds.");
+PyDoc_STRVAR(wait_doc, "wait(timeout=None)\n--\n\n"
+                       "Waits until nothing is outstanding: True, or False if "
+                       "that took longer than\n"
+                       "timeout seconds.");
 
 static PyObject *
 dispatcher_wait(PyObject *op, PyObject *args)
@@ -482,8 +487,9 @@ dispatcher_wait(PyObject *op, PyObject *args)
     uint64_t until = ns == UINT64_MAX ? ns : fpk_now_ns() + ns;
     for (;;) {
         uint64_t now = until == UINT64_MAX ? 0 : fpk_now_ns();
-        uint64_t left =
-            until == UINT64_MAX ? until : until > now ? until - now : 0;
+        uint64_t left = until == UINT64_MAX ? until
+                        : until > now       ? until - now
+                                            : 0;
         fpk_wait_result result;
         Py_BEGIN_ALLOW_THREADS
         result = fpk_dispatch_wait_idle(self->d, left);
@@ -530,10 +536,10 @@ tell_message(fpk_dispatcher *self, fpk_task *task)
     Py_XDECREF(result);
 }
 
-PyDoc_STRVAR(run_io_doc,
-"run_io()\n--\n\n"
-"The life of the I/O thread: returns after close().  It holds the GIL only to\n"
-"call back.");
+PyDoc_STRVAR(run_io_doc, "run_io()\n--\n\n"
+                         "The life of the I/O thread: returns after close().  "
+                         "It holds the GIL only to\n"
+                         "call back.");
 
 static PyObject *
 dispatcher_run_io(PyObject *op, PyObject *unused)
@@ -629,31 +635,37 @@ static PyMethodDef dispatcher_methods[] = {
     {"map", (PyCFunction)(void (*)(void))dispatcher_map,
      METH_VARARGS | METH_KEYWORDS, map_doc},
     {"define", dispatcher_define, METH_O,
-     PyDoc_STR("define(obj)\n--\n\nSends obj to all workers, now and when they "
-               "start; returns the number that\nWorker.object takes.")},
+     PyDoc_STR(
+         "define(obj)\n--\n\nSends obj to all workers, now and when they "
+         "start; returns the number that\nWorker.object takes.")},
     {"forget", dispatcher_forget, METH_O,
      PyDoc_STR("forget(number)\n--\n\nWorkers may drop what define sent.")},
     {"open_worker", (PyCFunction)(void (*)(void))dispatcher_open_worker,
      METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("open_worker(index, max_tasks=0, max_memory=0)\n--\n\n"
-               "A new incarnation of a worker: the descriptors of its channel, "
-               "the bell, the\narguments and its results, which stay the "
-               "dispatcher's.")},
+     PyDoc_STR(
+         "open_worker(index, max_tasks=0, max_memory=0)\n--\n\n"
+         "A new incarnation of a worker: the descriptors of its channel, "
+         "the bell, the\narguments and its results, which stay the "
+         "dispatcher's.")},
     {"worker_started", dispatcher_worker_started, METH_VARARGS,
      PyDoc_STR("worker_started(index, pid)\n--\n\nSays which process it is.")},
     {"worker_ended", dispatcher_worker_ended, METH_VARARGS,
-     PyDoc_STR("worker_ended(index, error=None)\n--\n\n"
-               "Settles what the worker had: the call that it was in fails with "
-               "error, or is\nbegun again.  True if it was in a call.")},
+     PyDoc_STR(
+         "worker_ended(index, error=None)\n--\n\n"
+         "Settles what the worker had: the call that it was in fails with "
+         "error, or is\nbegun again.  True if it was in a call.")},
     {"quit_worker", dispatcher_quit_worker, METH_O,
-     PyDoc_STR("quit_worker(index)\n--\n\nThe worker ends after what it has.")},
+     PyDoc_STR(
+         "quit_worker(index)\n--\n\nThe worker ends after what it has.")},
     {"worker_state", dispatcher_worker_state, METH_O,
-     PyDoc_STR("worker_state(index)\n--\n\n\"closed\", \"starting\", \"idle\", "
-               "\"busy\" or \"leaving\".")},
+     PyDoc_STR(
+         "worker_state(index)\n--\n\n\"closed\", \"starting\", \"idle\", "
+         "\"busy\" or \"leaving\".")},
     {"stats", dispatcher_stats, METH_NOARGS, stats_doc},
     {"cancel_queued", dispatcher_cancel_queued, METH_NOARGS,
-     PyDoc_STR("cancel_queued()\n--\n\nCancels all calls that nobody has begun; "
-               "how many messages that were.")},
+     PyDoc_STR(
+         "cancel_queued()\n--\n\nCancels all calls that nobody has begun; "
+         "how many messages that were.")},
     {"fail_all", dispatcher_fail_all, METH_O,
      PyDoc_STR("fail_all(error)\n--\n\nThe pool is broken: all that is "
                "outstanding and all that is submitted later fails\nwith "
@@ -671,36 +683,34 @@ static PyGetSetDef dispatcher_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(dispatcher_doc,
-"Dispatcher(workers, *, dumps, loads, unpack_failure, future_type, on_message,\n"
-"           ring_size=131072)\n--\n\n"
-"The parent's side of a pool: knows no processes, only their channels.\n\n"
-"Args:\n"
-"    workers: places for workers.\n"
-"    dumps, loads: as of pickle.\n"
-"    unpack_failure: makes an exception of what a worker sent for one.\n"
-"    future_type: a class that derives from Task.\n"
-"    on_message: called in the I/O thread with \"ready\", \"refused\" or\n"
-"        \"output\", the index of the worker, and a value.\n"
-"    ring_size: bytes of each ring, a power of two.\n\n"
-"All methods may be called from any thread.");
+PyDoc_STRVAR(
+    dispatcher_doc,
+    "Dispatcher(workers, *, dumps, loads, unpack_failure, future_type, "
+    "on_message,\n"
+    "           ring_size=131072)\n--\n\n"
+    "The parent's side of a pool: knows no processes, only their channels.\n\n"
+    "Args:\n"
+    "    workers: places for workers.\n"
+    "    dumps, loads: as of pickle.\n"
+    "    unpack_failure: makes an exception of what a worker sent for one.\n"
+    "    future_type: a class that derives from Task.\n"
+    "    on_message: called in the I/O thread with \"ready\", \"refused\" or\n"
+    "        \"output\", the index of the worker, and a value.\n"
+    "    ring_size: bytes of each ring, a power of two.\n\n"
+    "All methods may be called from any thread.");
 
 static PyType_Slot dispatcher_slots[] = {
-    {Py_tp_doc, (void *)dispatcher_doc},
-    {Py_tp_new, dispatcher_new},
-    {Py_tp_methods, dispatcher_methods},
-    {Py_tp_getset, dispatcher_getset},
-    {Py_tp_traverse, dispatcher_traverse},
-    {Py_tp_clear, dispatcher_clear},
-    {Py_tp_dealloc, dispatcher_dealloc},
-    {0, NULL},
+    {Py_tp_doc, (void *)dispatcher_doc},   {Py_tp_new, dispatcher_new},
+    {Py_tp_methods, dispatcher_methods},   {Py_tp_getset, dispatcher_getset},
+    {Py_tp_traverse, dispatcher_traverse}, {Py_tp_clear, dispatcher_clear},
+    {Py_tp_dealloc, dispatcher_dealloc},   {0, NULL},
 };
 
 static PyType_Spec dispatcher_spec = {
     .name = "fpickle._poolcore.Dispatcher",
     .basicsize = sizeof(fpk_dispatcher),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = dispatcher_slots,
 };
 

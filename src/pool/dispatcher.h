@@ -12,10 +12,10 @@ enum { FPK_FUNCTIONS_KEPT = 64 };
 
 /* A function that was sent, and what its pickle depends on. */
 typedef struct fpk_snapshot {
-    PyObject *callable; /* strong */
+    PyObject *key;          /* strong: the function, or its kind */
     fpk_function *function; /* a reference */
-    PyObject *stream;   /* its pickle; NULL if parts are out of band */
-    PyObject *observed; /* a list that says what may not have changed (see
+    PyObject *stream;       /* its pickle; NULL if parts are out of band */
+    PyObject *observed;     /* a list that says what may not have changed (see
                            functions.c); NULL: it may change unseen */
 } fpk_snapshot;
 
@@ -51,8 +51,8 @@ typedef struct fpk_request {
 int fpk_request_pack(fpk_dispatcher *self, PyObject *obj, uint16_t kind,
                      fpk_request *request);
 
-/* The same, if the pickle of [obj] is not the bytes [before] (or NULL): 1; 0 if
-   it is, and nothing was packed; or -1. */
+/* The same, if the pickle of [obj] is not the bytes [before] (or NULL): 1; 0
+   if it is, and nothing was packed; or -1. */
 int fpk_request_pack_changed(fpk_dispatcher *self, PyObject *obj,
                              uint16_t kind, PyObject *before,
                              fpk_request *request);
@@ -69,10 +69,10 @@ fpk_task *fpk_request_task(fpk_dispatcher *self, fpk_request *request,
 /* Submits; 0, or -1 with the exception that says why not. */
 int fpk_submit_task(fpk_dispatcher *self, fpk_task *task);
 
-/* What a task that ended says.  A new reference to the value or, with *[failed]
-   set, to the exception; NULL with an exception if that cannot be found out. */
-PyObject *fpk_task_outcome(fpk_dispatcher *self, fpk_task *task,
-                           bool *failed);
+/* What a task that ended says.  A new reference to the value or, with
+   *[failed] set, to the exception; NULL with an exception if that cannot be
+   found out. */
+PyObject *fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed);
 
 /* The value of a payload of a reply: new reference. */
 PyObject *fpk_task_unpack(fpk_dispatcher *self, fpk_task *task);

@@ -4,15 +4,15 @@
    Does:      pickles a function when it is sent for the first time, or when it
               may have changed since.
    Owns:      the snapshots of a dispatcher.
-   Invariant: a function is sent as it is at the moment of the call.  A pickle is
-              used again only if nothing that it depends on can have changed:
-              each thing in [observed] is the same object still, and all of them
-              are immutable or are sent by name.
+   Invariant: a function is sent as it is at the moment of the call.  A pickle
+              is used again only if nothing that it depends on can have
+              changed: each thing in [observed] is the same object still, and
+              all of them are immutable or are sent by name.
    Called by: dispatcher.c, results.c.
 
-   [observed] is a list with three items for each thing: who has it, under which
-   key, and what it was.  The key tells how to look: an int is a field of a
-   function or the content of a cell, a str a name in a dict. */
+   [observed] is a list with three items for each thing: who has it, under
+   which key, and what it was.  The key tells how to look: an int is a field
+   of a function or the content of a cell, a str a name in a dict. */
 #include "pool/dispatcher.h"
 
 enum {
@@ -108,15 +108,13 @@ observe_field(PyObject *observed, PyObject *owner, int field, int depth)
 
 /* The globals that [code] and the code in it may use: all its names. */
 static int
-observe_names(PyObject *observed, PyObject *globals, PyObject *code,
-              int depth)
+observe_names(PyObject *observed, PyObject *globals, PyObject *code, int depth)
 {
     PyObject *names = ((PyCodeObject *)code)->co_names;
     PyObject *constants = ((PyCodeObject *)code)->co_consts;
     int status = 1;
     for (Py_ssize_t i = 0; status > 0 && i < PyTuple_GET_SIZE(names); i++) {
-        status =
-            observe(observed, globals, PyTuple_GET_ITEM(names, i), depth);
+        status = observe(observed, globals, PyTuple_GET_ITEM(names, i), depth);
     }
     for (Py_ssize_t i = 0; status > 0 && i < PyTuple_GET_SIZE(constants);
          i++) {
@@ -152,8 +150,7 @@ observe_function(PyObject *observed, PyObject *function, int depth)
         status = observe_field(observed, function, FIELD_CLOSURE, depth);
     }
     if (status > 0) {
-        status = observe_names(observed, f->func_globals, f->func_code,
-                               depth);
+        status = observe_names(observed, f->func_globals, f->func_code, depth);
     }
     return status;
 }
@@ -178,8 +175,8 @@ observe_value(PyObject *observed, PyObject *value, int depth)
     }
     if (PyType_Check(value)) {
         /* Types that no program can change go by name. */
-        return (((PyTypeObject *)value)->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) !=
-               0;
+        return (((PyTypeObject *)value)->tp_flags &
+                Py_TPFLAGS_IMMUTABLETYPE) != 0;
     }
     if (depth == 0) {
         return 0;
@@ -194,18 +191,43 @@ observe_value(PyObject *observed, PyObject *value, int depth)
         int status = 1;
         for (Py_ssize_t i = 0; status > 0 && i < PyTuple_GET_SIZE(value);
              i++) {
-            status = observe_value(observed, PyTuple_GET_ITEM(value, i),
-                                   depth - 1);
+            status =
+                observe_value(observed, PyTuple_GET_ITEM(value, i), depth - 1);
         }
         return status;
     }
     return 0;
 }
 
+/* What the snapshot of [callable] is kept under, borrowed: functions and
+   classes themselves; for an object with a state, which nobody should keep
+   alive here, what it has in common with others of its kind. */
+static PyObject *
+key_of(PyObject *callable)
+{
+    if (PyFunction_Check(callable) || PyType_Check(callable)) {
+        return callable;
+    }
+    if (PyMethod_Check(callable)) {
+        return PyMethod_GET_FUNCTION(callable);
+    }
+    if (PyCFunction_CheckExact(callable)) {
+        PyObject *self = PyCFunction_GET_SELF(callable);
+        if (self == NULL || PyModule_CheckExact(self)) {
+            return callable;
+        }
+    }
+    return (PyObject *)Py_TYPE(callable);
+}
+
 /* The list for [callable], NULL if it may change unseen; 0 or -1. */
 static int
 observe_callable(PyObject *callable, PyObject **observed)
 {
+    *observed = NULL;
+    if (key_of(callable) != callable) {
+        return 0;
+    }
     *observed = PyList_New(0);
     if (*observed == NULL) {
         return -1;
@@ -225,7 +247,7 @@ clear_snapshot(fpk_dispatcher *self, fpk_snapshot snapshot)
     if (snapshot.function != NULL) {
         fpk_dispatch_drop_function(self->d, snapshot.function);
     }
-    Py_XDECREF(snapshot.callable);
+    Py_XDECREF(snapshot.key);
     Py_XDECREF(snapshot.stream);
     Py_XDECREF(snapshot.observed);
 }
@@ -243,7 +265,7 @@ int
 fpk_traverse_functions(fpk_dispatcher *self, visitproc visit, void *arg)
 {
     for (Py_ssize_t i = 0; i < self->snapshot_count; i++) {
-        Py_VISIT(self->snapshots[i].callable);
+        Py_VISIT(self->snapshots[i].key);
         Py_VISIT(self->snapshots[i].stream);
         Py_VISIT(self->snapshots[i].observed);
     }
@@ -307,11 +329,10 @@ put_first(fpk_dispatcher *self, Py_ssize_t index, fpk_snapshot snapshot)
 }
 
 static Py_ssize_t
-find_snapshot(const fpk_dispatcher *self, PyObject *callable)
+find_snapshot(const fpk_dispatcher *self, PyObject *key)
 {
     Py_ssize_t i = 0;
-    while (i < self->snapshot_count &&
-           self->snapshots[i].callable != callable) {
+    while (i < self->snapshot_count && self->snapshots[i].key != key) {
         i++;
     }
     return i;
@@ -332,7 +353,8 @@ take_snapshot(fpk_dispatcher *self, PyObject *callable,
                                            old->stream, &request);
     if (changed == 0) {
         snapshot->stream = Py_NewRef(old->stream);
-        snapshot->function = fpk_dispatch_keep_function(self->d, old->function);
+        snapshot->function =
+            fpk_dispatch_keep_function(self->d, old->function);
     }
     else if (changed > 0) {
         snapshot->stream = Py_XNewRef(whole_stream(&request));
@@ -343,18 +365,18 @@ take_snapshot(fpk_dispatcher *self, PyObject *callable,
         Py_CLEAR(snapshot->stream);
         return -1;
     }
-    snapshot->callable = Py_NewRef(callable);
+    snapshot->key = Py_NewRef(key_of(callable));
     return 0;
 }
 
 fpk_function *
 fpk_find_function(fpk_dispatcher *self, PyObject *callable)
 {
-    Py_ssize_t index = find_snapshot(self, callable);
+    Py_ssize_t index = find_snapshot(self, key_of(callable));
     fpk_snapshot old = {NULL, NULL, NULL, NULL};
     if (index < self->snapshot_count) {
         fpk_snapshot found = self->snapshots[index];
-        if (found.observed != NULL) {
+        if (found.observed != NULL && found.key == callable) {
             int same = is_unchanged(found.observed);
             if (same < 0) {
                 return NULL;
@@ -379,7 +401,7 @@ fpk_find_function(fpk_dispatcher *self, PyObject *callable)
         fpk_dispatch_keep_function(self->d, snapshot.function);
     /* Pickling ran Python code: the places may have moved. */
     fpk_snapshot out =
-        put_first(self, find_snapshot(self, callable), snapshot);
+        put_first(self, find_snapshot(self, key_of(callable)), snapshot);
     clear_snapshot(self, out);
     return function;
 }

@@ -59,8 +59,7 @@ fpk_request_pack_changed(fpk_dispatcher *self, PyObject *obj, uint16_t kind,
     }
     if (before != NULL && packed->count == 0 &&
         packed->length == (size_t)PyBytes_GET_SIZE(before) &&
-        memcmp(packed->data, PyBytes_AS_STRING(before), packed->length) ==
-            0) {
+        memcmp(packed->data, PyBytes_AS_STRING(before), packed->length) == 0) {
         fpk_packed_clear(&request->packed);
         return 0;
     }
@@ -155,8 +154,7 @@ show_buffers(fpk_dispatcher *self, fpk_task *task)
     uint32_t i = 0;
     for (; buffers != NULL && i < count; i++) {
         fpk_place place = task->reply_places[i];
-        PyObject *block =
-            show_block(self, task, place.offset, place.length);
+        PyObject *block = show_block(self, task, place.offset, place.length);
         if (block == NULL) {
             goto failed;
         }

@@ -1,26 +1,27 @@
 /* results.c -- the type Results: the iterator that a map is.
 
-   Does:      reads its input as far as workers need it, in chunks that take long
-              enough to be worth a message, and gives out one item at a time.
-   Owns:      the input, the group of its tasks, and the items that came and were
-              not given out.
+   Does:      reads its input as far as workers need it, in chunks that take
+              long enough to be worth a message, and gives out one item at a
+              time.
+   Owns:      the input, the group of its tasks, and the items that came and
+              were not given out.
    Invariant: items [given] to [sent] were read and not given out; an item that
-              came stands in [items] at its index modulo [room] (or, if the order
-              does not matter, in the order in which they came).
+              came stands in [items] at its index modulo [room] (or, if the
+              order does not matter, in the order in which they came).
    Called by: dispatcher.c makes them; Python code iterates.
 
-   Whoever iterates drives the map: no other thread reads its input, so an endless
-   input is read only as fast as the items are used. */
+   Whoever iterates drives the map: no other thread reads its input, so an
+   endless input is read only as fast as the items are used. */
 #include <time.h>
 
 #include "pool/dispatcher.h"
 
 enum {
-    CHUNK_NS = 250000,   /* work in one message */
-    AHEAD_NS = 10000000, /* work per worker that may lie ready */
-    MOST_ITEMS = 4096,   /* in one message */
-    MOST_AHEAD = 65536,  /* items per worker that lie ready */
-    FEED_EVERY = 32,     /* items given out between looks at the workers */
+    CHUNK_NS = 250000,      /* work in one message */
+    AHEAD_NS = 10000000,    /* work per worker that may lie ready */
+    MOST_ITEMS = 4096,      /* in one message */
+    MOST_AHEAD = 65536,     /* items per worker that lie ready */
+    FEED_EVERY = 32,        /* items given out between looks at the workers */
     CHUNK_BYTES = 4 << 20,  /* of items or results in one message */
     AHEAD_BYTES = 32 << 20, /* per worker, that lie ready */
 };
@@ -43,9 +44,9 @@ typedef struct results {
     uint64_t hint; /* items that the input is said to have; 0: not known */
     uint64_t item_bytes; /* of an item or its result, a moving average */
     item *items;
-    uint64_t room; /* a power of two */
+    uint64_t room;         /* a power of two */
     uint64_t cancelled_at; /* nothing is read any more: 1 */
-    unsigned long owner; /* the thread that is in here, or 0 */
+    unsigned long owner;   /* the thread that is in here, or 0 */
 } results;
 
 /* ---- one thread at a time ----------------------------------------------- */
@@ -65,8 +66,8 @@ enter(results *self)
             return -1;
         }
         struct timespec pause = {0, 200000};
-        Py_BEGIN_ALLOW_THREADS
-        (void)nanosleep(&pause, NULL);
+        Py_BEGIN_ALLOW_THREADS(void)
+        nanosleep(&pause, NULL);
         Py_END_ALLOW_THREADS
         if (PyErr_CheckSignals() < 0) {
             return -1;
@@ -155,17 +156,16 @@ put_mixed(results *self, fpk_task *task, PyObject *pair)
     for (uint32_t i = 0; i < task->request.items; i++) {
         PyObject *key = PyLong_FromUnsignedLong(i);
         PyObject *failure =
-            key == NULL ? NULL
-                        : PyDict_GetItemWithError(PyTuple_GET_ITEM(pair, 1),
-                                                  key);
+            key == NULL
+                ? NULL
+                : PyDict_GetItemWithError(PyTuple_GET_ITEM(pair, 1), key);
         Py_XDECREF(key);
         if (failure == NULL && PyErr_Occurred()) {
             put_item(self, task->index + i, fpk_take_exception(), true);
         }
         else if (failure == NULL) {
             put_item(self, task->index + i,
-                     Py_NewRef(PyList_GET_ITEM(values, (Py_ssize_t)i)),
-                     false);
+                     Py_NewRef(PyList_GET_ITEM(values, (Py_ssize_t)i)), false);
         }
         else {
             Py_INCREF(failure);
@@ -185,10 +185,10 @@ put_task(results *self, fpk_task *task)
 {
     fpk_dispatcher *dispatcher = self->dispatcher;
     fpk_task_status status = fpk_task_get_status(task);
-    bool chunk = task->request.kind != FPK_CALL &&
-                 (status == FPK_TASK_RESULT ||
-                  (status == FPK_TASK_FAILURE &&
-                   task->reply.form != FPK_FORM_STR));
+    bool chunk =
+        task->request.kind != FPK_CALL &&
+        (status == FPK_TASK_RESULT ||
+         (status == FPK_TASK_FAILURE && task->reply.form != FPK_FORM_STR));
     if (!chunk) {
         bool failed;
         PyObject *value = fpk_task_outcome(dispatcher, task, &failed);
@@ -236,10 +236,10 @@ static void
 learn_size(results *self, uint64_t bytes, uint64_t count)
 {
     uint64_t each = bytes / (count == 0 ? 1 : count);
-    self->item_bytes = each > self->item_bytes
-                           ? each
-                           : self->item_bytes - self->item_bytes / 8 +
-                                 each / 8;
+    self->item_bytes =
+        each > self->item_bytes
+            ? each
+            : self->item_bytes - self->item_bytes / 8 + each / 8;
 }
 
 /* Takes what has ended; how many tasks, or -1. */
@@ -323,9 +323,8 @@ choose_ahead(results *self, uint64_t call_ns, bool all)
     if (self->options.ahead > 0) {
         return (uint64_t)self->options.ahead;
     }
-    uint64_t chunk = self->options.chunksize > 0
-                         ? (uint64_t)self->options.chunksize
-                         : 1;
+    uint64_t chunk =
+        self->options.chunksize > 0 ? (uint64_t)self->options.chunksize : 1;
     uint64_t count = 4;
     if (call_ns > 0) {
         count += AHEAD_NS / call_ns;
@@ -592,8 +591,8 @@ next_within(PyObject *op, PyObject *timeout)
     if (fpk_parse_timeout(timeout, &ns) < 0 || enter(self) < 0) {
         return NULL;
     }
-    PyObject *value = give_next(
-        self, ns == UINT64_MAX ? ns : fpk_now_ns() + ns, false);
+    PyObject *value =
+        give_next(self, ns == UINT64_MAX ? ns : fpk_now_ns() + ns, false);
     leave(self);
     if (value == NULL && !PyErr_Occurred()) {
         PyErr_SetNone(PyExc_StopIteration);
@@ -601,13 +600,14 @@ next_within(PyObject *op, PyObject *timeout)
     return value;
 }
 
-PyDoc_STRVAR(next_doc,
-"next(timeout=None)\n--\n\n"
-"The next item, as next(results), but waits at most timeout seconds.\n\n"
-"Raises:\n"
-"    TimeoutError: it has not come yet; try again later.\n"
-"    StopIteration: there are no more.\n"
-"    Whatever the call raised.");
+PyDoc_STRVAR(
+    next_doc,
+    "next(timeout=None)\n--\n\n"
+    "The next item, as next(results), but waits at most timeout seconds.\n\n"
+    "Raises:\n"
+    "    TimeoutError: it has not come yet; try again later.\n"
+    "    StopIteration: there are no more.\n"
+    "    Whatever the call raised.");
 
 static PyObject *
 results_next_within(PyObject *op, PyObject *args, PyObject *kwargs)
@@ -622,12 +622,13 @@ results_next_within(PyObject *op, PyObject *args, PyObject *kwargs)
 }
 
 PyDoc_STRVAR(get_doc,
-"get(timeout=None)\n--\n\n"
-"All items that were not given out yet, as a list.\n\n"
-"Raises:\n"
-"    TimeoutError: not all have come yet; nothing is lost.\n"
-"    Whatever the first call that failed raised; calls that nobody has begun\n"
-"    are cancelled.");
+             "get(timeout=None)\n--\n\n"
+             "All items that were not given out yet, as a list.\n\n"
+             "Raises:\n"
+             "    TimeoutError: not all have come yet; nothing is lost.\n"
+             "    Whatever the first call that failed raised; calls that "
+             "nobody has begun\n"
+             "    are cancelled.");
 
 static PyObject *
 results_get(PyObject *op, PyObject *args, PyObject *kwargs)
@@ -665,10 +666,10 @@ results_get(PyObject *op, PyObject *args, PyObject *kwargs)
 
 /* ---- the rest ----------------------------------------------------------- */
 
-PyDoc_STRVAR(cancel_doc,
-"cancel()\n--\n\n"
-"Reads no more input and cancels the calls that nobody has begun; their items\n"
-"raise CancelledError.");
+PyDoc_STRVAR(cancel_doc, "cancel()\n--\n\n"
+                         "Reads no more input and cancels the calls that "
+                         "nobody has begun; their items\n"
+                         "raise CancelledError.");
 
 static PyObject *
 results_cancel(PyObject *op, PyObject *unused)
@@ -681,8 +682,9 @@ results_cancel(PyObject *op, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(ready_doc,
-"ready()\n--\n\nTrue if all input was read and all calls have ended.");
+PyDoc_STRVAR(
+    ready_doc,
+    "ready()\n--\n\nTrue if all input was read and all calls have ended.");
 
 static PyObject *
 results_ready(PyObject *op, PyObject *unused)
@@ -699,10 +701,10 @@ results_ready(PyObject *op, PyObject *unused)
     return PyBool_FromLong(ready);
 }
 
-PyDoc_STRVAR(wait_doc,
-"wait(timeout=None)\n--\n\n"
-"Waits until all calls that were sent have ended: True, or False if that took\n"
-"longer than timeout seconds.  Nothing is given out.");
+PyDoc_STRVAR(wait_doc, "wait(timeout=None)\n--\n\n"
+                       "Waits until all calls that were sent have ended: "
+                       "True, or False if that took\n"
+                       "longer than timeout seconds.  Nothing is given out.");
 
 static PyObject *
 results_wait(PyObject *op, PyObject *args, PyObject *kwargs)
@@ -728,8 +730,9 @@ results_wait(PyObject *op, PyObject *args, PyObject *kwargs)
             break;
         }
         uint64_t now = until == UINT64_MAX ? 0 : fpk_now_ns();
-        uint64_t left =
-            until == UINT64_MAX ? until : until > now ? until - now : 0;
+        uint64_t left = until == UINT64_MAX ? until
+                        : until > now       ? until - now
+                                            : 0;
         Py_BEGIN_ALLOW_THREADS
         result =
             fpk_dispatch_wait_group(self->dispatcher->d, self->group, left);
@@ -795,9 +798,8 @@ fpk_results_new(fpk_dispatcher *dispatcher, PyObject *callable,
     self->on_done = Py_XNewRef(options->on_done);
     self->dispatcher = (fpk_dispatcher *)Py_NewRef((PyObject *)dispatcher);
     self->function = fpk_find_function(dispatcher, callable);
-    self->group = self->function == NULL
-                      ? NULL
-                      : fpk_dispatch_new_group(dispatcher->d);
+    self->group =
+        self->function == NULL ? NULL : fpk_dispatch_new_group(dispatcher->d);
     if (self->group == NULL) {
         if (!PyErr_Occurred()) {
             PyErr_NoMemory();
@@ -925,10 +927,11 @@ static PyGetSetDef results_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(results_doc,
-"The results of a map, one at a time.\n\n"
-"An exception of a call is raised in its place, and iterating may go on behind\n"
-"it.  May be used from several threads; each item is given to one of them.");
+PyDoc_STRVAR(results_doc, "The results of a map, one at a time.\n\n"
+                          "An exception of a call is raised in its place, and "
+                          "iterating may go on behind\n"
+                          "it.  May be used from several threads; each item "
+                          "is given to one of them.");
 
 static PyType_Slot results_slots[] = {
     {Py_tp_doc, (void *)results_doc},

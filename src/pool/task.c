@@ -1,12 +1,12 @@
 /* task.c -- the type Task: what a future is made of.
 
-   Does:      waits for a task and unpacks what became of it, in the thread that
-              asks; speaks the protocol of concurrent.futures to those who wait
-              for several futures.
+   Does:      waits for a task and unpacks what became of it, in the thread
+              that asks; speaks the protocol of concurrent.futures to those
+              who wait for several futures.
    Owns:      a reference to the task, then its value or exception.
-   Invariant: the outcome is unpacked once.  A future with a condition (somebody
-              waits for several) shows that it has ended only after the I/O
-              thread published it, under that condition.
+   Invariant: the outcome is unpacked once.  A future with a condition
+              (somebody waits for several) shows that it has ended only after
+              the I/O thread published it, under that condition.
    Called by: dispatcher.c makes them; Python code uses them. */
 #include "pool/dispatcher.h"
 
@@ -24,9 +24,9 @@ typedef struct future {
     fpk_dispatcher *dispatcher; /* strong */
     fpk_task *task;             /* a reference; NULL: unpacked */
     PyObject *value;
-    PyObject *callbacks; /* list, or NULL */
-    PyObject *condition; /* threading.Condition, or NULL */
-    PyObject *waiters;   /* list, or NULL */
+    PyObject *callbacks;    /* list, or NULL */
+    PyObject *condition;    /* threading.Condition, or NULL */
+    PyObject *waiters;      /* list, or NULL */
     unsigned long unpacker; /* the thread that unpacks now, or 0 */
     uint8_t outcome;
     bool published; /* those who wait by the condition were told */
@@ -35,8 +35,7 @@ typedef struct future {
 PyObject *
 fpk_future_new(fpk_dispatcher *self, fpk_task *task)
 {
-    future *f =
-        (future *)self->future_type->tp_alloc(self->future_type, 0);
+    future *f = (future *)self->future_type->tp_alloc(self->future_type, 0);
     if (f == NULL) {
         fpk_dispatch_drop_task(self->d, task);
         return NULL;
@@ -49,8 +48,7 @@ fpk_future_new(fpk_dispatcher *self, fpk_task *task)
 PyObject *
 fpk_future_failed(fpk_dispatcher *self, PyObject *exception)
 {
-    future *f =
-        (future *)self->future_type->tp_alloc(self->future_type, 0);
+    future *f = (future *)self->future_type->tp_alloc(self->future_type, 0);
     if (f == NULL) {
         Py_DECREF(exception);
         return NULL;
@@ -92,8 +90,8 @@ wait_for_unpacker(future *self)
     }
     while (self->unpacker != 0) {
         struct timespec pause = {0, 200000};
-        Py_BEGIN_ALLOW_THREADS
-        (void)nanosleep(&pause, NULL);
+        Py_BEGIN_ALLOW_THREADS(void)
+        nanosleep(&pause, NULL);
         Py_END_ALLOW_THREADS
         if (PyErr_CheckSignals() < 0) {
             return -1;
@@ -194,17 +192,18 @@ parse_timeout_argument(const char *name, PyObject *const *args,
     return 0;
 }
 
-PyDoc_STRVAR(result_doc,
-"result(timeout=None)\n--\n\n"
-"What the call returned; unpickled here, when it is asked for first.\n\n"
-"Args:\n"
-"    timeout: seconds to wait, or None for no limit.\n\n"
-"Raises:\n"
-"    TimeoutError: it has not ended yet, or took longer than it may.\n"
-"    CancelledError: it was cancelled.\n"
-"    WorkerDied: its process ended in it.\n"
-"    Whatever the call raised.\n\n"
-"May be called from any thread.");
+PyDoc_STRVAR(
+    result_doc,
+    "result(timeout=None)\n--\n\n"
+    "What the call returned; unpickled here, when it is asked for first.\n\n"
+    "Args:\n"
+    "    timeout: seconds to wait, or None for no limit.\n\n"
+    "Raises:\n"
+    "    TimeoutError: it has not ended yet, or took longer than it may.\n"
+    "    CancelledError: it was cancelled.\n"
+    "    WorkerDied: its process ended in it.\n"
+    "    Whatever the call raised.\n\n"
+    "May be called from any thread.");
 
 static PyObject *
 future_result(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
@@ -212,8 +211,7 @@ future_result(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
 {
     future *self = (future *)op;
     PyObject *timeout;
-    if (parse_timeout_argument("result", args, nargs, kwnames, &timeout) <
-            0 ||
+    if (parse_timeout_argument("result", args, nargs, kwnames, &timeout) < 0 ||
         wait_for_end(self, timeout) < 0 || settle(self) < 0) {
         return NULL;
     }
@@ -224,9 +222,10 @@ future_result(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     return NULL;
 }
 
-PyDoc_STRVAR(exception_doc,
-"exception(timeout=None)\n--\n\n"
-"What the call raised, or None; raises as result does, except for that.");
+PyDoc_STRVAR(
+    exception_doc,
+    "exception(timeout=None)\n--\n\n"
+    "What the call raised, or None; raises as result does, except for that.");
 
 static PyObject *
 future_exception(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
@@ -292,10 +291,10 @@ future_cancelled(PyObject *op, PyObject *unused)
     return check_made(self) < 0 ? NULL : PyBool_FromLong(was_cancelled(self));
 }
 
-PyDoc_STRVAR(cancel_doc,
-"cancel()\n--\n\n"
-"Cancels the call if no worker has begun it.\n\n"
-"Returns:\n    True if it is cancelled now, False if it runs or has ended.");
+PyDoc_STRVAR(cancel_doc, "cancel()\n--\n\n"
+                         "Cancels the call if no worker has begun it.\n\n"
+                         "Returns:\n    True if it is cancelled now, False if "
+                         "it runs or has ended.");
 
 static PyObject *
 future_cancel(PyObject *op, PyObject *unused)
@@ -342,11 +341,12 @@ call_back(future *self, PyObject *callback)
     Py_XDECREF(result);
 }
 
-PyDoc_STRVAR(add_done_callback_doc,
-"add_done_callback(fn)\n--\n\n"
-"Calls fn(future) when the call has ended or is cancelled; at once if it has.\n\n"
-"The call comes from a thread of the pool.  What it raises is reported by\n"
-"sys.unraisablehook.");
+PyDoc_STRVAR(add_done_callback_doc, "add_done_callback(fn)\n--\n\n"
+                                    "Calls fn(future) when the call has ended "
+                                    "or is cancelled; at once if it has.\n\n"
+                                    "The call comes from a thread of the "
+                                    "pool.  What it raises is reported by\n"
+                                    "sys.unraisablehook.");
 
 static PyObject *
 future_add_done_callback(PyObject *op, PyObject *callback)
@@ -380,9 +380,8 @@ future_add_done_callback(PyObject *op, PyObject *callback)
 static int
 tell_waiter(future *self, PyObject *waiter)
 {
-    fpk_task_status status = self->task != NULL
-                                 ? fpk_task_get_status(self->task)
-                                 : FPK_TASK_RESULT;
+    fpk_task_status status =
+        self->task != NULL ? fpk_task_get_status(self->task) : FPK_TASK_RESULT;
     const char *name = "add_exception";
     if (was_cancelled(self)) {
         name = "add_cancelled";
@@ -444,8 +443,8 @@ fpk_future_publish(PyObject *op)
     self->published = true;
     PyObject *callbacks = self->callbacks;
     self->callbacks = NULL;
-    for (Py_ssize_t i = 0;
-         callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++) {
+    for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_GET_SIZE(callbacks);
+         i++) {
         call_back(self, PyList_GET_ITEM(callbacks, i));
     }
     Py_XDECREF(callbacks);
@@ -609,10 +608,11 @@ static PyGetSetDef future_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(future_doc,
-"What becomes of one call in a pool.\n\n"
-"Made by Dispatcher.submit.  The base of a class that derives from\n"
-"concurrent.futures.Future, too, whose interface it has.");
+PyDoc_STRVAR(
+    future_doc,
+    "What becomes of one call in a pool.\n\n"
+    "Made by Dispatcher.submit.  The base of a class that derives from\n"
+    "concurrent.futures.Future, too, whose interface it has.");
 
 static PyType_Slot future_slots[] = {
     {Py_tp_doc, (void *)future_doc},

@@ -3,10 +3,10 @@
    Does:      makes, submits, cancels and drops them, counts who holds their
               blocks.
    Owns:      the queue, and one reference of each task until it has ended.
-   Invariant: a task is in one list (the queue, what a worker has in flight, the
-              ended ones of its group, the notices) or in none; it ends once;
-              each of its argument blocks is held once by the task and once by
-              the worker that has it.
+   Invariant: a task is in one list (the queue, what a worker has in flight,
+              the ended ones of its group, the notices) or in none; it ends
+              once; each of its argument blocks is held once by the task and
+              once by the worker that has it.
    Called by: src/pool, with or without the GIL; the mutex is never held while
               somebody waits for the GIL. */
 #include "transport/dispatch_parts.h"
@@ -335,8 +335,8 @@ fpk_split_task_locked(fpk_dispatch *d, fpk_task *task, uint32_t skip,
         return NULL;
     }
     memcpy(part, task, sizeof *part);
-    size_t length = task->payload == NULL ? 0
-                                          : (size_t)task->request.payload_length;
+    size_t length =
+        task->payload == NULL ? 0 : (size_t)task->request.payload_length;
     part->places = NULL;
     if (!copy_places(task->places, task->request.buffers, &part->places) ||
         (length > 0 &&
@@ -390,10 +390,9 @@ fpk_dispatch_submit(fpk_dispatch *d, fpk_task *task)
                              : d->shortest_ns;
     }
     /* The I/O thread may sleep for longer than it may from now on. */
-    if (d->io_parked &&
-        (d->io_until_ns == UINT64_MAX ||
-         (task->timeout_ns > 0 &&
-          fpk_now_ns() + task->timeout_ns < d->io_until_ns))) {
+    if (d->io_parked && (d->io_until_ns == UINT64_MAX ||
+                         (task->timeout_ns > 0 &&
+                          fpk_now_ns() + task->timeout_ns < d->io_until_ns))) {
         fpk_wake_io_locked(d);
     }
     if (!fpk_send_at_once_locked(d, task)) {
@@ -585,8 +584,7 @@ cancel_all_locked(fpk_dispatch *d, fpk_group *group)
 {
     uint64_t count = 0;
     for (uint32_t i = 0; i <= d->workers; i++) {
-        fpk_list *list =
-            i == d->workers ? &d->queue : &d->places[i].in_flight;
+        fpk_list *list = i == d->workers ? &d->queue : &d->places[i].in_flight;
         for (fpk_task *task = list->last, *previous; task != NULL;
              task = previous) {
             previous = task->previous;
@@ -612,8 +610,7 @@ static void
 end_all_locked(fpk_dispatch *d, fpk_task_status status, uintptr_t cause)
 {
     for (uint32_t i = 0; i <= d->workers; i++) {
-        fpk_list *list =
-            i == d->workers ? &d->queue : &d->places[i].in_flight;
+        fpk_list *list = i == d->workers ? &d->queue : &d->places[i].in_flight;
         while (list->first != NULL) {
             fpk_task *task = list->first;
             if (i == d->workers) {

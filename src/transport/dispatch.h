@@ -1,10 +1,10 @@
 /* dispatch.h -- the parent's side of all channels: which task goes where, and
    what became of it.
 
-   A task is one message to a worker and its one reply.  It is queued, then sent
-   (it lies in the ring of one worker, or is in its hands), then ended, exactly
-   once.  Whoever waits for something pumps: takes replies out of the rings and
-   puts queued tasks in.  One mutex guards all of it; it is held for
+   A task is one message to a worker and its one reply.  It is queued, then
+   sent (it lies in the ring of one worker, or is in its hands), then ended,
+   exactly once.  Whoever waits for something pumps: takes replies out of the
+   rings and puts queued tasks in.  One mutex guards all of it; it is held for
    microseconds and never across a call that waits, allocates shared memory for
    long or runs foreign code.  No function here may be called in a child of
    fork.
@@ -55,7 +55,8 @@ typedef enum fpk_task_status {
     FPK_TASK_CANCELLED, /* nobody has begun it */
 } fpk_task_status;
 
-/* Where the blocks of replies are: one arena of one incarnation of a worker. */
+/* Where the blocks of replies are: one arena of one incarnation of a worker.
+   */
 typedef struct fpk_source fpk_source;
 
 typedef struct fpk_group fpk_group;
@@ -67,12 +68,12 @@ typedef struct fpk_task {
     fpk_function *function; /* one reference */
     fpk_group *group;       /* NULL: none; a reference until it has ended */
     uint64_t index;         /* in the group: of the first item */
-    uint64_t timeout_ns;    /* a call may take as long; 0: as long as it likes */
-    uint32_t retries;       /* times more that it may be begun */
-    bool started;           /* one of its tries was begun */
-    bool notify;            /* the I/O thread is told when it ends */
-    bool killed;            /* its worker was, because of timeout_ns */
-    bool keep;              /* [payload] stays until the end */
+    uint64_t timeout_ns; /* a call may take as long; 0: as long as it likes */
+    uint32_t retries;    /* times more that it may be begun */
+    bool started;        /* one of its tries was begun */
+    bool notify;         /* the I/O thread is told when it ends */
+    bool killed;         /* its worker was, because of timeout_ns */
+    bool keep;           /* [payload] stays until the end */
     fpk_message request;
     fpk_place *places;      /* of the request; owned, with the blocks */
     unsigned char *payload; /* of the request; [small], owned, or NULL: in the
@@ -98,8 +99,8 @@ fpk_task *fpk_dispatch_new_task(fpk_dispatch *d, fpk_function *function,
                                 const fpk_place *places,
                                 const unsigned char *payload);
 
-/* FPK_CLOSED: the pool is closed.  On success the dispatch holds a reference of
-   its own until the task has ended. */
+/* FPK_CLOSED: the pool is closed.  On success the dispatch holds a reference
+   of its own until the task has ended. */
 fpk_status fpk_dispatch_submit(fpk_dispatch *d, fpk_task *task);
 
 /* Gives a reference back; the last one frees the blocks of the reply, too. */
@@ -238,7 +239,7 @@ typedef struct fpk_worker_report {
     int pid;
     int state; /* fpk_worker_state, or -1 */
     uint64_t incarnations;
-    uint64_t in_flight; /* tasks */
+    uint64_t in_flight;                                        /* tasks */
     uint64_t tasks_done, work_ns, codec_ns, idle_ns, resident; /* of all
                                             incarnations; resident: of this */
     uint64_t bytes_sent, bytes_received; /* of payloads and buffers */

@@ -18,18 +18,19 @@
 #include "transport/dispatch.h"
 
 enum {
-    FPK_MOST_KNOWN = 128,        /* functions that a worker keeps */
-    FPK_WINDOW_NS = 1000000,     /* work that lies ready in one ring */
-    FPK_SPIN_NS = 50000,         /* about two wake-ups of a sleeping core */
-    FPK_SPIN_PROBE = 16,         /* every so often spinning is tried in full */
-    FPK_NAP_NS = 60000,          /* a pause that lets replies gather */
-    FPK_STANDBY_NS = 1000000,    /* how often the I/O thread looks */
+    FPK_MOST_KNOWN = 128,     /* functions that a worker keeps */
+    FPK_WINDOW_NS = 1000000,  /* work that lies ready in one ring */
+    FPK_SPIN_NS = 50000,      /* about two wake-ups of a sleeping core */
+    FPK_SPIN_PROBE = 16,      /* every so often spinning is tried in full */
+    FPK_NAP_NS = 60000,       /* a pause that lets replies gather */
+    FPK_STANDBY_NS = 1000000, /* how often the I/O thread looks */
     FPK_STANDBY_FOR_NS = 20000000, /* and how long after the last reply */
-    FPK_STEAL_NS = 200000,       /* a task as long holds up those behind it */
+    FPK_STEAL_NS = 200000, /* a task as long holds up those behind it */
 };
 
-/* A worker that has work and does not begin it for as long is stuck: stopped by
-   a signal, or its memory is damaged.  It is replaced, and nothing is lost. */
+/* A worker that has work and does not begin it for as long is stuck: stopped
+   by a signal, or its memory is damaged.  It is replaced, and nothing is
+   lost. */
 #define FPK_STUCK_NS UINT64_C(3000000000)
 
 /* With something outstanding nobody sleeps longer: a worker whose memory is
@@ -49,7 +50,7 @@ struct fpk_function {
     bool pinned;
     fpk_message message;
     fpk_place *places;
-    unsigned char *payload; /* owned, or NULL: in a block */
+    unsigned char *payload;        /* owned, or NULL: in a block */
     fpk_function *next, *previous; /* in the list of the pinned */
 };
 
@@ -80,8 +81,8 @@ typedef struct fpk_worker_place {
     fpk_source *source;
     fpk_counts held; /* argument blocks that the worker has */
     fpk_list in_flight;
-    uint64_t load_ns; /* what is in flight will take, as far as known */
-    uint64_t sent_ns; /* when something was sent last */
+    uint64_t load_ns;  /* what is in flight will take, as far as known */
+    uint64_t sent_ns;  /* when something was sent last */
     uint64_t still_ns; /* since when it does nothing with what it has; 0: it
                           does, as far as is known */
     uint64_t sends;
@@ -120,19 +121,19 @@ struct fpk_dispatch {
     uint64_t outstanding;
     uint64_t last_task, last_function;
     fpk_function *pinned;
-    bool pumping;        /* somebody takes care of the rings */
-    uint32_t waiting;    /* who wait for [changed] */
-    bool io_parked;      /* the I/O thread sleeps on the bell */
-    bool io_napping;     /* or for a moment, on [wanted] */
+    bool pumping;         /* somebody takes care of the rings */
+    uint32_t waiting;     /* who wait for [changed] */
+    bool io_parked;       /* the I/O thread sleeps on the bell */
+    bool io_napping;      /* or for a moment, on [wanted] */
     uint64_t io_until_ns; /* until then, if nobody rings */
-    uint64_t noticed;    /* tasks and groups that ask for a notice */
-    uint64_t timed;      /* tasks with a time limit that have not ended */
+    uint64_t noticed;     /* tasks and groups that ask for a notice */
+    uint64_t timed;       /* tasks with a time limit that have not ended */
     uint64_t shortest_ns; /* the shortest limit that was given */
-    uint64_t active_ns;  /* when a reply came last */
-    uint64_t spin_ns;    /* how long it pays to spin, judged by how it went */
+    uint64_t active_ns;   /* when a reply came last */
+    uint64_t spin_ns;     /* how long it pays to spin, judged by how it went */
     uint32_t spins;
-    uint32_t submits;    /* since the queue was looked at */
-    fpk_list notices;    /* tasks that ended, messages that came */
+    uint32_t submits; /* since the queue was looked at */
+    fpk_list notices; /* tasks that ended, messages that came */
     fpk_group *group_notices;
     fpk_grave *graves;
 };
@@ -157,8 +158,8 @@ void fpk_drop_function_locked(fpk_dispatch *d, fpk_function *function);
 void fpk_drop_task_locked(fpk_dispatch *d, fpk_task *task);
 
 /* A new task like [task], for [items] items from [skip] on. */
-fpk_task *fpk_split_task_locked(fpk_dispatch *d, fpk_task *task,
-                                uint32_t skip, uint32_t items);
+fpk_task *fpk_split_task_locked(fpk_dispatch *d, fpk_task *task, uint32_t skip,
+                                uint32_t items);
 
 /* ---- pump.c ------------------------------------------------------------- */
 
@@ -172,8 +173,8 @@ bool fpk_refill_locked(fpk_dispatch *d);
 /* Sends [task] if the queue is empty and a worker has room. */
 bool fpk_send_at_once_locked(fpk_dispatch *d, fpk_task *task);
 
-/* Kills workers whose task took too long.  Returns when to look again, in ns of
-   the clock; UINT64_MAX: no need to. */
+/* Kills workers whose task took too long.  Returns when to look again, in ns
+   of the clock; UINT64_MAX: no need to. */
 uint64_t fpk_check_times_locked(fpk_dispatch *d);
 
 /* Takes a task that was sent back: true if the worker had not begun it; it is
@@ -192,7 +193,8 @@ void fpk_publish_locked(fpk_dispatch *d);
 
 /* ---- waiting.c ---------------------------------------------------------- */
 
-/* Tells those who wait that something ended; the I/O thread, if it has to know. */
+/* Tells those who wait that something ended; the I/O thread, if it has to
+   know. */
 void fpk_tell_locked(fpk_dispatch *d);
 void fpk_wake_io_locked(fpk_dispatch *d);
 

@@ -2,11 +2,11 @@
 
    Does:      makes the channel and the arena of each incarnation, and settles
               what a worker that ended had in its hands.
-   Owns:      channels, sources, and the graves of those that somebody may still
-              look at.
-   Invariant: an incarnation has a channel of its own that no other process ever
-              had; when it ends each task that it had goes back to the queue or
-              ends, and each block that it held is given back.
+   Owns:      channels, sources, and the graves of those that somebody may
+              still look at.
+   Invariant: an incarnation has a channel of its own that no other process
+              ever had; when it ends each task that it had goes back to the
+              queue or ends, and each block that it held is given back.
    Called by: src/pool, for the thread that watches the processes. */
 #include <signal.h>
 #include <stdlib.h>
@@ -54,8 +54,8 @@ fpk_dispatch_create(fpk_dispatch **dispatch, uint32_t workers,
     }
     status = fpk_segment_create(&d->bell_segment, "fpickle-bell", 4096);
     if (status == FPK_OK) {
-        status = fpk_segment_map(&d->bell_segment, 0, 4096, FPK_MAP_WRITE,
-                                 &bell);
+        status =
+            fpk_segment_map(&d->bell_segment, 0, 4096, FPK_MAP_WRITE, &bell);
     }
     if (status == FPK_OK) {
         d->bell = bell;
@@ -250,9 +250,9 @@ fpk_dispatch_worker_state(fpk_dispatch *d, uint32_t index)
 {
     fpk_lock(d);
     fpk_worker_place *place = &d->places[index];
-    int state = !place->open ? -1
-                             : (int)atomic_load(
-                                   &place->channel.shared->worker_state);
+    int state = !place->open
+                    ? -1
+                    : (int)atomic_load(&place->channel.shared->worker_state);
     fpk_unlock(d);
     return state;
 }
@@ -298,8 +298,7 @@ settle_begun(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task,
         }
         /* Without memory for a part its calls are lost with this one. */
         uint32_t first = item > 0 && before == NULL ? 0 : item;
-        uint32_t end =
-            item + 1 < items && after == NULL ? items : item + 1;
+        uint32_t end = item + 1 < items && after == NULL ? items : item + 1;
         task->request.first += first;
         task->request.items = end - first;
         task->index += first;
@@ -387,8 +386,7 @@ fpk_dispatch_worker_ended(fpk_dispatch *d, uint32_t index, uintptr_t cause)
 /* ---- the rest ----------------------------------------------------------- */
 
 void
-fpk_dispatch_report(fpk_dispatch *d, uint32_t index,
-                    fpk_worker_report *report)
+fpk_dispatch_report(fpk_dispatch *d, uint32_t index, fpk_worker_report *report)
 {
     fpk_lock(d);
     fpk_worker_place *place = &d->places[index];

@@ -27,8 +27,8 @@ write_message(fpk_worker_place *place, const fpk_message *message,
               uint64_t *position)
 {
     unsigned char *target;
-    fpk_status status = fpk_message_reserve(
-        &place->channel.requests, message, places, &target, position);
+    fpk_status status = fpk_message_reserve(&place->channel.requests, message,
+                                            places, &target, position);
     if (status == FPK_OK) {
         if (target != NULL && message->payload_length > 0) {
             memcpy(target, payload, (size_t)message->payload_length);
@@ -69,8 +69,7 @@ fpk_send_control_locked(fpk_dispatch *d, fpk_worker_place *place,
     (void)d;
     if (place->control_count == place->control_room) {
         size_t room = place->control_room == 0 ? 16 : place->control_room * 2;
-        fpk_message *control =
-            realloc(place->control, room * sizeof *control);
+        fpk_message *control = realloc(place->control, room * sizeof *control);
         if (control == NULL) {
             return; /* The worker keeps something that nobody needs. */
         }
@@ -258,8 +257,8 @@ has_room(const fpk_worker_place *place, uint64_t ns)
     if (!place->open || place->quitting || place->corrupt) {
         return false;
     }
-    uint32_t state = atomic_load_explicit(
-        &place->channel.shared->worker_state, memory_order_relaxed);
+    uint32_t state = atomic_load_explicit(&place->channel.shared->worker_state,
+                                          memory_order_relaxed);
     if (state != FPK_WORKER_IDLE && state != FPK_WORKER_BUSY) {
         return false;
     }
@@ -269,9 +268,9 @@ has_room(const fpk_worker_place *place, uint64_t ns)
            (ns > 0 && place->load_ns + ns <= FPK_WINDOW_NS);
 }
 
-/* The worker for a task that will take [ns], or NULL: an idle one, of these the
-   one that had work last, because it may be awake; else that with the least
-   work. */
+/* The worker for a task that will take [ns], or NULL: an idle one, of these
+   the one that had work last, because it may be awake; else that with the
+   least work. */
 static fpk_worker_place *
 choose_place(fpk_dispatch *d, uint64_t ns)
 {
@@ -328,8 +327,7 @@ fpk_land_locked(fpk_dispatch *d, fpk_task *task)
 
 /* Gives [task] its payload from the record that it was sent in. */
 static bool
-recover_payload(fpk_task *task, const fpk_ring *ring,
-                const fpk_record *record)
+recover_payload(fpk_task *task, const fpk_ring *ring, const fpk_record *record)
 {
     if (task->payload != NULL || task->request.payload_length == 0 ||
         (task->request.flags & FPK_PAYLOAD_IN_BLOCK)) {
@@ -358,12 +356,11 @@ bool
 fpk_revoke_locked(fpk_dispatch *d, fpk_task *task)
 {
     fpk_worker_place *place = &d->places[task->worker];
-    fpk_record *record =
-        fpk_ring_at(&place->channel.requests, task->position);
+    fpk_record *record = fpk_ring_at(&place->channel.requests, task->position);
     uint32_t ready = FPK_READY;
-    if (record == NULL || !recover_payload(task, &place->channel.requests, record) ||
-        !atomic_compare_exchange_strong(&record->state, &ready,
-                                        FPK_REVOKED)) {
+    if (record == NULL ||
+        !recover_payload(task, &place->channel.requests, record) ||
+        !atomic_compare_exchange_strong(&record->state, &ready, FPK_REVOKED)) {
         return false;
     }
     fpk_land_locked(d, task);
@@ -393,8 +390,8 @@ steal_for_idle(fpk_dispatch *d)
         return false;
     }
     fpk_channel_shared *shared = victim->channel.shared;
-    uint64_t began = atomic_load_explicit(&shared->started_ns,
-                                          memory_order_relaxed);
+    uint64_t began =
+        atomic_load_explicit(&shared->started_ns, memory_order_relaxed);
     if (atomic_load_explicit(&shared->task, memory_order_relaxed) == 0 ||
         fpk_now_ns() - began < FPK_STEAL_NS) {
         return true;
@@ -451,8 +448,8 @@ fpk_refill_locked(fpk_dispatch *d)
 
 /* Copies what a reply says into [task]; false without memory. */
 static bool
-copy_reply(fpk_task *task, const fpk_message *message,
-           const fpk_place *places, const unsigned char *payload)
+copy_reply(fpk_task *task, const fpk_message *message, const fpk_place *places,
+           const unsigned char *payload)
 {
     task->reply = *message;
     if (task->payload != task->small) {
@@ -536,8 +533,8 @@ take_answer(fpk_dispatch *d, fpk_worker_place *place,
     if (message->buffers > 0 || (message->flags & FPK_PAYLOAD_IN_BLOCK)) {
         task->source = fpk_source_ref(place->source);
     }
-    fpk_task_status status = message->kind == FPK_RESULT ? FPK_TASK_RESULT
-                                                         : FPK_TASK_FAILURE;
+    fpk_task_status status =
+        message->kind == FPK_RESULT ? FPK_TASK_RESULT : FPK_TASK_FAILURE;
     if (!copy_reply(task, message, places, payload)) {
         task->cause = 0;
         status = FPK_TASK_LOST;
@@ -548,8 +545,7 @@ take_answer(fpk_dispatch *d, fpk_worker_place *place,
 
 /* Handles one reply; false if it cannot be. */
 static bool
-take_reply(fpk_dispatch *d, fpk_worker_place *place,
-           const fpk_record *record)
+take_reply(fpk_dispatch *d, fpk_worker_place *place, const fpk_record *record)
 {
     fpk_message message;
     const fpk_place *places;
@@ -623,8 +619,8 @@ stop_worker(fpk_worker_place *place, uint64_t now)
     return place->killed ? UINT64_MAX : now + FPK_STANDBY_FOR_NS;
 }
 
-/* Looks at one worker that has tasks: kills it if the task in it takes too long
-   or if it does nothing.  Returns when to look again. */
+/* Looks at one worker that has tasks: kills it if the task in it takes too
+   long or if it does nothing.  Returns when to look again. */
 static uint64_t
 check_place(fpk_worker_place *place, uint64_t now)
 {

@@ -9,8 +9,8 @@
    Called by: src/pool, without the GIL.
 
    A thread that waits for its own task pumps itself: no hand-over to another
-   thread and back.  It spins only where that takes the core from no worker, then
-   naps while many short tasks are under way, then sleeps on the bell. */
+   thread and back.  It spins only where that takes the core from no worker,
+   then naps while many short tasks are under way, then sleeps on the bell. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,11 +72,10 @@ has_reply(fpk_dispatch *d)
     for (uint32_t i = 0; i < d->workers; i++) {
         fpk_channel_shared *shared =
             atomic_load_explicit(&d->places[i].live, memory_order_acquire);
-        if (shared != NULL &&
-            atomic_load_explicit(&shared->replies.head,
-                                 memory_order_acquire) !=
-                atomic_load_explicit(&shared->replies.tail,
-                                     memory_order_relaxed)) {
+        if (shared != NULL && atomic_load_explicit(&shared->replies.head,
+                                                   memory_order_acquire) !=
+                                  atomic_load_explicit(&shared->replies.tail,
+                                                       memory_order_relaxed)) {
             return true;
         }
     }
@@ -133,9 +132,9 @@ spin_for_reply(fpk_dispatch *d)
     return found;
 }
 
-/* Sleeps on the bell until [until_ns] at most: false if it was time.  [parked]:
-   where the I/O thread says that it sleeps.  Called and returns with the
-   mutex. */
+/* Sleeps on the bell until [until_ns] at most: false if it was time.
+   [parked]: where the I/O thread says that it sleeps.  Called and returns
+   with the mutex. */
 static bool
 sleep_on_bell(fpk_dispatch *d, uint64_t until_ns, bool *parked)
 {
@@ -278,14 +277,13 @@ nothing_is_outstanding(fpk_dispatch *d, void *argument)
 fpk_wait_result
 fpk_dispatch_wait_task(fpk_dispatch *d, fpk_task *task, uint64_t timeout_ns)
 {
-    return fpk_task_ended(task) ? FPK_WAIT_DONE
-                                : wait_until(d, task_is_there, task,
-                                             timeout_ns, true);
+    return fpk_task_ended(task)
+               ? FPK_WAIT_DONE
+               : wait_until(d, task_is_there, task, timeout_ns, true);
 }
 
 fpk_wait_result
-fpk_dispatch_wait_group(fpk_dispatch *d, fpk_group *group,
-                        uint64_t timeout_ns)
+fpk_dispatch_wait_group(fpk_dispatch *d, fpk_group *group, uint64_t timeout_ns)
 {
     return wait_until(d, group_is_there, group, timeout_ns, true);
 }
@@ -331,8 +329,8 @@ fpk_dispatch_run(fpk_dispatch *d)
             continue;
         }
         uint64_t now = fpk_now_ns();
-        bool lively = d->active_ns != 0 &&
-                      now - d->active_ns < FPK_STANDBY_FOR_NS;
+        bool lively =
+            d->active_ns != 0 && now - d->active_ns < FPK_STANDBY_FOR_NS;
         if (d->pumping && !(lively && d->noticed == 0)) {
             /* Whoever pumps tells us; but he may stop with work left. */
             wait_for_other(d, UINT64_MAX);

@@ -645,3 +645,26 @@ def test_stopped_workers_are_replaced():
             calls = [d.submit(len, ("ab",)) for _ in range(20)]
             assert [call.result(20) for call in calls] == [2] * 20
     """)
+
+
+def test_nobody_keeps_what_was_called():
+    trial("""
+        import weakref
+        class Thing:
+            def __init__(self, n):
+                self.n = n
+            def add(self, x):
+                return self.n + x
+            def __call__(self, x):
+                return self.n * x
+        with Pool() as d:
+            for make in (lambda thing: thing.add, lambda thing: thing):
+                thing = Thing(3)
+                ref = weakref.ref(thing)
+                first = d.submit(make(thing), (2,)).result(9)
+                thing.n = 10
+                assert d.submit(make(thing), (2,)).result(9) != first
+                del thing
+                gc.collect()
+                assert ref() is None
+    """)
