@@ -9,8 +9,8 @@
 #   FUZZ_SECONDS=... how long each fuzz target runs; FUZZ_ARGS=... which
 export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
-.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults bench bench-pool \
-	lint 	format warnings clean
+.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults bench \
+	bench-pool lint format warnings clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
