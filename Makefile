@@ -9,8 +9,8 @@
 #   FUZZ_SECONDS=... how long each fuzz target runs; FUZZ_ARGS=... which
 export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
-.PHONY: help run test test-all asan valgrind coverage fuzz faults bench lint \
-	format warnings docs dist release-check clean
+.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults bench \
+	bench-pool lint format warnings docs dist release-check clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -33,17 +33,23 @@ asan: ## the test suite under the address and undefined behaviour sanitizers
 valgrind: ## the tests that need no interpreter, under valgrind
 	@tools/valgrind.sh
 
+tsan: ## the transport of the pool under the thread sanitizer
+	@tools/tsan.sh
+
 coverage: ## the test suite, and which lines of the C core it runs
 	@tools/coverage.sh
 
 fuzz: ## the fuzz targets, FUZZ_SECONDS (60) each, with clang's libFuzzer
 	@tools/fuzz.sh
 
-faults: ## docs/faults.md: fpickle beside pickle on each row of the fault table
+faults: ## docs/faults.md: fpickle beside pickle and other pools on each fault row
 	@tools/faults.sh
 
 bench: ## fpickle beside pickle, marshal, cloudpickle and dill
 	@tools/bench.sh
+
+bench-pool: ## fpickle's pools beside the standard ones, loky, mpire and multiprocess
+	@tools/bench_pool.sh
 
 lint: warnings ## warnings, and the laws of the rooms
 	@PYTEST_ARGS="$(PYTEST_ARGS) -k test_laws" tools/test.sh test

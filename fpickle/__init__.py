@@ -1,6 +1,7 @@
 """fpickle: pickle any function."""
 
 from _pickle import PickleBuffer
+from sys import platform
 
 from fpickle import _core
 from fpickle._core import (
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
 
     from fpickle._dis import disassemble as disassemble
     from fpickle._explain import explain as explain, sizes as sizes
+    from fpickle._pool.bootstrap import worker as worker
+    from fpickle._pool.errors import RemoteError as RemoteError
+    from fpickle._pool.errors import WorkerDied as WorkerDied
+    from fpickle._pool.executor import ProcessPoolExecutor as ProcessPoolExecutor
+    from fpickle._pool.pool import Pool as Pool
 
 __all__ = [
     "DEFAULT_PROTOCOL",
@@ -49,11 +55,15 @@ __all__ = [
     "PickleError",
     "Pickler",
     "PicklingError",
+    "Pool",
+    "ProcessPoolExecutor",
     "RefusedError",
+    "RemoteError",
     "TruncatedError",
     "USER_CODE",
     "Unpickler",
     "UnpicklingError",
+    "WorkerDied",
     "copy",
     "disassemble",
     "dump",
@@ -70,12 +80,24 @@ __all__ = [
     "uninstall",
     "unregister",
     "unregister_by_value",
+    "worker",
     "wrap",
 ]
 
 
 # What few programs need is imported when it is asked for.
-_LATER = {"disassemble": "_dis", "explain": "_explain", "sizes": "_explain"}
+_LATER = {
+    "Pool": "_pool.pool",
+    "ProcessPoolExecutor": "_pool.executor",
+    "RemoteError": "_pool.errors",
+    "WorkerDied": "_pool.errors",
+    "disassemble": "_dis",
+    "explain": "_explain",
+    "sizes": "_explain",
+    "worker": "_pool.bootstrap",
+}
+if platform != "linux":
+    _LATER.update(Pool="_pool.fallback", ProcessPoolExecutor="_pool.fallback")
 
 
 def __getattr__(name: str) -> "Any":

@@ -22,6 +22,9 @@ usage: fpickle run SCRIPT [ARGS...]      run a script, a directory or a zip file
        fpickle --version
        fpickle --help
 
+`run --fast-pool` puts fpickle's own pool behind multiprocessing.Pool and
+concurrent.futures.ProcessPoolExecutor.
+
 With `run`, the program runs as `python` would run it; its multiprocessing and
 concurrent.futures, in all start methods, send functions and classes of any
 kind to their workers.
@@ -69,7 +72,14 @@ def run(arguments: list[str]) -> None:
 
     if not arguments:
         raise usage_error("run: a program is missing")
+    if arguments[0] == "--fast-pool":
+        from fpickle import _install
+
+        _run.before_program = lambda: _install.install_on_import(pool=True)
+        return run(arguments[1:])
     first, *rest = arguments
+    if rest[:1] == ["--fast-pool"] and not first.startswith("-"):
+        return run(["--fast-pool", first, *rest[1:]])
     if first in ("-h", "--help"):
         sys.stdout.write(USAGE)
     elif first == "-":

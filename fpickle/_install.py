@@ -44,24 +44,30 @@ _lock = allocate_lock()
 _patch: _Patch | None = None
 _loose = 0  # calls of install() that no with block owns
 _blocks = 0  # with blocks that are open
+_loose_pools = 0  # as _loose and _blocks, for install(pool=True)
+_block_pools = 0
 _generation = 0  # counts uninstall(), which ends all loose calls
 
 
 class Installation:
     """What `install` returns: a context manager that ends the installation."""
 
-    def __init__(self, generation: int) -> None:
+    def __init__(self, generation: int, pool: bool = False) -> None:
         self._generation = generation
+        self._pool = pool
 
     def __enter__(self) -> Installation:
-        global _loose, _blocks
+        global _loose, _blocks, _loose_pools, _block_pools
         _import_reduction()
         with _lock:
             if self._generation == _generation and _loose:
                 _loose -= 1
+                _loose_pools -= self._pool
             self._generation = -1
             _blocks += 1
+            _block_pools += self._pool
             _update()
+        _update_pools()
         return self
 
     def __exit__(
@@ -70,13 +76,15 @@ class Installation:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        global _blocks
+        global _blocks, _block_pools
         with _lock:
             _blocks -= 1
+            _block_pools -= self._pool
             _update()
+        _update_pools()
 
 
-def install() -> Installation:
+def install(*, pool: bool = False) -> Installation:
     """Makes multiprocessing and concurrent.futures accept any function.
 
     From now on, in this process and in the children it starts, functions and
@@ -84,6 +92,12 @@ def install() -> Installation:
     targets, what a Pool or a ProcessPoolExecutor runs and returns, what goes
     through queues, pipes and managers. What the receiver can import goes by
     name, as ever. A second call changes nothing.
+
+    Args:
+        pool: Put `fpickle.Pool` behind `multiprocessing.Pool`, that of every
+            context and `multiprocessing.pool.Pool`, and
+            `fpickle.ProcessPoolExecutor` behind the one of
+            concurrent.futures. What was imported by name before stays.
 
     Returns:
         A context manager: ``with fpickle.install(): ...`` undoes the
@@ -99,12 +113,15 @@ def install() -> Installation:
         >>> with multiprocessing.Pool() as pool:  # doctest: +SKIP
         ...     pool.map(lambda x: x * x, range(10))
     """
-    global _loose
+    global _loose, _loose_pools
     _import_reduction()
     with _lock:
         _loose += 1
+        _loose_pools += pool
         _update()
-        return Installation(_generation)
+        installation = Installation(_generation, pool)
+    _update_pools()
+    return installation
 
 
 def uninstall() -> None:
@@ -117,11 +134,17 @@ def uninstall() -> None:
     Thread-safety:
         Safe to call from any thread.
     """
-    global _loose, _generation
+    global _loose, _loose_pools, _generation
     with _lock:
-        _loose = 0
+        _loose = _loose_pools = 0
         _generation += 1
         _update()
+    _update_pools()
+
+
+def is_installed() -> bool:
+    """True if `install` is in force here."""
+    return _patch is not None
 
 
 def _update() -> None:
@@ -135,6 +158,16 @@ def _update() -> None:
     elif not wanted and _patch is not None:
         _patch.restore()
         _patch = None
+
+
+def _update_pools() -> None:
+    """The same for the pools; without the lock, because it may import."""
+    if _loose_pools > 0 or _block_pools > 0:
+        from fpickle._pool import fast
+
+        fast.install()
+    elif "fpickle._pool.fast" in sys.modules:
+        sys.modules["fpickle._pool.fast"].uninstall()
 
 
 def _import_reduction() -> Any:
@@ -158,11 +191,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def install_on_import() -> None:
+def install_on_import(pool: bool = False) -> None:
     """Calls `install` as soon as the program imports multiprocessing.
 
     A program that never does imports nothing more than it would by itself.
     """
+    global _loose_pools
+    if pool:
+        with _lock:
+            _loose_pools += 1
+        _update_pools()
     if "multiprocessing.reduction" in sys.modules:
         install()
     else:

@@ -38,6 +38,8 @@ MAY_INCLUDE = {
     "decode": {"base", "compat", "state", "wire"},
     "byvalue": {"base", "compat", "state", "wire", "encode"},
     "explain": {"base", "compat", "state", "wire", "encode"},
+    "transport": set(),
+    "pool": {"base", "compat", "transport"},
     "module": {"base", "compat", "state", "wire", "encode", "decode",
                "byvalue", "explain"},
 }
@@ -51,7 +53,7 @@ PUBLIC_HEADERS = {
 }
 
 # Rooms that work without an interpreter.
-WITHOUT_PYTHON = {"base", "wire"}
+WITHOUT_PYTHON = {"base", "transport", "wire"}
 
 # PyErr_Clear that does not follow a PyErr_ExceptionMatches: file and function,
 # and why any exception may be dropped there.
@@ -80,6 +82,24 @@ MAY_CLEAR = {
         "the value was written before; what it takes is not known now",
     ("explain/path.c", "add_error_path"):
         "the error matters more than its note",
+    ("pool/worker_call.c", "answer_error"):
+        "the error of the task matters more than that it could not be sent",
+    ("pool/worker_call.c", "answer_failed_chunk"):
+        "the error of the chunk matters more than that there is no memory",
+    ("pool/worker_call.c", "call_items"):
+        "the chunk fails with a text, and there is no memory for another",
+    ("pool/worker_call.c", "find_unsendable"):
+        "likewise",
+    ("pool/worker_call.c", "note_failure"):
+        "likewise",
+    ("pool/worker_reply.c", "fpk_worker_describe"):
+        "an exception that cannot be packed is described by its text",
+    ("pool/worker_reply.c", "fpk_worker_describe_plainly"):
+        "without memory the answer is a text that needs none",
+    ("pool/worker_reply.c", "write_str"):
+        "an exception without a text is its type's name alone",
+    ("pool/worker.c", "worker_refuse"):
+        "the error that is told matters more than that it cannot be sent",
     ("encode/dates.c", "fpk_find_date_kind"):
         "without datetime's C functions its objects are asked, as any others",
 }

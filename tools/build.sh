@@ -6,6 +6,7 @@
 #
 # FLAVOUR   test    the release build and what the tests need
 #           bench   the release build and what the benchmarks compare with
+#           faults  the release build and the pools that the fault table shows
 #           asan    with AddressSanitizer and UndefinedBehaviorSanitizer
 #           fuzz    the same for libFuzzer, with clang
 #           coverage  with line counts

@@ -1,41 +1,68 @@
-"""Writes docs/faults.md: each fault row, run for fpickle and for pickle.
+"""Writes docs/faults.md: each fault row, run for fpickle and for its peers.
 
     python tools/faults.py [--row N] [--output FILE]
 
 The scripts are those of tests/faults; this says what came out on the Python
-that runs it.  --row prints one row instead.
+that runs it.  The peers are pickle, and for the rows about pools the standard
+pool and executor, loky and mpire.  --row prints one row instead.
 """
 
 import argparse
+import importlib.metadata
+import json
 import pathlib
 import platform
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "faults"))
 
 import faults_runner  # noqa: E402
 
-MODULES = ("pickle", "fpickle")
-
 HEAD = """\
 # Faults
 
 What fpickle does with faulty streams, hostile files, endless or changing
-graphs, and no memory, beside the standard `pickle` on the same scripts.
+graphs, and no memory, beside the standard `pickle` on the same scripts; and
+what its pools do when workers die, hang, or send what cannot be read, beside
+the standard `multiprocessing.Pool` and `ProcessPoolExecutor`, loky and mpire.
 
 Each row is a script in [tests/faults](../tests/faults); its docstring says
-what is required, for both modules alike. It runs in a child process with a
+what is required, for all modules alike. It runs in a child process with a
 time-out, and its verdict is its exit status and one line. An error "does not
 say where" if it is an UnpicklingError without the offset in the stream. A row
-that fails stays in this table.
+that fails stays in these tables.
 
 `make faults` writes this file.
 
 {summary}
 
+## Streams
+
 | row | case | pickle | fpickle |
 |---|---|---|---|
+{streams}
+
+## Pools
+
+A row has several trials, each in a process of its own. fpickle's run for
+`Pool`, `ProcessPoolExecutor`, an iterator and asyncio, and for the start methods
+zygote, fork and spawn; those of the others for the faces that they have, with
+fork (loky with its own). A trial fails if it ends otherwise than the script
+requires, if it hangs, if it prints a traceback, or if it leaves a process.
+Some trials are of what only fpickle has.
+
+{versions}
+
+| row | case | multiprocessing.Pool | ProcessPoolExecutor | loky | mpire | fpickle |
+|---|---|---|---|---|---|---|
+{pools}
+
+Each trial, in the worst of its faces: how many of the tasks that should succeed
+did, or what went wrong.
+
+{trials}
 """
 
 
@@ -48,19 +75,91 @@ def cell(result):
 def show(row):
     number, script, results = row
     return (f"| {number} | {faults_runner.escape(script.case)} | "
-            + " | ".join(cell(results[module]) for module in MODULES) + " |")
+            + " | ".join(cell(results[module]) for module in script.modules)
+            + " |")
 
 
-def run_rows(only):
+def run_rows(only, details):
+    """(number, script, results) of each row; trials go to files in
+    [details]."""
     for path in faults_runner.scripts():
         script = faults_runner.Script(path)
         if only is not None and script.number != only:
             continue
-        results = {module: script.run(module) for module in MODULES}
-        for module, result in results.items():
-            print(f"{script.number:2} {module:8} {result.outcome}",
+        results = {}
+        for module in script.modules:
+            arguments = (["--details", details / f"{path.stem}.{module}"]
+                         if script.of_pools else [])
+            results[module] = script.run(module, arguments=arguments)
+            print(f"{script.number:2} {module:8} {results[module].outcome}",
                   file=sys.stderr, flush=True)
         yield script.number, script, results
+
+
+def trial_cell(found):
+    """What one trial came to, in a few words."""
+    if found is None:
+        return ""
+    if found["skipped"]:
+        return "not here"
+    if not found["wrong"]:
+        return found["summary"] or "holds"
+    first = found["wrong"][0]
+    if "hangs" in first or "lost" in first:
+        return "**hangs**"
+    if found["summary"]:
+        return f"**{found['summary']}**"
+    return f"**{faults_runner.escape(first.split(':')[0][:60])}**"
+
+
+def trial_table(rows, details):
+    """Each trial of the rows about pools, for each pool."""
+    lines = ["| row | trial | " + " | ".join(faults_runner.POOLS) + " |",
+             "|---" * (2 + len(faults_runner.POOLS)) + "|"]
+    for number, script, _ in rows:
+        if not script.of_pools:
+            continue
+        found = {}
+        for pool in script.modules:
+            path = details / f"{script.path.stem}.{pool}"
+            if path.exists():
+                for trial in json.loads(path.read_text()):
+                    one = found.setdefault(trial["trial"], {})
+                    # Of all faces and start methods the worst is shown.
+                    if pool not in one or trial["wrong"]:
+                        one.setdefault(pool, trial)
+                        if trial["wrong"] and not one[pool]["wrong"]:
+                            one[pool] = trial
+        for name, one in found.items():
+            cells = [trial_cell(one.get(pool))
+                     for pool in faults_runner.POOLS]
+            lines.append(f"| {number} | {faults_runner.escape(name)} | "
+                         + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def versions_of_peers():
+    parts = []
+    for name in ("loky", "mpire"):
+        try:
+            parts.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            parts.append(f"{name} is not installed")
+    return ", ".join(parts) + "."
+
+
+def count(rows, module):
+    return sum(results[module].holds for _, _, results in rows)
+
+
+def summarize(streams, pools):
+    peers = ", ".join(f"{pool} {count(pools, pool)}"
+                      for pool in faults_runner.POOLS[:-1])
+    return (f"On CPython {platform.python_version()}, Linux: fpickle holds "
+            f"{count(streams, 'fpickle')} of {len(streams)} rows about "
+            f"streams, pickle {count(streams, 'pickle')}; fpickle's pools "
+            f"{count(pools, 'fpickle')} of {len(pools)} rows about pools, "
+            f"{peers}.")
 
 
 def main():
@@ -69,18 +168,22 @@ def main():
     parser.add_argument("--output", type=pathlib.Path,
                         default=ROOT / "docs" / "faults.md")
     arguments = parser.parse_args()
-    rows = list(run_rows(arguments.row))
+    with tempfile.TemporaryDirectory() as folder:
+        details = pathlib.Path(folder)
+        rows = list(run_rows(arguments.row, details))
+        trials = trial_table(rows, details)
     if arguments.row is not None:
         for row in rows:
             print(show(row))
+        if rows[0][1].of_pools:
+            print(trials)
         return
-    counts = {module: sum(results[module].holds for _, _, results in rows)
-              for module in MODULES}
-    summary = (f"On CPython {platform.python_version()}, Linux: fpickle holds "
-               f"{counts['fpickle']} of {len(rows)} rows, pickle "
-               f"{counts['pickle']}.")
-    text = HEAD.format(summary=summary) + "\n".join(map(show, rows)) + "\n"
-    arguments.output.write_text(text)
+    streams = [row for row in rows if not row[1].of_pools]
+    pools = [row for row in rows if row[1].of_pools]
+    arguments.output.write_text(HEAD.format(
+        summary=summarize(streams, pools), versions=versions_of_peers(),
+        streams="\n".join(map(show, streams)),
+        pools="\n".join(map(show, pools)), trials=trials))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,12 @@ import sys
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 DEFAULT_TIMEOUT = 60  # seconds
+FIRST_OF_POOLS = 30
+# The time-outs of pool_fault.py are of single trials.
+TIMEOUT_OF_POOLS = 3600
+
+PICKLERS = ("pickle", "fpickle")
+POOLS = ("multiprocessing", "concurrent.futures", "loky", "mpire", "fpickle")
 
 
 @dataclasses.dataclass
@@ -40,18 +46,23 @@ class Script:
         self.case = lines[0].rstrip(".")
         constants = {}
         for node in tree.body:
-            if isinstance(node, ast.Assign) and node.targets[0].id in (
+            if isinstance(node, ast.Assign) and getattr(
+                    node.targets[0], "id", None) in (
                     "TIMEOUT", "LONG"):
                 constants[node.targets[0].id] = ast.literal_eval(node.value)
-        self.timeout = constants.get("TIMEOUT", DEFAULT_TIMEOUT)
+        self.of_pools = self.number >= FIRST_OF_POOLS
+        self.modules = POOLS if self.of_pools else PICKLERS
+        self.timeout = constants.get(
+            "TIMEOUT", TIMEOUT_OF_POOLS if self.of_pools else DEFAULT_TIMEOUT)
         self.long = constants.get("LONG", False)
 
-    def run(self, module, python=sys.executable):
-        """The verdict for [module]."""
+    def run(self, module, python=sys.executable, arguments=()):
+        """The verdict for [module]; [arguments] are more of the script's."""
         try:
             done = subprocess.run(
-                [python, str(self.path), module], text=True, timeout=self.timeout,
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                [python, str(self.path), module, *arguments], text=True,
+                timeout=self.timeout, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
             return Result(False, f"time-out after {self.timeout} s")
         message = done.stdout.strip()

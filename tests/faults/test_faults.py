@@ -13,7 +13,7 @@ import faults_runner
 ROWS = faults_runner.scripts()
 
 # They measure memory or time, or need a small C stack.
-MEASURING = {4, 6, 8, 9, 10, 11, 12, 20, 23}
+MEASURING = {4, 6, 8, 9, 10, 11, 12, 20, 23, *range(30, 43)}
 
 
 def row_parameters():
@@ -28,13 +28,14 @@ def test_row(path, long_profile):
     script = faults_runner.Script(path)
     if script.long and not long_profile:
         pytest.skip("a long one: FPICKLE_TEST_PROFILE=long")
-    result = script.run("fpickle")
+    quick = script.of_pools and not long_profile
+    result = script.run("fpickle", arguments=["--quick"] if quick else [])
     assert result.holds, result.outcome
 
 
 def test_there_is_a_script_for_each_row():
     assert [faults_runner.Script(path).number for path in ROWS] == list(
-        range(1, 25))
+        [*range(1, 25), *range(30, 43)])
 
 
 def test_each_script_has_its_row_in_the_table():
@@ -90,3 +91,56 @@ def test_the_verdict_is_right(code, holds, outcome, tmp_path):
     result = Probe(tmp_path, code).run("fpickle")
     assert result.holds is holds
     assert outcome in result.outcome
+
+
+TRIAL = """
+@pool_fault.trial("a trial"{})
+def a_trial(t):
+    {}
+
+if __name__ == "__main__":
+    pool_fault.main()
+"""
+
+
+class PoolProbe(faults_runner.Script):
+    """A script of trials that is written here."""
+
+    def __init__(self, tmp_path, body, settings=""):
+        path = tmp_path / "row_99_probe.py"
+        path.write_text('"""A probe."""\nimport os, subprocess, sys, time\n'
+                        f"sys.path.insert(0, {str(faults_runner.FOLDER)!r})\n"
+                        "import pool_fault\npool_fault.PATIENCE = 4\n"
+                        + TRIAL.format(settings, body))
+        super().__init__(path)
+
+
+@pytest.mark.no_sanitizer
+@pytest.mark.parametrize("body, holds, outcome", [
+    ("t.ok('one', True)", True, "holds: 2 trials, 4 checks"),
+    ("t.ok('one', False, 'that')", False,
+     "fails: 2 of 2 trials end otherwise, first a trial (pool, fork): "
+     "one: that"),
+    ("1 / 0", False, "ZeroDivisionError"),
+    ("os.abort()", False, "SIGABRT"),
+    ("time.sleep(20)", False, "2 of them hang"),
+    ("subprocess.Popen(['sleep', '20'])", False, "1 processes are left"),
+    ("sys.stderr.write('Traceback')", False, "prints a traceback"),
+    ("os._exit(0)", False, "said nothing"),
+    ("raise pool_fault.Skip('no moon')", True, "not here: a trial (no moon)"),
+    ("t.one_fails(t.open(), abs, [1, 2], 0)", False,
+     "the bad task does not fail"),
+    ("t.one_fails(t.open(), abs, ['a', 'b', 1], 0)", False,
+     "other tasks fail: 1, TypeError"),
+])
+def test_the_verdict_of_a_trial_is_right(body, holds, outcome, tmp_path):
+    result = PoolProbe(tmp_path, body).run("multiprocessing")
+    assert result.holds is holds
+    assert outcome in result.outcome
+
+
+@pytest.mark.no_sanitizer
+def test_a_noisy_trial_may_print_a_traceback(tmp_path):
+    body = "sys.stderr.write('Traceback')"
+    assert PoolProbe(tmp_path, body, ", noisy=True").run(
+        "multiprocessing").holds

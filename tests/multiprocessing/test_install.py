@@ -347,7 +347,8 @@ def test_module_of_the_same_api(check):
 from fpickle import multiprocessing
 import multiprocessing as standard
 assert set(standard.__all__) <= set(dir(multiprocessing))
-assert multiprocessing.Pool == standard.Pool
+assert multiprocessing.Queue == standard.Queue
+assert multiprocessing.Pool is not standard.Pool
 assert multiprocessing.reduction is standard.reduction
 assert multiprocessing.pool is standard.pool  # imports the submodule
 assert multiprocessing.dummy.Pool

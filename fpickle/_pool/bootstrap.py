@@ -1,0 +1,364 @@
+"""A worker process, from its first instruction to its loop, and its end.
+
+The parts of the parent that a function may rely on are made the same: path,
+working folder, environment, arguments, warnings filters, the limits of the
+interpreter. What two processes must not share is made different: the random
+generators, standard input. ``__main__`` is an empty module: functions bring the
+globals that they use.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+
+import _signal
+import faulthandler
+
+from fpickle import _core, _poolcore
+from fpickle._pool import remote
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+# File descriptors that a worker gets, in this order.
+CHANNEL, BELL, ARGUMENTS, RESULTS, CRASH, SETUP = range(6)
+
+# (initializer, initargs, worker_exit) in a fork of the parent, which need not
+# be pickled.
+inherited: Any = None
+
+# Exit codes of a worker that leaves by itself are those of Worker.run; this one
+# says that it never came to its loop.
+BROKEN = 70
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
+)  # fmt: skip
+
+
+class WorkerState:
+    """This worker, as the functions that run in it see it.
+
+    Attributes:
+        id: Which worker of its pool this is, from 0. The one that replaces a
+            worker that has ended has the same number.
+        state: A namespace for what the tasks of this worker keep: connections,
+            models, counters. It is empty when the process starts.
+    """
+
+    def __init__(self, number: int) -> None:
+        from types import SimpleNamespace
+
+        self.id = number
+        self.state = SimpleNamespace()
+
+    def __repr__(self) -> str:
+        return f"<fpickle worker {self.id}, pid {os.getpid()}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a worker's own object cannot be sent: call fpickle.worker() in "
+            "the function that runs there"
+        )
+
+
+current: WorkerState | None = None  # None: this is no worker
+engine: Any = None  # the _poolcore.Worker of this process
+token = b""  # of the pool that this worker belongs to
+
+
+def worker() -> WorkerState:
+    """The worker that runs the calling function.
+
+    Returns:
+        An object with `id`, the number of the worker in its pool, and `state`,
+        a namespace that lives as long as the process.
+
+    Raises:
+        RuntimeError: The caller does not run in a worker of a fpickle pool.
+
+    Thread-safety:
+        Safe to call from any thread of the worker.
+
+    Example:
+        >>> def query(sql):  # doctest: +SKIP
+        ...     state = fpickle.worker().state
+        ...     if not hasattr(state, "db"):
+        ...         state.db = connect()
+        ...     return state.db.execute(sql)
+    """
+    if current is None:
+        raise RuntimeError(
+            "fpickle.worker() is for functions that run in a worker of a "
+            "fpickle pool; this process is none"
+        )
+    return current
+
+
+# ---- starting -----------------------------------------------------------------
+
+
+def start(parent_pid: int, index: int, count: int) -> None:
+    """What a fresh interpreter runs: a worker with [count] descriptors at 4."""
+    from fpickle._pool import zygote
+
+    fds = list(range(4, 4 + count))
+    zygote.close_from(3, tuple(fds))
+    status = BROKEN
+    try:
+        status = main(parent_pid, index, fds)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def main(parent_pid: int, index: int, fds: list[int]) -> int:
+    """Runs the worker. Returns its exit code; the caller exits with it."""
+    global current, engine, token
+    crash = fds[CRASH]
+    try:
+        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+        faulthandler.enable(file=crash, all_threads=True)
+        _poolcore.watch_parent(parent_pid)
+        setup = marshal.loads(
+            os.pread(fds[SETUP], os.fstat(fds[SETUP]).st_size, 0)
+        )
+        os.close(fds[SETUP])
+        mirror(setup)
+        token = setup["token"]
+        current = WorkerState(index)
+        bindings = None
+        if setup["has_initializer"]:
+            from fpickle._pool.inits import Bindings
+
+            bindings = Bindings()
+        engine = _poolcore.Worker(
+            fds[CHANNEL], fds[BELL], fds[ARGUMENTS], fds[RESULTS],
+            dumps=_core.dumps,
+            loads=_core.loads if bindings is None else bindings.loads,
+            pack_exception=remote.pack_exception,
+        )  # fmt: skip
+    except BaseException:
+        _note_failure(crash)
+        return BROKEN
+    leave = None
+    try:
+        if setup["capture"]:
+            from fpickle._pool import output
+
+            output.capture(engine.send_output, setup["capture"])
+        # The initializer and the exit function share what they refer to.
+        if setup["functions"] is not None:
+            initializer, arguments, leave = _core.loads(setup["functions"])
+        elif inherited is not None:
+            initializer, arguments, leave = inherited
+        else:
+            initializer, arguments = None, ()
+        if initializer is not None and bindings is not None:
+            bindings.run(initializer, arguments)
+    except BaseException as error:
+        engine.refuse(error)
+        _finish(None)
+        return BROKEN
+    status = engine.run()
+    _finish(leave)
+    return int(status)
+
+
+def _note_failure(crash: int) -> None:
+    """Leaves the exception where the parent looks for the cause of a death."""
+    import traceback
+
+    text = "the worker could not start:\n" + traceback.format_exc()
+    os.write(crash, text.encode("utf-8", "backslashreplace"))
+
+
+def forget_parent() -> None:
+    """In a fork of the parent: nothing of its own ending is to happen here."""
+    import atexit
+
+    atexit._clear()
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        exits = getattr(threading, "_threading_atexits", None)
+        if exits is not None:
+            del exits[:]
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
+
+
+def mirror(setup: dict[str, Any]) -> None:
+    """Makes this process look like the one that [setup] describes."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null != 0:
+        os.close(null)
+    if sys.stdin is not None:
+        try:
+            sys.stdin = open(0, closefd=False)
+        except (OSError, ValueError):
+            sys.stdin = None  # type: ignore[assignment]
+    if not setup["forked"]:
+        _mirror_environment(setup["environ"])
+        if setup["cwd"] is not None:
+            try:
+                os.chdir(setup["cwd"])
+            except OSError:
+                pass  # it was removed; the parent is in no better folder
+        sys.path[:] = setup["path"]
+        sys.argv[:] = setup["argv"]
+        sys.warnoptions[:] = setup["warnoptions"]
+        sys.setrecursionlimit(setup["recursion_limit"])
+        sys.set_int_max_str_digits(setup["int_digits"])
+        _add_site_builtins()
+        if setup["warnings"] is not None:
+            import warnings
+
+            warnings.resetwarnings()
+            warnings.filters[:] = _core.loads(setup["warnings"])  # type: ignore
+    main_module = type(sys)("__main__")
+    main_module.__builtins__ = __builtins__  # type: ignore[attr-defined]
+    sys.modules["__main__"] = main_module
+    if setup["threads"]:
+        limit_threads(setup["threads"])
+    reseed()
+    if setup["multiprocessing"] is not None:
+        _prepare_multiprocessing(setup["multiprocessing"])
+
+
+def _mirror_environment(environ: dict[bytes, bytes]) -> None:
+    have = dict(os.environb)
+    for name in have.keys() - environ.keys():
+        del os.environb[name]
+    for name, value in environ.items():
+        if have.get(name) != value:
+            os.environb[name] = value
+
+
+def _add_site_builtins() -> None:
+    """exit, quit, help and copyright, which an interpreter without site lacks."""
+    import builtins
+
+    if not hasattr(builtins, "exit"):
+        import site
+
+        site.setquit()
+        site.setcopyright()
+        site.sethelper()
+
+
+def limit_threads(count: int) -> None:
+    """Numerical libraries use [count] threads, now and when they are loaded."""
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(count)
+    if "numpy" in sys.modules or "scipy" in sys.modules or "torch" in sys.modules:
+        try:
+            import threadpoolctl
+        except ImportError:
+            return
+        global _limits
+        _limits = threadpoolctl.threadpool_limits(count)
+
+
+_limits: Any = None  # holds as long as the object lives
+
+
+def reseed() -> None:
+    """Workers forked from one process do not draw the same numbers.
+
+    What is imported later takes its seed from the system by itself.
+    """
+    random = sys.modules.get("random")
+    if random is not None:
+        random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        words = memoryview(os.urandom(32)).cast("I")
+        numpy_random.seed(list(words))
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "seed"):
+        torch.seed()
+
+
+# ---- multiprocessing in a worker ----------------------------------------------
+
+
+def _prepare_multiprocessing(data: dict[str, Any]) -> None:
+    """Managers and connections of the parent accept this process; a nested
+    multiprocessing sends functions by value if the parent's does."""
+    name = "multiprocessing.process"
+    if name in sys.modules:
+        _adopt(sys.modules[name], data)
+    else:
+        sys.meta_path.insert(0, _ProcessWatch(data))
+    if data["install"]:
+        from fpickle import _install
+
+        _install.install_on_import()
+
+
+def _adopt(module: Any, data: dict[str, Any]) -> None:
+    module.current_process().authkey = data["authkey"]
+
+
+class _ProcessWatch:
+    """A finder that waits for multiprocessing.process, then leaves."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name != "multiprocessing.process":
+            return None
+        sys.meta_path.remove(self)
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    load: Callable[[Any], None] = spec.loader.exec_module
+
+                    def exec_module(module: Any) -> None:
+                        load(module)
+                        _adopt(module, self.data)
+
+                    spec.loader.exec_module = exec_module  # type: ignore
+                return spec
+        return None
+
+
+# ---- leaving ------------------------------------------------------------------
+
+
+def _finish(leave: Callable[[], Any] | None) -> None:
+    """What an interpreter does at its end, but for taking itself apart."""
+    try:
+        if leave is not None:
+            leave()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading._shutdown()
+    atexit = sys.modules.get("atexit")
+    if atexit is not None:
+        atexit._run_exitfuncs()
+    output = sys.modules.get("fpickle._pool.output")
+    try:
+        if output is not None:
+            output.finish()
+    except Exception:  # the parent is gone
+        pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # closed, or none at all
+            pass

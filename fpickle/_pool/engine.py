@@ -1,0 +1,597 @@
+"""One pool: a dispatcher, two threads, and the worker processes.
+
+The I/O thread is in C and serves what nobody waits for. The supervisor starts
+workers, hears of their deaths and replaces them; it is the only thread that
+changes `Engine.workers` once the pool is made. Both end with the pool.
+
+A pool goes through RUNNING, CLOSING (what was submitted is finished, nothing
+more is taken), ENDED. A fork of the process that made it must not use it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+import time
+import weakref
+
+import _signal
+
+from fpickle import _core, _poolcore
+from fpickle._pool import remote, start, zygote
+from fpickle._pool.setup import Options
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any
+
+RUNNING, CLOSING, ENDED = "running", "closing", "ended"
+
+# Failed starts in a row, none of them with a worker that came to its loop,
+# that make a pool give up; and the same of workers that came there and ended
+# before they had done a task.
+MOST_FAILED_STARTS = 3
+MOST_IDLE_DEATHS = 10
+
+_IN_ORDER = (0, 1, 2)  # exit codes of workers that leave by themselves
+_IDLE_DEATH = 1.0  # s; a worker that lives longer without work is no failure
+_LONGEST_PAUSE = 1.0  # s between attempts
+_GRACE = 0.2  # s from SIGTERM to SIGKILL
+_PATIENCE = 5.0  # s for killed processes to be gone
+
+
+class WorkerProcess:
+    """One process; another one in the same place is another object."""
+
+    def __init__(self, index: int, crash: int, tasks_before: int) -> None:
+        self.index = index
+        self.crash = crash  # a file descriptor
+        self.tasks_before = tasks_before
+        self.pid = 0
+        self.pidfd = -1
+        self.is_ready = False
+        self.since = time.monotonic()
+
+    def kill(self, number: int) -> None:
+        """Sends a signal; nothing happens if the process has ended."""
+        if not self.pid:
+            return
+        try:
+            if self.pidfd >= 0:
+                _signal.pidfd_send_signal(self.pidfd, number)
+            else:
+                os.kill(self.pid, number)
+        except OSError:
+            pass
+
+    def crash_text(self) -> str:
+        """What the worker has written about its own end."""
+        try:
+            size = min(os.fstat(self.crash).st_size, 1 << 16)
+            return os.pread(self.crash, size, 0).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def close(self) -> None:
+        os.close(self.crash)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+
+
+class Engine:
+    """See the module."""
+
+    def __init__(
+        self,
+        workers: int,
+        options: Options,
+        *,
+        future_type: str,
+        style: str,
+        on_demand: bool = False,
+        waits_at_exit: bool = False,
+    ) -> None:
+        """Starts the first workers and does not wait for them.
+
+        Args:
+            workers: How many there are at most.
+            options: How they are started.
+            future_type: What `dispatcher.submit` returns: a name in results.py.
+            style: "pool" or "futures", as `remote.Unpacker` has it.
+            on_demand: Workers are started when there is work for them.
+            waits_at_exit: The end of the interpreter waits for what was
+                submitted; otherwise it ends it.
+        """
+        self.token = os.urandom(16)
+        method, setup, inherited = options.pack(self.token)
+        self.size = workers
+        self.options = options
+        self.waits_at_exit = waits_at_exit
+        self.state = RUNNING
+        self.is_foreign = False
+        self.broken: BaseException | None = None
+        self.lock = threading.RLock()
+        self.ended = threading.Event()
+        self.workers: dict[int, WorkerProcess] = {}
+        self.wanted = 0 if on_demand else workers
+        self._due: dict[int, float] = {}  # index: when to start it again
+        self._failed_starts = 0
+        self._idle_deaths = 0
+        self._pause = 0.0
+        self._is_quitting = False
+        self._kill_at: float | None = None  # when SIGTERM was not enough
+        self._forgotten: list[int] = []
+        self._finisher: threading.Thread | None = None
+        self._setup_fd = self._wake_fd = -1
+        self.connection = start.Connection(method, options.preload, inherited)
+        try:
+            self._setup_fd = start.memory_file("fpickle-setup", setup)
+            self._wake_fd = _make_event()
+            # While the zygote starts: these take as long as it does.
+            from fpickle._pool import results
+
+            reference = weakref.ref(self)
+            self.dispatcher = _poolcore.Dispatcher(
+                workers,
+                dumps=_core.dumps,
+                loads=_core.loads,
+                unpack_failure=remote.Unpacker(style),
+                future_type=getattr(results, future_type),
+                on_message=lambda *message: _pass_message(reference, *message),
+            )
+            for index in range(self.wanted):
+                self._start_worker(index)
+        except BaseException:
+            self._close_files()
+            raise
+        self.io_thread = threading.Thread(
+            target=self.dispatcher.run_io, name="fpickle-io", daemon=True
+        )
+        self.supervisor = threading.Thread(
+            target=self._supervise, name="fpickle-supervisor", daemon=True
+        )
+        _engines.add(self)
+        _register_exit()
+        self.io_thread.start()
+        self.supervisor.start()
+
+    # ---- used by the faces ----------------------------------------------------
+
+    def check(self) -> None:
+        """Raises what a use of the pool has to raise now, if anything."""
+        if self.is_foreign:
+            raise RuntimeError(
+                "this pool belongs to the process that made it; a fork of that "
+                "process needs a pool of its own"
+            )
+        if self.broken is not None:
+            raise _again(self.broken)
+        if self.state is not RUNNING:
+            raise ValueError("Pool not running")
+
+    def grow(self) -> None:
+        """Starts one more worker if there is more work than workers."""
+        if self.wanted >= self.size:
+            return
+        with self.lock:
+            if self.wanted < self.size and self.state is RUNNING:
+                if self.dispatcher.outstanding > self._count_idle():
+                    self.wanted += 1
+                    self._due[self.wanted - 1] = 0.0
+                    self.wake()
+
+    def _count_idle(self) -> int:
+        idle = sum(
+            self.dispatcher.worker_state(index) in ("idle", "starting")
+            for index in range(self.wanted)
+        )
+        return idle
+
+    def close(self) -> None:
+        """Nothing more is taken; workers leave when all is done."""
+        if self.is_foreign:
+            return
+        with self.lock:
+            if self.state is not RUNNING:
+                return
+            self.state = CLOSING
+            self._finisher = threading.Thread(
+                target=self._finish, name="fpickle-finisher", daemon=True
+            )
+        self._finisher.start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Waits until the last worker is gone; False if it is not."""
+        if threading.current_thread() in (self.io_thread, self.supervisor):
+            return self.ended.is_set()
+        if not self.ended.wait(timeout):
+            return False
+        self.supervisor.join(timeout)
+        self.io_thread.join(timeout)
+        return True
+
+    def terminate(self, error: BaseException | None = None) -> None:
+        """Ends workers at once; what is not done fails with [error].
+
+        May be called from any thread, also from a callback.
+        """
+        if self.is_foreign:
+            return
+        with self.lock:
+            if self.state is ENDED:
+                return
+            self.state = ENDED
+            if error is not None:
+                self.broken = error
+            elif self.dispatcher.outstanding:
+                error = _broken_pool("the pool was terminated")
+            else:
+                error = ValueError("Pool not running")
+            self._kill_at = time.monotonic() + _GRACE
+        self.dispatcher.fail_all(error)
+        for worker in list(self.workers.values()):
+            worker.kill(_signal.SIGTERM)
+        self.wake()
+
+    def cancel_queued(self) -> None:
+        """What no worker has begun is cancelled."""
+        if self.state is not ENDED:
+            self.dispatcher.cancel_queued()
+
+    def interrupt(self) -> None:
+        """Ends what runs now: its workers are killed and replaced."""
+        self.dispatcher.cancel_queued()
+        for worker in list(self.workers.values()):
+            if self.dispatcher.worker_state(worker.index) == "busy":
+                worker.kill(_signal.SIGKILL)
+
+    def forget(self, number: int) -> None:
+        """What was defined under [number] is not needed by later calls."""
+        if self.is_foreign or self.state is ENDED:
+            return
+        self._forgotten.append(number)
+        self.wake()
+
+    def wake(self) -> None:
+        """The supervisor looks what there is to do."""
+        try:
+            os.write(self._wake_fd, (1).to_bytes(8, sys.byteorder))
+        except OSError:
+            pass
+
+    # ---- the end --------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """Body of the finisher: waits for the work, then lets workers leave."""
+        self.dispatcher.wait()
+        with self.lock:
+            if self.state is not CLOSING:
+                return
+            self._is_quitting = True
+            for index in list(self.workers):
+                self.dispatcher.quit_worker(index)
+        self.wake()
+
+    def _end(self) -> None:
+        """The last thing that the supervisor does."""
+        with self.lock:
+            self.state = ENDED
+        self.connection.close()
+        deadline = time.monotonic() + _PATIENCE
+        for worker in list(self.workers.values()):
+            _wait_until_gone(worker, deadline)
+            self.dispatcher.worker_ended(worker.index, self.broken)
+            worker.close()
+        self.workers.clear()
+        start.reap_zygotes(_GRACE)
+        self.dispatcher.close()
+        self._close_files()
+        _engines.discard(self)
+        self.ended.set()
+
+    def _close_files(self) -> None:
+        self.connection.close()
+        for name in ("_setup_fd", "_wake_fd"):
+            fd = getattr(self, name)
+            setattr(self, name, -1)
+            if fd >= 0:
+                os.close(fd)
+
+    def _become_foreign(self) -> None:
+        """In a fork of the process: nothing of it may reach the workers."""
+        self.is_foreign = True
+        self.lock = threading.RLock()
+        self.connection.socket.close()
+
+    # ---- the supervisor -------------------------------------------------------
+
+    def _supervise(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake_fd, select.POLLIN)
+        socket = None
+        while not self._is_over():
+            if socket is not self.connection.socket:
+                socket = self.connection.socket
+                poll.register(socket.fileno(), select.POLLIN)
+            fds = [fd for fd, _ in poll.poll(self._next_timeout())]
+            if self._wake_fd in fds:
+                os.read(self._wake_fd, 8)
+            if socket.fileno() in fds:
+                packet = self.connection.receive()
+                if packet is None:
+                    poll.unregister(socket.fileno())
+                    socket = None
+                    self._zygote_ended()
+                else:
+                    self._serve(*packet)
+            self._do_what_is_due()
+        self._end()
+
+    def _is_over(self) -> bool:
+        with self.lock:
+            if self.state is ENDED:
+                return not self.workers or (
+                    self._kill_at is not None
+                    and time.monotonic() >= self._kill_at
+                )
+            return self._is_quitting and not self.workers
+
+    def _next_timeout(self) -> float | None:
+        """Milliseconds until there is something to do without a message."""
+        times = list(self._due.values())
+        if self._kill_at is not None:
+            times.append(self._kill_at)
+        if self._forgotten:
+            times.append(time.monotonic() + 0.1)
+        if not times:
+            return None
+        return max(0.0, (min(times) - time.monotonic()) * 1000 + 1)
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        with self.lock:
+            for index, moment in list(self._due.items()):
+                if moment <= now or self.state is ENDED:
+                    del self._due[index]
+                    if self.state is not ENDED and not self._is_quitting:
+                        self._try_start(index)
+        if self._forgotten and self.dispatcher.outstanding == 0:
+            while self._forgotten:
+                self.dispatcher.forget(self._forgotten.pop())
+
+    def _serve(self, message: tuple[Any, ...], fds: list[int]) -> None:
+        kind = message[0]
+        if kind == zygote.STARTED:
+            _, index, pid = message
+            worker = self.workers[index]
+            worker.pid = pid
+            worker.pidfd = fds[0] if fds else -1
+            self.dispatcher.worker_started(index, pid)
+            if self.state is ENDED:
+                worker.kill(_signal.SIGTERM)
+        elif kind == zygote.ENDED:
+            _, pid, status = message
+            for worker in list(self.workers.values()):
+                if worker.pid == pid:
+                    self._worker_ended(worker, status)
+                    break
+            self.connection.reap(pid)
+        elif kind == zygote.FAILED:
+            _, index, number, text = message
+            self._start_failed(index, OSError(number, text))
+
+    def _start_worker(self, index: int) -> None:
+        fds = self.dispatcher.open_worker(
+            index, self.options.max_tasks, self.options.max_memory
+        )
+        crash = start.memory_file("fpickle-crash")
+        tasks = self.dispatcher.stats()[index]["tasks"]
+        self.workers[index] = WorkerProcess(index, crash, tasks)
+        try:
+            self.connection.start(index, (*fds, crash, self._setup_fd))
+        except ConnectionError:
+            pass  # the zygote is gone: the supervisor will read so
+
+    def _try_start(self, index: int) -> None:
+        try:
+            self._start_worker(index)
+        except (OSError, MemoryError) as error:
+            self._start_failed(index, error)
+
+    def _start_failed(self, index: int, error: BaseException) -> None:
+        """No process: tried again as long as others do the work."""
+        worker = self.workers.pop(index, None)
+        if worker is not None:
+            self.dispatcher.worker_ended(index, None)
+            worker.close()
+        self._failed_starts += 1
+        if not any(worker.is_ready for worker in self.workers.values()):
+            if self._failed_starts >= MOST_FAILED_STARTS:
+                return self._give_up(error, "no worker process can be started")
+        self._start_later(index)
+
+    def _start_later(self, index: int) -> None:
+        self._pause = min(max(0.05, self._pause * 2), _LONGEST_PAUSE)
+        self._due[index] = time.monotonic() + self._pause
+
+    def _worker_ended(self, worker: WorkerProcess, status: int | None) -> None:
+        error = None
+        if status not in _IN_ORDER or self.dispatcher.worker_state(worker.index) != "leaving":
+            error = _died(worker, status)
+        had_task = self.dispatcher.worker_ended(worker.index, error)
+        with self.lock:
+            self.workers.pop(worker.index, None)
+            worker.close()
+            if self.state is ENDED:
+                return
+            if self._is_quitting:
+                return
+            self._replace(worker, error, had_task)
+
+    def _replace(
+        self, worker: WorkerProcess, error: Any, had_task: bool
+    ) -> None:
+        """Decides when the next process starts in the place of [worker]."""
+        index = worker.index
+        tasks = self.dispatcher.stats()[index]["tasks"]
+        if had_task or tasks > worker.tasks_before:
+            self._failed_starts = self._idle_deaths = 0
+            self._pause = 0.0
+            return self._try_start(index)
+        if not worker.is_ready:
+            self._failed_starts += 1
+            if self._failed_starts >= MOST_FAILED_STARTS:
+                return self._give_up(
+                    error or _died(worker, 0),
+                    f"{self._failed_starts} workers in a row ended while they "
+                    "started",
+                )
+        elif time.monotonic() - worker.since < _IDLE_DEATH:
+            self._idle_deaths += 1
+            if self._idle_deaths >= MOST_IDLE_DEATHS:
+                return self._give_up(
+                    error or _died(worker, 0),
+                    f"{self._idle_deaths} workers in a row ended before they "
+                    "had done a task",
+                )
+        else:
+            self._pause = 0.0
+            return self._try_start(index)
+        self._start_later(index)
+
+    def _zygote_ended(self) -> None:
+        """Without their zygote workers end, too; a new one starts new ones."""
+        if self.state is ENDED:
+            self._kill_at = time.monotonic()
+            return
+        deadline = time.monotonic() + _PATIENCE
+        ended, self.workers = list(self.workers.values()), {}
+        for worker in ended:
+            worker.kill(_signal.SIGKILL)
+        for worker in ended:
+            _wait_until_gone(worker, deadline)
+            status = -int(_signal.SIGKILL) if worker.pid else None
+            self.dispatcher.worker_ended(worker.index, _died(worker, status))
+            worker.close()
+        if any(worker.is_ready for worker in ended):
+            self._failed_starts = 0
+        self._failed_starts += 1
+        if self._failed_starts >= MOST_FAILED_STARTS:
+            return self._give_up(
+                OSError("see its output on standard error"),
+                "the process that starts workers ends again and again",
+            )
+        if self._is_quitting:
+            return
+        try:
+            self.connection.open()
+        except OSError as error:
+            return self._give_up(error, "no process can be started")
+        with self.lock:
+            for worker in ended:
+                self._try_start(worker.index)
+
+    def _give_up(self, cause: BaseException, why: str) -> None:
+        from fpickle._pool.errors import broken
+
+        self.terminate(broken(cause, why))
+
+    def _take_message(self, kind: str, index: int, value: Any) -> None:
+        """What a worker says unasked; in the I/O thread."""
+        if kind == "output":
+            from fpickle._pool import output
+
+            output.show(value)
+        elif kind == "ready":
+            worker = self.workers.get(index)
+            if worker is not None:
+                worker.is_ready = True
+                self._failed_starts = 0
+        elif kind == "refused":
+            from fpickle._pool.errors import broken
+
+            self.terminate(broken(value, "the initializer failed"))
+
+
+# ---- helpers ------------------------------------------------------------------
+
+
+def _pass_message(
+    reference: weakref.ref[Engine], kind: str, index: int, value: Any
+) -> None:
+    engine = reference()
+    if engine is not None:
+        engine._take_message(kind, index, value)
+
+
+def _make_event() -> int:
+    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+
+def _wait_until_gone(worker: WorkerProcess, deadline: float) -> None:
+    if worker.pidfd < 0:
+        return
+    poll = select.poll()
+    poll.register(worker.pidfd, select.POLLIN)
+    poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+
+
+def _died(worker: WorkerProcess, status: int | None) -> BaseException:
+    from fpickle._pool.errors import WorkerDied
+
+    return WorkerDied(worker.pid or None, status, text=worker.crash_text())
+
+
+def _broken_pool(text: str) -> BaseException:
+    from fpickle._pool.errors import BrokenProcessPool
+
+    return BrokenProcessPool(text)
+
+
+def _again(error: BaseException) -> BaseException:
+    """A copy of [error] to raise: one exception object collects the tracebacks
+    of everybody who raises it."""
+    try:
+        copy = type(error)(*error.args)
+    except Exception:
+        return error
+    copy.__cause__ = error.__cause__
+    return copy
+
+
+# ---- the end of the process, and forks ------------------------------------------
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_is_registered = False
+
+
+def _register_exit() -> None:
+    """Called by the main thread before it waits for the other threads."""
+    global _is_registered
+    if not _is_registered:
+        _is_registered = True
+        threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+
+
+def _end_all() -> None:
+    engines = [engine for engine in _engines if not engine.is_foreign]
+    for engine in engines:
+        if not engine.waits_at_exit:
+            engine.terminate()
+    for engine in engines:
+        if engine.waits_at_exit:
+            engine.close()
+        engine.join(None if engine.waits_at_exit else _PATIENCE)
+
+
+def _after_fork_in_child() -> None:
+    global _is_registered
+    for engine in list(_engines):
+        engine._become_foreign()
+    _engines.clear()
+    _is_registered = False
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,261 @@
+"""The pool with the interface of `concurrent.futures.ProcessPoolExecutor`."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from concurrent import futures
+
+from fpickle._pool.engine import CLOSING, RUNNING, Engine
+from fpickle._pool.pool import WorkerView, list_workers, start_method_of
+from fpickle._pool.setup import Options
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator
+
+    from fpickle._pool.results import Future
+
+
+class ProcessPoolExecutor(futures.Executor):
+    """Worker processes that run any function, with the interface of
+    `concurrent.futures.ProcessPoolExecutor`.
+
+    Differences: lambdas, closures and everything of ``__main__`` can be run, no
+    ``if __name__ == "__main__":`` is needed, and a worker that dies fails the
+    one task that it ran, with `WorkerDied`, instead of breaking the pool.
+
+    Args:
+        max_workers: How many workers there are at most; None: as many as
+            there are CPUs for this process. They start when there is work.
+        mp_context: A context of multiprocessing; its start method chooses
+            [start] ("forkserver" means "zygote").
+        initializer: Called with *initargs in each worker before its first
+            task. If it raises, the pool is broken.
+        initargs: Its arguments.
+        max_tasks_per_child: A worker is replaced after so many tasks.
+        start, preload, timeout, retries, worker_exit, memory_limit,
+        threads_per_worker, capture_output, copy_context: As for
+            `fpickle.Pool`.
+
+    Raises:
+        ValueError, TypeError: An argument makes no sense.
+        OSError: No process can be started.
+
+    Thread-safety:
+        All methods may be called from any thread. In a fork of the process
+        that made it, an executor raises RuntimeError.
+
+    Example:
+        >>> with fpickle.ProcessPoolExecutor() as executor:  # doctest: +SKIP
+        ...     executor.submit(lambda x: x + 1, 41).result()
+        42
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Iterable[Any] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        start: str | None = None,
+        preload: Iterable[str] = (),
+        timeout: float | None = None,
+        retries: int = 0,
+        worker_exit: Callable[[], Any] | None = None,
+        memory_limit: int | str | None = None,
+        threads_per_worker: int | None = None,
+        capture_output: bool = False,
+        copy_context: bool = False,
+    ) -> None:
+        from fpickle import _poolcore
+
+        if max_workers is None:
+            max_workers = _poolcore.available_cpus()
+        if max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+        options = Options(
+            method=start or start_method_of(mp_context), preload=preload,
+            initializer=initializer, initargs=initargs,
+            worker_exit=worker_exit, max_tasks=max_tasks_per_child,
+            memory_limit=memory_limit, threads_per_worker=threads_per_worker,
+            capture_output=capture_output,
+        )  # fmt: skip
+        self._mp_context = mp_context
+        self._max_workers = max_workers
+        self._timeout = timeout
+        self._retries = retries
+        self._copy_context = copy_context
+        self._engine = Engine(
+            max_workers, options, future_type="Future", style="futures",
+            on_demand=True, waits_at_exit=True,
+        )  # fmt: skip
+        self._submit = self._engine.dispatcher.submit
+        weakref.finalize(self, self._engine.close).atexit = False
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future:
+        """Runs ``fn(*args, **kwargs)`` in a worker.
+
+        Returns:
+            A `concurrent.futures.Future`.
+
+        Raises:
+            RuntimeError: The executor was shut down.
+            BrokenProcessPool: It is broken.
+            fpickle.PicklingError: The function or an argument cannot be sent.
+        """
+        engine = self._engine
+        if engine.state is not RUNNING or engine.is_foreign:
+            self._check()
+        if self._copy_context:
+            from fpickle._pool import context
+
+            fn = context.in_current_context(fn)
+        future: Future = self._submit(
+            fn, args, kwargs or None, self._timeout, self._retries
+        )
+        if engine.wanted < engine.size:
+            engine.grow()
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """An iterator over ``fn(*xs)`` for the items of all iterables.
+
+        If all of them have a length and there is no [buffersize], they are
+        read now, as the standard executor does; otherwise as the results are
+        taken, a little ahead, so that they may be endless.
+
+        Args:
+            timeout: Seconds from now until the last result has to be there.
+            chunksize: Items that are sent together; None: as many as pay.
+            buffersize: The most items that are read and not yet taken.
+
+        Raises:
+            TimeoutError: From the iterator, when the time is over.
+        """
+        if chunksize is not None and chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None:
+            if not isinstance(buffersize, int):
+                raise TypeError("buffersize must be an integer or None")
+            if buffersize < 1:
+                raise ValueError("buffersize must be None or > 0")
+        engine = self._engine
+        if engine.state is not RUNNING or engine.is_foreign:
+            self._check()
+        if self._copy_context:
+            from fpickle._pool import context
+
+            fn = context.in_current_context(fn)
+        eager = buffersize is None and all(
+            hasattr(iterable, "__len__") for iterable in iterables
+        )
+        single = len(iterables) == 1
+        keeper = _Keeper(self)
+        end = None if timeout is None else timeout + time.monotonic()
+        found = engine.dispatcher.map(
+            fn, iterables[0] if single else zip(*iterables), star=not single,
+            chunksize=chunksize or 0, ahead=buffersize or 0,
+            eager=eager, timeout=self._timeout, retries=self._retries,
+            on_done=keeper.release,
+        )  # fmt: skip
+        while engine.wanted < engine.size:
+            before = engine.wanted
+            engine.grow()
+            if engine.wanted == before:
+                break
+        return _iterate(found, end, keeper)
+
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False
+    ) -> None:
+        """Nothing more is taken; workers leave when all is done.
+
+        Args:
+            wait: Return when they have left.
+            cancel_futures: What no worker has begun is cancelled.
+        """
+        engine = self._engine
+        if engine.is_foreign:
+            return
+        if cancel_futures:
+            engine.cancel_queued()
+        engine.close()
+        if wait:
+            engine.join()
+
+    def terminate_workers(self) -> None:
+        """Ends the workers now; what is not done fails."""
+        self._engine.terminate()
+        self._engine.join(5.0)
+
+    kill_workers = terminate_workers
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.terminate_workers()
+            return
+        self.shutdown(wait=True)
+
+    def _check(self) -> None:
+        engine = self._engine
+        if engine.broken is None and not engine.is_foreign:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if engine.state is CLOSING:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        engine.check()
+
+    @property
+    def _processes(self) -> dict[int, WorkerView]:
+        return {view.pid: view for view in list_workers(self._engine)}
+
+    @property
+    def _broken(self) -> Any:
+        return self._engine.broken or False
+
+    def __reduce__(self) -> Any:
+        from fpickle._pool.results import pickling_error
+
+        raise pickling_error("process pool executor")
+
+
+class _Keeper:
+    """Keeps the executor at work until a map has all its results."""
+
+    def __init__(self, executor: ProcessPoolExecutor) -> None:
+        self.executor: ProcessPoolExecutor | None = executor
+
+    def release(self, found: Any) -> None:
+        self.executor = None
+
+
+def _iterate(found: Any, end: float | None, keeper: _Keeper) -> Iterator[Any]:
+    try:
+        if end is None:
+            yield from found
+        else:
+            while True:
+                try:
+                    value = found.next(max(0.0, end - time.monotonic()))
+                except StopIteration:
+                    return
+                yield value
+    finally:
+        found.cancel()
+        keeper.executor = None

@@ -1,0 +1,529 @@
+"""The pool with the interface of `multiprocessing.Pool`."""
+
+from __future__ import annotations
+
+import time
+import weakref
+
+from fpickle._pool.engine import RUNNING, Engine
+from fpickle._pool.setup import Options
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable
+
+    from fpickle._pool.results import ApplyResult, MapIterator, MapResult
+
+_BAR_EVERY = 0.1  # s
+_START_PATIENCE = 5.0  # s
+
+
+class WorkerView:
+    """A worker process, as programs look at those of the standard pools."""
+
+    def __init__(self, engine: Engine, index: int, pid: int) -> None:
+        self._engine = engine
+        self._index = index
+        self.pid = pid
+        self.name = f"FpickleWorker-{index}"
+        self.daemon = True
+
+    def is_alive(self) -> bool:
+        worker = self._engine.workers.get(self._index)
+        return worker is not None and worker.pid == self.pid
+
+    def terminate(self) -> None:
+        self._kill(15)
+
+    def kill(self) -> None:
+        self._kill(9)
+
+    def _kill(self, number: int) -> None:
+        worker = self._engine.workers.get(self._index)
+        if worker is not None and worker.pid == self.pid:
+            worker.kill(number)
+
+    def __repr__(self) -> str:
+        return f"<{self.name} pid={self.pid}>"
+
+
+def list_workers(engine: Engine) -> list[WorkerView]:
+    """The processes of [engine]; waits until those that start have an id."""
+    deadline = time.monotonic() + _START_PATIENCE
+    while time.monotonic() < deadline and engine.state is RUNNING:
+        if all(worker.pid for worker in list(engine.workers.values())):
+            break
+        time.sleep(0.001)
+    return [
+        WorkerView(engine, worker.index, worker.pid)
+        for worker in list(engine.workers.values())
+        if worker.pid
+    ]
+
+
+def start_method_of(context: Any) -> str | None:
+    """What a context of multiprocessing, or its name, means for our pools."""
+    if context is None:
+        return None
+    name = context if isinstance(context, str) else context.get_start_method()
+    return {"forkserver": "zygote"}.get(name, name)
+
+
+class Pool:
+    """Worker processes that run any function, with `multiprocessing.Pool`'s
+    interface.
+
+    Lambdas, closures and everything defined in ``__main__`` can be run; no
+    ``if __name__ == "__main__":`` is needed. A function is pickled when it is
+    submitted, so that later changes of what it refers to do not reach it. A
+    worker that dies fails the one task that it ran, with `WorkerDied`, and is
+    replaced.
+
+    Args:
+        processes: How many workers; None: as many as there are CPUs for this
+            process.
+        initializer: Called with *initargs in each worker before its first
+            task. If it raises, the pool is broken.
+        initargs: Its arguments.
+        maxtasksperchild: A worker is replaced after so many tasks.
+        context: A context of multiprocessing, or the name of its start method,
+            chooses [start].
+        start: "zygote" (a small process of our own forks the workers), "fork"
+            (a copy of this process does) or "spawn" (each worker is a fresh
+            interpreter). None: "zygote", or "fork" if the initializer cannot
+            be pickled.
+        preload: Names of modules that workers have imported when they start.
+        timeout: Seconds that a task may run. Then its worker is killed and
+            the task fails with TimeoutError.
+        retries: How often a task is tried again whose worker died in it.
+        worker_exit: Called in a worker before it leaves.
+        memory_limit: Bytes, or text such as "500 MB". A worker that has more
+            is replaced after its task.
+        threads_per_worker: Threads of numerical libraries (OpenMP, BLAS).
+        capture_output: What workers print and log appears in this process.
+        copy_context: Functions run with the caller's context variables.
+
+    Raises:
+        ValueError, TypeError: An argument makes no sense.
+        OSError: No process can be started.
+
+    Thread-safety:
+        All methods may be called from any thread. In a fork of the process
+        that made it, a pool raises RuntimeError.
+
+    Example:
+        >>> import fpickle
+        >>> with fpickle.Pool(2) as pool:  # doctest: +SKIP
+        ...     pool.map(lambda x: x * x, range(5))
+        [0, 1, 4, 9, 16]
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+        *,
+        start: str | None = None,
+        preload: Iterable[str] = (),
+        timeout: float | None = None,
+        retries: int = 0,
+        worker_exit: Callable[[], Any] | None = None,
+        memory_limit: int | str | None = None,
+        threads_per_worker: int | None = None,
+        capture_output: bool = False,
+        copy_context: bool = False,
+    ) -> None:
+        from fpickle import _poolcore
+
+        if processes is None:
+            processes = _poolcore.available_cpus()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (
+            not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+        ):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        options = Options(
+            method=start or start_method_of(context), preload=preload,
+            initializer=initializer, initargs=initargs,
+            worker_exit=worker_exit, max_tasks=maxtasksperchild,
+            memory_limit=memory_limit, threads_per_worker=threads_per_worker,
+            capture_output=capture_output,
+        )  # fmt: skip
+        self._timeout = timeout
+        self._retries = retries
+        self._copy_context = copy_context
+        self._processes = processes
+        self._started = time.monotonic()
+        self._engine = Engine(
+            processes, options, future_type="ApplyResult", style="pool"
+        )
+        self._submit = self._engine.dispatcher.submit
+        weakref.finalize(self, _abandon, self._engine).atexit = False
+
+    # ---- one call -------------------------------------------------------------
+
+    def submit(
+        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> ApplyResult:
+        """Runs ``function(*args, **kwargs)`` in a worker.
+
+        Returns:
+            An `ApplyResult`, which is also a `concurrent.futures.Future`.
+
+        Raises:
+            fpickle.PicklingError: The function or an argument cannot be sent.
+            ValueError: The pool is closed.
+        """
+        engine = self._engine
+        if engine.state is not RUNNING or engine.is_foreign:
+            engine.check()
+        if self._copy_context:
+            function = _with_context(function)
+        return self._submit(  # type: ignore[no-any-return]
+            function, args, kwargs or None, self._timeout, self._retries
+        )
+
+    def apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: dict[str, Any] | None = None,
+    ) -> Any:
+        """Runs ``func(*args, **kwds)`` in a worker and returns its result."""
+        return self._wait(self.submit(func, *args, **(kwds or {})))
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: dict[str, Any] | None = None,
+        callback: Callable[[Any], Any] | None = None,
+        error_callback: Callable[[BaseException], Any] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> ApplyResult:
+        """Runs ``func(*args, **kwds)`` in a worker.
+
+        Args:
+            callback: Called with the result, in a thread of the pool.
+            error_callback: Called with the exception.
+            timeout, retries: Instead of the pool's.
+        """
+        self._engine.check()
+        if self._copy_context:
+            func = _with_context(func)
+        result: ApplyResult = self._submit(
+            func, tuple(args), dict(kwds) if kwds else None,
+            self._timeout if timeout is None else timeout,
+            self._retries if retries is None else retries,
+        )  # fmt: skip
+        result.call_back(callback, error_callback)
+        return result
+
+    async def run(
+        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """``await pool.run(f, x)``: f(x) in a worker. A cancelled await
+        cancels the call if no worker has begun it."""
+        return await self.submit(function, *args, **kwargs)
+
+    def _wait(self, result: Any) -> Any:
+        try:
+            return result.result()
+        except KeyboardInterrupt:
+            self._engine.interrupt()
+            raise
+
+    # ---- many calls -----------------------------------------------------------
+
+    def map(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        **options: Any,
+    ) -> list[Any]:
+        """The results of ``func(x)`` for each x, in order.
+
+        Args:
+            chunksize: Items that are sent together; None: as many as pay.
+            options: `timeout`, `retries`; `progress`: True for a bar, or the
+                text in front of one.
+        """
+        return self._map(func, iterable, chunksize, False, options)
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        **options: Any,
+    ) -> list[Any]:
+        """As `map`, but calls ``func(*x)``."""
+        return self._map(func, iterable, chunksize, True, options)
+
+    def _map(
+        self, func: Any, iterable: Any, chunksize: Any, star: bool,
+        options: dict[str, Any],
+    ) -> list[Any]:  # fmt: skip
+        progress = options.pop("progress", False)
+        total = _length_of(iterable)
+        found = self._begin(func, iterable, chunksize, star=star, **options)
+        try:
+            if progress:
+                return _get_with_bar(found, _make_bar(progress, total))
+            values: list[Any] = found.get()
+            return values
+        except KeyboardInterrupt:
+            found.cancel()
+            self._engine.interrupt()
+            raise
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], Any] | None = None,
+        error_callback: Callable[[BaseException], Any] | None = None,
+        **options: Any,
+    ) -> MapResult:
+        """As `map`, but returns a `MapResult` at once."""
+        return self._map_async(
+            func, iterable, chunksize, False, callback, error_callback, options
+        )
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], Any] | None = None,
+        error_callback: Callable[[BaseException], Any] | None = None,
+        **options: Any,
+    ) -> MapResult:
+        """As `starmap`, but returns a `MapResult` at once."""
+        return self._map_async(
+            func, iterable, chunksize, True, callback, error_callback, options
+        )
+
+    def _map_async(
+        self, func: Any, iterable: Any, chunksize: Any, star: bool,
+        callback: Any, error_callback: Any, options: dict[str, Any],
+    ) -> MapResult:  # fmt: skip
+        from fpickle._pool.results import MapResult
+
+        handle = MapResult(self, callback, error_callback)
+        handle.start(
+            self._begin(
+                func, iterable, chunksize, star=star, eager=True,
+                on_done=handle.finish, **options,
+            )
+        )  # fmt: skip
+        return handle
+
+    def imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        **options: Any,
+    ) -> MapIterator:
+        """An iterator over the results, in order.
+
+        The input is read as the results are taken, a little ahead: it may be
+        endless.
+
+        Args:
+            chunksize: Items that are sent together; None: as many as pay.
+            options: `timeout`, `retries`, `progress`; `buffersize`: the most
+                items that are read and not yet taken.
+        """
+        return self._imap(func, iterable, chunksize, True, options)
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        **options: Any,
+    ) -> MapIterator:
+        """As `imap`, but results come as they are ready."""
+        return self._imap(func, iterable, chunksize, False, options)
+
+    aimap = imap  # ``async for x in pool.aimap(f, xs)``; imap serves as well
+
+    def _imap(
+        self, func: Any, iterable: Any, chunksize: Any, ordered: bool,
+        options: dict[str, Any],
+    ) -> MapIterator:  # fmt: skip
+        progress = options.pop("progress", False)
+        bar = _make_bar(progress, _length_of(iterable)) if progress else None
+        from fpickle._pool.results import MapIterator
+
+        handle = MapIterator(self, bar)
+        buffersize = options.pop("buffersize", None)
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be at least 1")
+        handle.start(
+            self._begin(
+                func, iterable, chunksize, ordered=ordered,
+                ahead=buffersize or 0, on_done=handle.finish, **options,
+            )
+        )  # fmt: skip
+        return handle
+
+    def _begin(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        **options: Any,
+    ) -> Any:
+        self._engine.check()
+        if chunksize is not None and chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        if self._copy_context:
+            func = _with_context(func)
+        return self._engine.dispatcher.map(
+            func, iterable, chunksize=chunksize or 0,
+            timeout=self._timeout if timeout is None else timeout,
+            retries=self._retries if retries is None else retries,
+            **options,
+        )  # fmt: skip
+
+    # ---- what workers have ----------------------------------------------------
+
+    def share(self, obj: Any) -> Any:
+        """Sends [obj] to the workers once.
+
+        Returns:
+            A small handle to pass as argument: ``handle.get()`` is the object
+            in a worker. The object is released when the last handle dies.
+        """
+        from fpickle._pool import share
+
+        self._engine.check()
+        number = self._engine.dispatcher.define(obj)
+        return share.make_handle(
+            self._engine.token, number, obj, self._engine.forget
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of the pool and, under "workers", of each worker: tasks;
+        seconds of work, codec (pickling) and idle; bytes; memory."""
+        from fpickle._pool import report
+
+        dispatcher = self._engine.dispatcher
+        return report.make_stats(
+            dispatcher.stats(), dispatcher.outstanding, self._started,
+            time.monotonic(),
+        )  # fmt: skip
+
+    def report(self) -> str:
+        """`stats` as one screen of text."""
+        from fpickle._pool import report
+
+        return report.format_report(self.stats())
+
+    @property
+    def _pool(self) -> list[WorkerView]:
+        return list_workers(self._engine)
+
+    # ---- the end --------------------------------------------------------------
+
+    def close(self) -> None:
+        """Nothing more is taken; workers leave when all is done."""
+        self._engine.close()
+
+    def terminate(self) -> None:
+        """Ends the workers now. What is not done fails."""
+        self._engine.terminate()
+        self._engine.join(5.0)
+
+    def join(self) -> None:
+        """Waits until the workers are gone.
+
+        Raises:
+            ValueError: The pool is neither closed nor terminated.
+        """
+        if self._engine.state is RUNNING and self._engine.broken is None:
+            raise ValueError("Pool is still running")
+        self._engine.join()
+
+    def __enter__(self) -> Pool:
+        self._engine.check()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.terminate()
+
+    def __reduce__(self) -> Any:
+        from fpickle._pool.results import pickling_error
+
+        raise pickling_error("pool")
+
+    def __repr__(self) -> str:
+        return (
+            f"<fpickle.Pool {self._engine.state} "
+            f"processes={self._processes}>"
+        )
+
+
+# ---- helpers ------------------------------------------------------------------
+
+
+def _abandon(engine: Engine) -> None:
+    """The pool is gone: what was submitted is finished, then workers leave."""
+    if engine.state is RUNNING and not engine.is_foreign:
+        import warnings
+
+        engine.close()
+        warnings.warn(
+            "unclosed running multiprocessing pool (fpickle.Pool): use it in "
+            "a with block, or close it",
+            ResourceWarning,
+            stacklevel=2,
+        )
+
+
+def _with_context(function: Callable[..., Any]) -> Callable[..., Any]:
+    from fpickle._pool import context
+
+    return context.in_current_context(function)
+
+
+def _length_of(iterable: Any) -> int | None:
+    try:
+        return len(iterable)
+    except TypeError:
+        return None
+
+
+def _make_bar(progress: Any, total: int | None) -> Any:
+    from fpickle._pool import progress as bars
+
+    return bars.make_bar(total, progress if isinstance(progress, str) else "")
+
+
+def _get_with_bar(found: Any, bar: Any) -> list[Any]:
+    """The list of results; the bar is moved meanwhile."""
+    shown, is_done = 0, False
+    try:
+        while not is_done:
+            is_done = found.wait(_BAR_EVERY)
+            done = found.completed
+            bar.update(done - shown)
+            shown = done
+        values: list[Any] = found.get()
+        return values
+    finally:
+        bar.close()

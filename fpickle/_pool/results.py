@@ -1,0 +1,379 @@
+"""What the calls of a Pool return: futures and iterators.
+
+`Future` is the C task with the methods of `concurrent.futures.Future`.
+`ApplyResult` has those of `multiprocessing.pool.ApplyResult` besides, so that
+one object serves both kinds of callers, and ``await``.
+"""
+
+from __future__ import annotations
+
+import collections
+import sys
+import threading
+from concurrent import futures
+
+from fpickle import _poolcore
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator
+
+    from fpickle._pool.pool import Pool
+
+
+def pickling_error(kind: str) -> TypeError:
+    """The exception for an attempt to send what only lives in this process."""
+    return TypeError(
+        f"a {kind} cannot be pickled: it belongs to the process that made it. "
+        "Send functions and data to workers, and get their results here; a "
+        "worker that needs a pool makes one of its own"
+    )
+
+
+def timeout_error() -> Exception:
+    """What a wait raises that took too long."""
+    from fpickle._pool.errors import PoolTimeout
+
+    return PoolTimeout()
+
+
+class Future(_poolcore.Task, futures.Future):  # type: ignore[misc]
+    """A call that a worker runs; see `concurrent.futures.Future`."""
+
+    def __reduce__(self) -> Any:
+        raise pickling_error("Future")
+
+    def __await__(self) -> Any:
+        import asyncio
+
+        return asyncio.wrap_future(self).__await__()
+
+
+class ApplyResult(Future):
+    """What `Pool.apply_async` and `Pool.submit` return.
+
+    It has the methods of `multiprocessing.pool.ApplyResult` and of
+    `concurrent.futures.Future`, and can be awaited.
+    """
+
+    _called_back: threading.Event | None = None  # set after the callbacks
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The result of the call, or raises its exception.
+
+        Raises:
+            multiprocessing.TimeoutError: There is none after [timeout] s.
+        """
+        if timeout is None and self._called_back is None:
+            return self.result()
+        self.wait(timeout)
+        if not self.ready():
+            raise timeout_error()
+        return self.result()
+
+    def call_back(
+        self,
+        callback: Callable[[Any], Any] | None,
+        error_callback: Callable[[BaseException], Any] | None,
+    ) -> None:
+        """Has one of them called when the call has ended; `ready` is false
+        until then."""
+        if callback is None and error_callback is None:
+            return
+        called_back = self._called_back = threading.Event()
+
+        def finish(future: Future) -> None:
+            try:
+                call_back(future.result, callback, error_callback)
+            finally:
+                called_back.set()
+
+        self.add_done_callback(finish)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits until the call has ended, at most [timeout] seconds."""
+        if timeout is not None and timeout < 0:
+            timeout = 0
+        if self._called_back is not None:
+            self._called_back.wait(timeout)
+        else:
+            try:
+                self.exception(timeout)
+            except (futures.TimeoutError, futures.CancelledError):
+                pass
+
+    def ready(self) -> bool:
+        """True if the call has ended."""
+        if self._called_back is not None:
+            return self._called_back.is_set()
+        return bool(self.done())
+
+    def successful(self) -> bool:
+        """True if it returned.
+
+        Raises:
+            ValueError: It has not ended.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return not self.cancelled() and self.exception() is None
+
+    def __reduce__(self) -> Any:
+        raise pickling_error("result of a pool")
+
+
+class MapResult:
+    """What `Pool.map_async` returns: the interface of ApplyResult, for a list."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        callback: Callable[[list[Any]], Any] | None,
+        error_callback: Callable[[BaseException], Any] | None,
+    ) -> None:
+        self._pool: Pool | None = pool  # works as long as this is not done
+        self._callbacks: Any = callback, error_callback
+        self._has_callbacks = self._callbacks != (None, None)
+        self._lock = threading.Lock()
+        self._outcome: Any = None  # (value, exception) once it was taken
+        self._called_back = threading.Event()
+        self._results: Any = None
+
+    def start(self, results: Any) -> None:
+        """[results] are what this is about."""
+        self._results = results
+
+    def finish(self, results: Any) -> None:
+        """Called once when all is done, which may be before `start`."""
+        self._results = results
+        self._pool = None
+        callbacks, self._callbacks = self._callbacks, (None, None)
+        try:
+            if self._has_callbacks:
+                call_back(self._take, *callbacks)
+        finally:
+            self._called_back.set()
+
+    def _take(self) -> list[Any]:
+        """The list or the exception, which the results give once."""
+        with self._lock:
+            if self._outcome is None:
+                try:
+                    self._outcome = self._results.get(), None
+                except Exception as error:
+                    self._outcome = None, error
+            value, failure = self._outcome
+        if failure is not None:
+            raise failure
+        return value  # type: ignore[no-any-return]
+
+    def get(self, timeout: float | None = None) -> list[Any]:
+        """The list of results, or raises the first exception.
+
+        Raises:
+            multiprocessing.TimeoutError: It is not there after [timeout] s.
+        """
+        self.wait(timeout)
+        if not self.ready():
+            raise timeout_error()
+        return self._take()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits until all calls have ended, at most [timeout] seconds."""
+        if timeout is not None:
+            timeout = max(timeout, 0.0)
+        if self._has_callbacks:
+            self._called_back.wait(timeout)
+        else:
+            self._results.wait(timeout)
+
+    def ready(self) -> bool:
+        """True if all calls have ended."""
+        if self._has_callbacks:
+            return self._called_back.is_set()
+        return bool(self._results.ready())
+
+    def successful(self) -> bool:
+        """True if all of them returned.
+
+        Raises:
+            ValueError: They have not ended.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        try:
+            self._take()
+        except Exception:
+            return False
+        return True
+
+    def cancel(self) -> None:
+        """Takes back the calls that no worker has begun."""
+        self._results.cancel()
+
+    @property
+    def _number_left(self) -> int:
+        return int(self._results.remaining)
+
+    def __await__(self) -> Any:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(None, self.get).__await__()
+
+    def __reduce__(self) -> Any:
+        raise pickling_error("result of a pool")
+
+
+_END = object()
+
+
+class MapIterator:
+    """What `Pool.imap` and `Pool.imap_unordered` return.
+
+    Iterates in the usual way and with ``async for``; `next` takes a time-out.
+    """
+
+    def __init__(self, pool: Pool, bar: Any = None) -> None:
+        self._pool: Pool | None = pool  # works as long as this is not done
+        self._bar = bar
+        self._results: Any = None
+
+    def start(self, results: Any) -> None:
+        """[results] are what this is about."""
+        self._results = results
+        if self._bar is not None:
+            self._results = _with_bar(results, self._bar)
+
+    def finish(self, results: Any) -> None:
+        """Called once when all is done."""
+        self._pool = None
+
+    def __iter__(self) -> Iterator[Any]:
+        # The iterator in C is faster; it calls finish(), which keeps us alive.
+        return iter(self._results)
+
+    def __next__(self) -> Any:
+        return next(self._results)
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result.
+
+        Raises:
+            StopIteration: There are no more.
+            multiprocessing.TimeoutError: There is none after [timeout] s.
+        """
+        if timeout is None:
+            return next(self._results)
+        done = self._results.completed
+        try:
+            return self._results.next(max(timeout, 0.0))
+        except TimeoutError as error:
+            if type(error) is not TimeoutError or self._results.completed > done:
+                raise  # a task had this exception
+            raise timeout_error() from None
+
+    def cancel(self) -> None:
+        """Takes back the calls that no worker has begun; reads no more input."""
+        self._results.cancel()
+
+    def __aiter__(self) -> MapIterator:
+        return self
+
+    async def __anext__(self) -> Any:
+        ready = self.__dict__.setdefault("_ready", collections.deque())
+        if not ready:
+            import asyncio
+
+            loop = asyncio.get_running_loop()
+            ready.extend(await loop.run_in_executor(None, self._take_ready))
+        kind, value = ready.popleft()
+        if kind == "end":
+            ready.append((kind, value))
+            raise StopAsyncIteration
+        if kind == "error":
+            raise value
+        return value
+
+    def _take_ready(self) -> list[tuple[str, Any]]:
+        """Waits for one result and takes those that are there already."""
+        found: list[tuple[str, Any]] = []
+        take: Callable[[], Any] = self._results.__next__
+        while len(found) < 256:
+            try:
+                found.append(("value", take()))
+            except StopIteration:
+                found.append(("end", None))
+                break
+            except TimeoutError as error:
+                if found and take is not self._results.__next__:
+                    break
+                found.append(("error", error))
+            except BaseException as error:
+                found.append(("error", error))
+            take = self._take_at_once
+        return found
+
+    def _take_at_once(self) -> Any:
+        return self._results.next(0)
+
+    def __reduce__(self) -> Any:
+        raise pickling_error("iterator of a pool")
+
+
+class _with_bar:
+    """The iterator [results], which moves a bar."""
+
+    def __init__(self, results: Any, bar: Any) -> None:
+        self._results = results
+        self._bar = bar
+        self.cancel = results.cancel
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self._step(self._results.__next__)
+
+    def next(self, timeout: float | None = None) -> Any:
+        return self._step(lambda: self._results.next(timeout))
+
+    @property
+    def completed(self) -> int:
+        return int(self._results.completed)
+
+    def _step(self, take: Callable[[], Any]) -> Any:
+        done = self.completed
+        try:
+            value = take()
+        except StopIteration:
+            self._bar.close()
+            raise
+        except TimeoutError:
+            if self.completed > done:
+                self._bar.update(1)
+            raise
+        except Exception:
+            self._bar.update(1)
+            raise
+        self._bar.update(1)
+        return value
+
+
+def call_back(
+    get: Callable[[], Any],
+    callback: Callable[[Any], Any] | None,
+    error_callback: Callable[[BaseException], Any] | None,
+) -> None:
+    """Calls one of the callbacks; what it raises is reported and dropped."""
+    try:
+        try:
+            value = get()
+        except Exception as error:
+            if error_callback is not None:
+                error_callback(error)
+        else:
+            if callback is not None:
+                callback(value)
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)

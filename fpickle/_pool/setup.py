@@ -1,0 +1,160 @@
+"""What a worker is told about its pool, written once for all of its workers."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+
+from fpickle import _core
+from fpickle._pool import start
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+
+class Options:
+    """How the workers of a pool are started; checked, and never changed.
+
+    The arguments are those of `fpickle.Pool`.
+    """
+
+    def __init__(
+        self,
+        *,
+        method: str | None = None,
+        preload: Any = (),
+        initializer: Callable[..., Any] | None = None,
+        initargs: Any = (),
+        worker_exit: Callable[[], Any] | None = None,
+        max_tasks: int | None = None,
+        memory_limit: int | str | None = None,
+        threads_per_worker: int | None = None,
+        capture_output: bool = False,
+    ) -> None:
+        if method is not None and method not in start.METHODS:
+            raise ValueError(
+                f"start must be one of {', '.join(start.METHODS)}, "
+                f"not {method!r}"
+            )
+        if isinstance(preload, str):
+            preload = [preload]
+        for function, name in (
+            (initializer, "initializer"), (worker_exit, "worker_exit"),
+        ):  # fmt: skip
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be a callable")
+        if max_tasks is not None and (
+            not isinstance(max_tasks, int) or max_tasks <= 0
+        ):
+            raise ValueError("the most tasks of a worker must be a positive int")
+        if threads_per_worker is not None and threads_per_worker < 1:
+            raise ValueError("threads_per_worker must be at least 1")
+        self.method = method
+        self.preload = tuple(str(name) for name in preload)
+        self.functions = initializer, tuple(initargs), worker_exit
+        self.max_tasks = max_tasks or 0
+        self.max_memory = parse_size(memory_limit)
+        self.threads = threads_per_worker or 0
+        self.capture = capture_output
+
+    def pack(self, token: bytes) -> tuple[str, bytes, Any]:
+        """The start method, what a worker reads, and what it inherits.
+
+        Without a chosen method, an initializer that cannot be pickled (one
+        with a lock of multiprocessing, say) makes it "fork".
+
+        Raises:
+            Whatever pickling the initializer raises.
+        """
+        method, pickled, inherited = self.method or "zygote", None, None
+        wants = any(part is not None for part in self.functions[::2])
+        if method == "fork":
+            inherited = self.functions
+        elif wants:
+            try:
+                pickled = _core.dumps(self.functions, 5)
+            except Exception as error:
+                if self.method is not None or self.preload:
+                    error.add_note(
+                        "This is the initializer of a pool, or its arguments. "
+                        "With start='fork' they need not be pickled."
+                    )
+                    raise
+                method, inherited = "fork", self.functions
+        description = self._describe(method, pickled)
+        description["token"] = token
+        return method, marshal.dumps(description), inherited
+
+    def _describe(self, method: str, pickled: bytes | None) -> dict[str, Any]:
+        try:
+            cwd: str | None = os.getcwd()
+        except OSError:
+            cwd = None
+        capture: Any = False
+        if self.capture:
+            from fpickle._pool import output
+
+            capture = output.settings()
+        return {
+            "forked": method == "fork",
+            "environ": dict(os.environb),
+            "cwd": cwd,
+            "path": [str(entry) for entry in sys.path],
+            "argv": [str(word) for word in getattr(sys, "argv", ())],
+            "warnoptions": [str(option) for option in sys.warnoptions],
+            "warnings": _pack_filters() if method != "fork" else None,
+            "recursion_limit": sys.getrecursionlimit(),
+            "int_digits": sys.get_int_max_str_digits(),
+            "threads": self.threads,
+            "functions": pickled,
+            "has_initializer": self.functions[0] is not None,
+            "capture": capture,
+            "multiprocessing": _describe_multiprocessing(),
+        }
+
+
+def _pack_filters() -> bytes | None:
+    warnings = sys.modules.get("warnings")
+    if warnings is None:
+        return None
+    kept = []
+    for one in list(warnings.filters):
+        try:
+            _core.dumps(one, 5)
+        except Exception:  # of a category that only exists here
+            continue
+        kept.append(one)
+    return _core.dumps(kept, 5)
+
+
+def _describe_multiprocessing() -> dict[str, Any] | None:
+    process = sys.modules.get("multiprocessing.process")
+    install = sys.modules.get("fpickle._install")
+    current = getattr(process, "current_process", None)
+    if current is None:
+        return None
+    return {
+        "authkey": bytes(current().authkey),
+        "install": bool(install and install.is_installed()),
+    }
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_size(size: int | str | None) -> int:
+    """Bytes of a size: a number, or text such as "500 MB" or "2GiB"; 0: none."""
+    if size is None:
+        return 0
+    if isinstance(size, str):
+        text = size.strip().upper().removesuffix("IB").removesuffix("B").strip()
+        unit = text[-1:] if text[-1:] in _UNITS else ""
+        try:
+            size = int(float(text.removesuffix(unit)) * _UNITS[unit])
+        except ValueError:
+            raise ValueError(f"{size!r} is no size: write '500 MB'") from None
+    if size <= 0:
+        raise ValueError("a limit of memory must be positive")
+    return size

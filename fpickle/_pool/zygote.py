@@ -1,0 +1,345 @@
+"""The zygote: a small process with one thread that forks the workers.
+
+It is reached through sockets that keep the borders of packets. Over the main
+one come new connections, one for each pool; over a connection come requests:
+
+    (START, index) + file descriptors    fork a worker
+    (REAP, pid)                          the pool knows that this one is dead
+
+and back go
+
+    (STARTED, index, pid) + pidfd        the worker runs
+    (FAILED, index, errno, text)         it cannot be started
+    (ENDED, pid, status)                 it has ended; status as of waitpid
+
+A worker that has ended stays a zombie until the pool has said that it knows:
+until then nobody else can get its process id, and a signal for it cannot hit
+another process. When a connection ends, its workers are killed; when the main
+socket ends or the parent is dead, all are, and the zygote exits. A worker that
+is stopped or stuck in C dies like any other.
+
+Only what is needed is imported, because this is the time that the first
+result of a pool takes. The socket module alone would cost a third of it.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+import sys
+
+import _signal
+import _socket
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+START, REAP = 1, 2  # requests
+STARTED, FAILED, ENDED = 1, 2, 3  # replies
+
+MOST_FDS = 64  # in one packet
+LONGEST_PACKET = 65536
+FD_SIZE = 4
+
+_GONE = select.POLLIN | select.POLLHUP | select.POLLERR
+
+
+# ---- packets with file descriptors --------------------------------------------
+
+
+def send_packet(socket: Any, message: Any, fds: tuple[int, ...] = ()) -> None:
+    """Sends one message and duplicates of [fds].
+
+    Raises:
+        OSError: The other side is gone.
+    """
+    rights = []
+    if fds:
+        packed = b"".join(fd.to_bytes(FD_SIZE, sys.byteorder) for fd in fds)
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)]
+    socket.sendmsg([marshal.dumps(message)], rights)
+
+
+def receive_packet(socket: Any) -> tuple[Any, list[int]] | None:
+    """The next message and its file descriptors; None at the end.
+
+    The descriptors are closed on exec. They are the caller's to close.
+    """
+    flags = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
+    room = _socket.CMSG_SPACE(MOST_FDS * FD_SIZE)
+    try:
+        data, rights, _, _ = socket.recvmsg(LONGEST_PACKET, room, flags)
+    except ConnectionError:
+        return None
+    fds = []
+    for level, kind, packed in rights:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            for at in range(0, len(packed) - FD_SIZE + 1, FD_SIZE):
+                fds.append(
+                    int.from_bytes(packed[at : at + FD_SIZE], sys.byteorder)
+                )
+    if not data:
+        return None
+    return marshal.loads(data), fds
+
+
+# ---- the process --------------------------------------------------------------
+
+
+class Zygote:
+    """What the process knows: its connections and their children."""
+
+    def __init__(
+        self, main: Any, parent_pid: int, make_worker: Callable[..., int]
+    ) -> None:
+        """
+        Args:
+            main: The socket over which connections come.
+            parent_pid: Of the process whose end is ours.
+            make_worker: Called with (zygote, index, fds); returns the pid in
+                the zygote, and never in the worker.
+        """
+        self.main = main
+        self.parent_pid = parent_pid
+        self.parent_fd = open_pidfd(parent_pid)
+        self.make_worker = make_worker
+        self.connections: dict[int, Any] = {}
+        self.children: dict[int, tuple[int, Any]] = {}  # pidfd: pid, socket
+        self.unreaped: dict[int, Any] = {}  # pid: connection that must say so
+        self.poll = select.poll()
+
+    def run(self) -> None:
+        """Serves until the parent is gone; kills what it has left behind."""
+        self.poll.register(self.main.fileno(), select.POLLIN)
+        if self.parent_fd >= 0:
+            self.poll.register(self.parent_fd, select.POLLIN)
+        while os.getppid() == self.parent_pid:
+            # Without pidfds deaths are looked for twice a second.
+            timeout = None if self.parent_fd >= 0 else 500
+            for fd, _ in self.poll.poll(timeout):
+                if fd == self.main.fileno():
+                    if not self._accept():
+                        return self._kill_all()
+                elif fd == self.parent_fd:
+                    return self._kill_all()
+                elif fd in self.connections:
+                    self._serve(self.connections[fd])
+                elif fd in self.children:
+                    self._report(fd)
+            if self.parent_fd < 0:
+                for fd in list(self.children):
+                    self._report(fd)
+        self._kill_all()
+
+    def close_in_child(self) -> None:
+        """In a worker: gives up what belongs to the zygote."""
+        for fd in self.children:
+            if fd >= 0:
+                os.close(fd)
+        for socket in self.connections.values():
+            socket.close()
+        self.main.close()
+        if self.parent_fd >= 0:
+            os.close(self.parent_fd)
+
+    def _accept(self) -> bool:
+        packet = receive_packet(self.main)
+        if packet is None:
+            return False
+        for fd in packet[1]:
+            socket = _socket.socket(fileno=fd)
+            self.connections[fd] = socket
+            self.poll.register(fd, select.POLLIN)
+        return True
+
+    def _serve(self, socket: Any) -> None:
+        packet = receive_packet(socket)
+        if packet is None:
+            return self._drop(socket)
+        message, fds = packet
+        if message[0] == REAP:
+            if self.unreaped.pop(message[1], None) is not None:
+                reap(message[1])
+            return
+        index = message[1]
+        try:
+            pid = self.make_worker(self, index, fds)
+        except OSError as error:
+            return self._send(
+                socket, (FAILED, index, error.errno or 0, str(error))
+            )
+        finally:
+            for fd in fds:
+                os.close(fd)
+        pidfd = open_pidfd(pid)
+        key = pidfd if pidfd >= 0 else -pid
+        self.children[key] = pid, socket
+        if pidfd >= 0:
+            self.poll.register(pidfd, select.POLLIN)
+        self._send(
+            socket, (STARTED, index, pid), (pidfd,) if pidfd >= 0 else ()
+        )
+
+    def _report(self, key: int) -> None:
+        """Tells the pool of a child that has ended; it stays a zombie."""
+        pid, socket = self.children[key]
+        try:
+            ended = os.waitid(
+                os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
+            )
+        except ChildProcessError:  # somebody else has waited for it
+            status = None
+        else:
+            if ended is None:
+                return
+            status = ended.si_status
+            if ended.si_code != os.CLD_EXITED:
+                status = -status
+        self._forget(key)
+        if socket is None:
+            reap(pid)
+            return
+        self.unreaped[pid] = socket
+        self._send(socket, (ENDED, pid, status))
+
+    def _forget(self, key: int) -> None:
+        del self.children[key]
+        if key >= 0:
+            self.poll.unregister(key)
+            os.close(key)
+
+    def _send(self, socket: Any, message: Any, fds: tuple[int, ...] = ()) -> None:
+        try:
+            send_packet(socket, message, fds)
+        except OSError:
+            self._drop(socket)
+
+    def _drop(self, socket: Any) -> None:
+        """The pool is gone: so are its workers."""
+        if self.connections.pop(socket.fileno(), None) is None:
+            return
+        self.poll.unregister(socket.fileno())
+        socket.close()
+        for key, (pid, owner) in list(self.children.items()):
+            if owner is socket:
+                self.children[key] = pid, None
+                kill(pid)
+        for pid, owner in list(self.unreaped.items()):
+            if owner is socket:
+                del self.unreaped[pid]
+                reap(pid)
+
+    def _kill_all(self) -> None:
+        for pid, _ in self.children.values():
+            kill(pid)
+
+
+def open_pidfd(pid: int) -> int:
+    """A file descriptor that is readable once [pid] has ended, or -1."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return -1
+
+
+def kill(pid: int) -> None:
+    """SIGKILL for a child that was not waited for."""
+    try:
+        os.kill(pid, _signal.SIGKILL)
+    except OSError:
+        pass
+
+
+def reap(pid: int) -> None:
+    """Takes a zombie away."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass
+
+
+def close_from(first: int, keep: tuple[int, ...]) -> None:
+    """Closes all file descriptors from [first] on but those to [keep]."""
+    try:
+        open_fds = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        open_fds = list(range(first, min(os.sysconf("SC_OPEN_MAX"), 65536)))
+    for fd in open_fds:
+        if fd >= first and fd not in keep:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+
+
+# ---- how workers are made -----------------------------------------------------
+
+
+def fork_worker(zygote: Zygote, index: int, fds: list[int]) -> int:
+    """Forks; the child becomes worker [index] and does not return."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 70
+    try:
+        zygote.close_in_child()
+        bootstrap = sys.modules["fpickle._pool.bootstrap"]
+        status = bootstrap.main(zygote.parent_pid, index, fds)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def spawn_worker(zygote: Zygote, index: int, fds: list[int]) -> int:
+    """Starts an interpreter for worker [index]."""
+    from fpickle._pool import start
+
+    return start.spawn_interpreter(
+        "worker", fds, [zygote.parent_pid, index, len(fds)]
+    )
+
+
+def run(method: str, main: Any, parent_pid: int, preload: list[str]) -> None:
+    """The life of a zygote."""
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    if hasattr(_signal, "pthread_sigmask"):
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+    if method == "spawn":
+        make_worker = spawn_worker
+    else:
+        make_worker = fork_worker
+        import fpickle._pool.bootstrap  # noqa: F401
+        import gc
+
+        for name in preload:
+            load(name)
+        gc.freeze()  # collections in a worker do not copy these pages
+    Zygote(main, parent_pid, make_worker).run()
+
+
+def start(method: str, parent_pid: int, preload: list[str]) -> None:
+    """What a fresh interpreter runs: its socket is descriptor 4."""
+    close_from(3, (4,))
+    try:
+        run(method, _socket.socket(fileno=4), parent_pid, preload)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(0)
+
+
+def load(name: str) -> None:
+    """Imports what was asked for; a failure is not the end of the pool."""
+    try:
+        __import__(name)
+    except Exception as error:
+        sys.stderr.write(
+            f"fpickle: preload of {name!r} failed: "
+            f"{type(error).__name__}: {error}\n"
+        )
+        sys.stderr.flush()

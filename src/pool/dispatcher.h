@@ -1,0 +1,133 @@
+/* dispatcher.h -- the parent's side of the pool: what its files share.
+
+   Used by:   dispatcher.c, requests.c, functions.c, task.c, results.c. */
+#ifndef FPK_POOL_DISPATCHER_H
+#define FPK_POOL_DISPATCHER_H
+
+#include "pool/codec.h"
+#include "transport/cpus.h"
+#include "transport/dispatch.h"
+
+enum { FPK_FUNCTIONS_KEPT = 64 };
+
+/* A function that was sent, and what its pickle depends on. */
+typedef struct fpk_snapshot {
+    PyObject *key;          /* strong: the function, or its kind */
+    fpk_function *function; /* a reference */
+    PyObject *stream;       /* its pickle; NULL if parts are out of band */
+    PyObject *observed;     /* a list that says what may not have changed (see
+                           functions.c); NULL: it may change unseen */
+} fpk_snapshot;
+
+typedef struct fpk_dispatcher {
+    PyObject_HEAD
+    fpk_pool_state *state;
+    fpk_dispatch *d;
+    PyObject *dumps;
+    PyObject *loads;
+    PyObject *unpack_failure;
+    PyTypeObject *future_type;
+    PyObject *on_message;
+    PyObject *causes; /* dict: the exception that a cause stands for, until
+                         its task is asked */
+    uintptr_t last_cause;
+    PyObject *broken; /* the exception of fail_all, or NULL */
+    fpk_snapshot snapshots[FPK_FUNCTIONS_KEPT]; /* what was used last first */
+    Py_ssize_t snapshot_count;
+} fpk_dispatcher;
+
+/* ---- requests.c --------------------------------------------------------- */
+
+/* An object on its way into shared memory. */
+typedef struct fpk_request {
+    fpk_message message;
+    fpk_place *places; /* [few], or allocated */
+    fpk_place few[8];
+    fpk_packed packed;
+} fpk_request;
+
+/* Writes [obj] as the payload of a message of [kind]; 0 or -1.  Afterwards the
+   blocks are the caller's until a task or function took them over. */
+int fpk_request_pack(fpk_dispatcher *self, PyObject *obj, uint16_t kind,
+                     fpk_request *request);
+
+/* The same, if the pickle of [obj] is not the bytes [before] (or NULL): 1; 0
+   if it is, and nothing was packed; or -1. */
+int fpk_request_pack_changed(fpk_dispatcher *self, PyObject *obj,
+                             uint16_t kind, PyObject *before,
+                             fpk_request *request);
+
+/* Gives the views and the storage back, and the blocks if [blocks]. */
+void fpk_request_clear(fpk_dispatcher *self, fpk_request *request,
+                       bool blocks);
+
+/* A task of [function] for what was packed, not submitted; clears [request].
+   NULL with an exception. */
+fpk_task *fpk_request_task(fpk_dispatcher *self, fpk_request *request,
+                           fpk_function *function);
+
+/* Submits; 0, or -1 with the exception that says why not. */
+int fpk_submit_task(fpk_dispatcher *self, fpk_task *task);
+
+/* What a task that ended says.  A new reference to the value or, with
+   *[failed] set, to the exception; NULL with an exception if that cannot be
+   found out. */
+PyObject *fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed);
+
+/* The value of a payload of a reply: new reference. */
+PyObject *fpk_task_unpack(fpk_dispatcher *self, fpk_task *task);
+
+/* The exception behind a cause: a new reference.  It belongs to one task, and
+   is forgotten here, lest its traceback keep things alive; that of a broken
+   pool belongs to all. */
+PyObject *fpk_cause_exception(fpk_dispatcher *self, uintptr_t cause);
+
+/* The exception that is set, as an object: a new reference. */
+PyObject *fpk_take_exception(void);
+
+/* [seconds] (None: no limit) in ns; -1 with an exception. */
+int fpk_parse_timeout(PyObject *seconds, uint64_t *ns);
+
+/* ---- functions.c -------------------------------------------------------- */
+
+/* What workers know [callable] by, as it is now: a reference, or NULL with an
+   exception. */
+fpk_function *fpk_find_function(fpk_dispatcher *self, PyObject *callable);
+void fpk_clear_functions(fpk_dispatcher *self);
+int fpk_traverse_functions(fpk_dispatcher *self, visitproc visit, void *arg);
+
+/* Sends [obj] to all workers under a number: a reference, or NULL. */
+fpk_function *fpk_define_object(fpk_dispatcher *self, PyObject *obj);
+
+/* ---- task.c, results.c -------------------------------------------------- */
+
+/* A future for [task], whose reference it takes over; NULL with an exception,
+   and then the reference is given back. */
+PyObject *fpk_future_new(fpk_dispatcher *self, fpk_task *task);
+
+/* A future that has failed with [exception], which it takes over. */
+PyObject *fpk_future_failed(fpk_dispatcher *self, PyObject *exception);
+
+/* The task of [future] ended, and somebody wants to be told; in the I/O
+   thread, with the GIL. */
+void fpk_future_publish(PyObject *future);
+
+/* The options of Dispatcher.map. */
+typedef struct fpk_map_options {
+    int star;
+    int ordered;
+    int eager;
+    Py_ssize_t chunksize; /* 0: adapts */
+    Py_ssize_t ahead;     /* 0: adapts */
+    uint64_t timeout_ns;
+    int retries;
+    PyObject *on_done; /* or NULL */
+} fpk_map_options;
+
+PyObject *fpk_results_new(fpk_dispatcher *self, PyObject *callable,
+                          PyObject *iterable, const fpk_map_options *options);
+
+/* All of [results] has ended; in the I/O thread, with the GIL. */
+void fpk_results_publish(PyObject *results);
+
+#endif

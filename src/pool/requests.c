@@ -1,0 +1,304 @@
+/* requests.c -- from objects to tasks, and from ended tasks to objects.
+
+   Does:      packs arguments into messages, unpacks replies, and makes the
+              exceptions of tasks that have no reply.
+   Owns:      nothing of its own.
+   Invariant: a block belongs to one of: the request, the task or function that
+              took it over, the Block that shows it.
+   Called by: dispatcher.c, functions.c, task.c, results.c. */
+#include <math.h>
+
+#include "pool/blocks.h"
+#include "pool/dispatcher.h"
+
+/* ---- requests ----------------------------------------------------------- */
+
+/* Gives what was packed its place in shared memory; 0, or -1 and it is
+   cleared. */
+static int
+place_request(fpk_dispatcher *self, uint16_t kind, fpk_request *request)
+{
+    fpk_allocator allocator = {fpk_dispatch_allocate, fpk_dispatch_free,
+                               self->d};
+    request->message = (fpk_message){.kind = kind, .items = 1};
+    request->places = request->few;
+    if (request->packed.count > Py_ARRAY_LENGTH(request->few)) {
+        request->places =
+            PyMem_Malloc(request->packed.count * sizeof *request->places);
+        if (request->places == NULL) {
+            fpk_packed_clear(&request->packed);
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    if (fpk_packed_place(self->state, &request->packed, &allocator,
+                         &request->message, request->places) < 0) {
+        fpk_request_clear(self, request, false);
+        return -1;
+    }
+    return 0;
+}
+
+int
+fpk_request_pack(fpk_dispatcher *self, PyObject *obj, uint16_t kind,
+                 fpk_request *request)
+{
+    if (fpk_pack(self->state, self->dumps, obj, &request->packed) < 0) {
+        return -1;
+    }
+    return place_request(self, kind, request);
+}
+
+int
+fpk_request_pack_changed(fpk_dispatcher *self, PyObject *obj, uint16_t kind,
+                         PyObject *before, fpk_request *request)
+{
+    const fpk_packed *packed = &request->packed;
+    if (fpk_pack(self->state, self->dumps, obj, &request->packed) < 0) {
+        return -1;
+    }
+    if (before != NULL && packed->count == 0 &&
+        packed->length == (size_t)PyBytes_GET_SIZE(before) &&
+        memcmp(packed->data, PyBytes_AS_STRING(before), packed->length) == 0) {
+        fpk_packed_clear(&request->packed);
+        return 0;
+    }
+    return place_request(self, kind, request) < 0 ? -1 : 1;
+}
+
+void
+fpk_request_clear(fpk_dispatcher *self, fpk_request *request, bool blocks)
+{
+    if (blocks) {
+        for (uint32_t i = 0; i < request->message.buffers; i++) {
+            fpk_dispatch_free(self->d, request->places[i].offset);
+        }
+        if (request->message.flags & FPK_PAYLOAD_IN_BLOCK) {
+            fpk_dispatch_free(self->d, request->message.block);
+        }
+    }
+    if (request->places != request->few) {
+        PyMem_Free(request->places);
+        request->places = request->few;
+    }
+    fpk_packed_clear(&request->packed);
+}
+
+fpk_task *
+fpk_request_task(fpk_dispatcher *self, fpk_request *request,
+                 fpk_function *function)
+{
+    fpk_task *task =
+        fpk_dispatch_new_task(self->d, function, &request->message,
+                              request->places, request->packed.data);
+    fpk_request_clear(self, request, task == NULL);
+    if (task == NULL) {
+        PyErr_NoMemory();
+    }
+    return task;
+}
+
+int
+fpk_submit_task(fpk_dispatcher *self, fpk_task *task)
+{
+    fpk_status status = fpk_dispatch_submit(self->d, task);
+    if (status == FPK_OK) {
+        return 0;
+    }
+    if (self->broken != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(self->broken), self->broken);
+    }
+    else if (status == FPK_CLOSED) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot schedule new tasks after shutdown");
+    }
+    else {
+        (void)fpk_raise_status(self->state, status, "submitting a task");
+    }
+    return -1;
+}
+
+/* ---- replies ------------------------------------------------------------ */
+
+/* A Block died: its bytes go back to the worker. */
+static void
+release_block(PyObject *keeper, void *context, uint64_t offset)
+{
+    fpk_dispatcher *self = (fpk_dispatcher *)keeper;
+    fpk_source *source = context;
+    fpk_dispatch_release(self->d, source, offset);
+    fpk_dispatch_drop_source(self->d, source);
+}
+
+/* A Block over [place], which is its now. */
+static PyObject *
+show_block(fpk_dispatcher *self, fpk_task *task, uint64_t offset,
+           uint64_t length)
+{
+    fpk_source *source = fpk_source_ref(task->source);
+    PyObject *block =
+        fpk_block_new(self->state, fpk_source_segment(source), offset, length,
+                      (PyObject *)self, source, release_block);
+    if (block == NULL) {
+        fpk_dispatch_drop_source(self->d, source);
+    }
+    return block;
+}
+
+/* The out-of-band buffers of a reply as a tuple of Blocks. */
+static PyObject *
+show_buffers(fpk_dispatcher *self, fpk_task *task)
+{
+    uint32_t count = task->reply.buffers;
+    PyObject *buffers = PyTuple_New((Py_ssize_t)count);
+    uint32_t i = 0;
+    for (; buffers != NULL && i < count; i++) {
+        fpk_place place = task->reply_places[i];
+        PyObject *block = show_block(self, task, place.offset, place.length);
+        if (block == NULL) {
+            goto failed;
+        }
+        /* A buffer that the pickle is about itself can be looked into. */
+        PyObject *view = PyMemoryView_FromObject(block);
+        Py_DECREF(block);
+        if (view == NULL) {
+            i++;
+            goto failed;
+        }
+        PyTuple_SET_ITEM(buffers, (Py_ssize_t)i, view);
+    }
+    if (buffers != NULL) {
+        task->reply.buffers = 0;
+    }
+    return buffers;
+failed:
+    /* What was shown is its Block's, the rest stays the task's. */
+    memmove(task->reply_places, task->reply_places + i,
+            (count - i) * sizeof *task->reply_places);
+    task->reply.buffers = count - i;
+    Py_DECREF(buffers);
+    return NULL;
+}
+
+PyObject *
+fpk_task_unpack(fpk_dispatcher *self, fpk_task *task)
+{
+    PyObject *result = NULL;
+    PyObject *buffers = NULL;
+    PyObject *block = NULL;
+    if (task->reply.buffers > 0) {
+        buffers = show_buffers(self, task);
+        if (buffers == NULL) {
+            goto done;
+        }
+    }
+    if (task->reply.flags & FPK_PAYLOAD_IN_BLOCK) {
+        block = show_block(self, task, task->reply.block,
+                           task->reply.payload_length);
+        if (block == NULL) {
+            goto done;
+        }
+        task->reply.flags &= (uint16_t)~FPK_PAYLOAD_IN_BLOCK;
+        result = fpk_unpack_from(self->state, self->loads, task->reply.form,
+                                 block, buffers);
+    }
+    else {
+        result = fpk_unpack(self->state, self->loads, task->reply.form,
+                            task->reply_payload,
+                            (size_t)task->reply.payload_length, buffers);
+    }
+done:
+    Py_XDECREF(block);
+    Py_XDECREF(buffers);
+    return result;
+}
+
+PyObject *
+fpk_take_exception(void)
+{
+    PyObject *exception = fpk_get_raised_exception();
+    return exception == NULL
+               ? PyObject_CallFunction(PyExc_SystemError, "s",
+                                       "an error without an exception")
+               : exception;
+}
+
+PyObject *
+fpk_cause_exception(fpk_dispatcher *self, uintptr_t cause)
+{
+    PyObject *key = PyLong_FromUnsignedLongLong(cause);
+    PyObject *exception =
+        key == NULL ? NULL
+                    : Py_XNewRef(PyDict_GetItemWithError(self->causes, key));
+    if (exception != NULL && exception != self->broken &&
+        PyDict_DelItem(self->causes, key) < 0) {
+        Py_CLEAR(exception);
+    }
+    Py_XDECREF(key);
+    if (exception == NULL && !PyErr_Occurred()) {
+        /* The reply could not be kept, or two tasks had one cause. */
+        PyErr_NoMemory();
+    }
+    return exception == NULL ? fpk_take_exception() : exception;
+}
+
+PyObject *
+fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed)
+{
+    PyObject *value = NULL;
+    *failed = true;
+    switch (fpk_task_get_status(task)) {
+    case FPK_TASK_RESULT:
+        value = fpk_task_unpack(self, task);
+        if (value == NULL) {
+            return fpk_take_exception();
+        }
+        *failed = false;
+        return value;
+    case FPK_TASK_FAILURE: {
+        PyObject *failure = fpk_task_unpack(self, task);
+        if (failure == NULL) {
+            return fpk_take_exception();
+        }
+        value = PyObject_CallOneArg(self->unpack_failure, failure);
+        Py_DECREF(failure);
+        return value == NULL ? fpk_take_exception() : value;
+    }
+    case FPK_TASK_TIMED_OUT:
+        return PyObject_CallFunction(
+            self->state->TimeoutError, "s",
+            "the task took longer than its timeout; its worker was stopped");
+    case FPK_TASK_CANCELLED:
+        if (fpk_pool_fetch(&self->state->CancelledError, "concurrent.futures",
+                           "CancelledError") < 0) {
+            return NULL;
+        }
+        return PyObject_CallNoArgs(self->state->CancelledError);
+    default:
+        return fpk_cause_exception(self, task->cause);
+    }
+}
+
+int
+fpk_parse_timeout(PyObject *seconds, uint64_t *ns)
+{
+    *ns = UINT64_MAX;
+    if (seconds == NULL || seconds == Py_None) {
+        return 0;
+    }
+    double value = PyFloat_AsDouble(seconds);
+    if (value == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (isnan(value)) {
+        PyErr_SetString(PyExc_ValueError, "a timeout that is not a number");
+        return -1;
+    }
+    if (value <= 0) {
+        *ns = 0;
+    }
+    else if (value < 1e9) {
+        *ns = (uint64_t)(value * 1e9);
+    }
+    return 0;
+}

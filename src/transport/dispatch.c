@@ -1,0 +1,741 @@
+/* dispatch.c -- tasks, functions and groups: what their owner does with them.
+
+   Does:      makes, submits, cancels and drops them, counts who holds their
+              blocks.
+   Owns:      the queue, and one reference of each task until it has ended.
+   Invariant: a task is in one list (the queue, what a worker has in flight,
+              the ended ones of its group, the notices) or in none; it ends
+              once; each of its argument blocks is held once by the task and
+              once by the worker that has it.
+   Called by: src/pool, with or without the GIL; the mutex is never held while
+              somebody waits for the GIL. */
+#include "transport/dispatch_parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport/arena.h"
+
+/* ---- lists -------------------------------------------------------------- */
+
+void
+fpk_list_append(fpk_list *list, fpk_task *task)
+{
+    task->next = NULL;
+    task->previous = list->last;
+    if (list->last == NULL) {
+        list->first = task;
+    }
+    else {
+        list->last->next = task;
+    }
+    list->last = task;
+    list->count++;
+}
+
+void
+fpk_list_prepend(fpk_list *list, fpk_task *task)
+{
+    task->previous = NULL;
+    task->next = list->first;
+    if (list->first == NULL) {
+        list->last = task;
+    }
+    else {
+        list->first->previous = task;
+    }
+    list->first = task;
+    list->count++;
+}
+
+void
+fpk_list_remove(fpk_list *list, fpk_task *task)
+{
+    if (task->previous == NULL) {
+        list->first = task->next;
+    }
+    else {
+        task->previous->next = task->next;
+    }
+    if (task->next == NULL) {
+        list->last = task->previous;
+    }
+    else {
+        task->next->previous = task->previous;
+    }
+    task->next = task->previous = NULL;
+    list->count--;
+}
+
+/* ---- blocks ------------------------------------------------------------- */
+
+fpk_status
+fpk_dispatch_allocate(void *context, uint64_t length, uint64_t *offset,
+                      void **address)
+{
+    fpk_dispatch *d = context;
+    fpk_lock(d);
+    fpk_status status = fpk_arena_allocate(d->arena, length, offset, address);
+    if (status == FPK_OK && !fpk_counts_add(&d->holds, *offset)) {
+        (void)fpk_arena_free(d->arena, *offset);
+        status = FPK_NO_MEMORY;
+    }
+    fpk_unlock(d);
+    return status;
+}
+
+void
+fpk_drop_hold_locked(fpk_dispatch *d, uint64_t offset)
+{
+    if (fpk_counts_drop(&d->holds, offset) == 1) {
+        (void)fpk_arena_free(d->arena, offset);
+    }
+}
+
+void
+fpk_dispatch_free(void *context, uint64_t offset)
+{
+    fpk_dispatch *d = context;
+    fpk_lock(d);
+    fpk_drop_hold_locked(d, offset);
+    fpk_unlock(d);
+}
+
+bool
+fpk_hold_blocks_locked(fpk_dispatch *d, const fpk_message *message,
+                       const fpk_place *places)
+{
+    uint32_t held = 0;
+    for (; held < message->buffers; held++) {
+        if (!fpk_counts_add(&d->holds, places[held].offset)) {
+            break;
+        }
+    }
+    if (held == message->buffers &&
+        (!(message->flags & FPK_PAYLOAD_IN_BLOCK) ||
+         fpk_counts_add(&d->holds, message->block))) {
+        return true;
+    }
+    while (held > 0) {
+        fpk_drop_hold_locked(d, places[--held].offset);
+    }
+    return false;
+}
+
+void
+fpk_drop_blocks_locked(fpk_dispatch *d, const fpk_message *message,
+                       const fpk_place *places)
+{
+    for (uint32_t i = 0; i < message->buffers; i++) {
+        fpk_drop_hold_locked(d, places[i].offset);
+    }
+    if (message->flags & FPK_PAYLOAD_IN_BLOCK) {
+        fpk_drop_hold_locked(d, message->block);
+    }
+}
+
+/* A copy of [places]: false without memory; NULL for none. */
+static bool
+copy_places(const fpk_place *places, uint32_t count, fpk_place **copy)
+{
+    *copy = NULL;
+    if (count == 0) {
+        return true;
+    }
+    *copy = malloc(count * sizeof **copy);
+    if (*copy != NULL) {
+        memcpy(*copy, places, count * sizeof **copy);
+    }
+    return *copy != NULL;
+}
+
+/* ---- functions ---------------------------------------------------------- */
+
+fpk_function *
+fpk_dispatch_define(fpk_dispatch *d, const fpk_message *message,
+                    const fpk_place *places, const unsigned char *payload,
+                    bool pinned)
+{
+    fpk_function *f = calloc(1, sizeof *f);
+    if (f == NULL) {
+        return NULL;
+    }
+    size_t length = message->flags & FPK_PAYLOAD_IN_BLOCK
+                        ? 0
+                        : (size_t)message->payload_length;
+    if (!copy_places(places, message->buffers, &f->places) ||
+        (length > 0 && (f->payload = malloc(length)) == NULL)) {
+        free(f->places);
+        free(f);
+        return NULL;
+    }
+    if (length > 0) {
+        memcpy(f->payload, payload, length);
+    }
+    f->refs = 1;
+    f->pinned = pinned;
+    f->message = *message;
+    f->message.kind = FPK_DEFINE;
+    fpk_lock(d);
+    f->id = ++d->last_function;
+    f->message.function = f->id;
+    if (pinned) {
+        f->next = d->pinned;
+        if (f->next != NULL) {
+            f->next->previous = f;
+        }
+        d->pinned = f;
+        for (uint32_t i = 0; i < d->workers; i++) {
+            if (d->places[i].open && !d->places[i].quitting) {
+                (void)fpk_define_locked(d, &d->places[i], f);
+            }
+        }
+        fpk_publish_locked(d);
+    }
+    fpk_unlock(d);
+    return f;
+}
+
+uint64_t
+fpk_function_id(const fpk_function *function)
+{
+    return function->id;
+}
+
+uint64_t
+fpk_function_call_ns(fpk_dispatch *d, const fpk_function *function)
+{
+    fpk_lock(d);
+    uint64_t ns = function->call_ns;
+    fpk_unlock(d);
+    return ns;
+}
+
+fpk_function *
+fpk_dispatch_keep_function(fpk_dispatch *d, fpk_function *function)
+{
+    fpk_lock(d);
+    function->refs++;
+    fpk_unlock(d);
+    return function;
+}
+
+void
+fpk_drop_function_locked(fpk_dispatch *d, fpk_function *function)
+{
+    if (--function->refs > 0) {
+        return;
+    }
+    if (function->pinned) {
+        if (function->previous == NULL) {
+            d->pinned = function->next;
+        }
+        else {
+            function->previous->next = function->next;
+        }
+        if (function->next != NULL) {
+            function->next->previous = function->previous;
+        }
+    }
+    fpk_message forget = {.kind = FPK_FORGET, .function = function->id};
+    for (uint32_t i = 0; i < d->workers; i++) {
+        fpk_worker_place *place = &d->places[i];
+        bool told = place->open && function->pinned;
+        for (uint32_t k = 0; place->open && k < place->known_count; k++) {
+            if (place->known[k].function == function->id) {
+                place->known[k] = place->known[--place->known_count];
+                told = true;
+                break;
+            }
+        }
+        if (told) {
+            fpk_send_control_locked(d, place, &forget);
+        }
+    }
+    fpk_drop_blocks_locked(d, &function->message, function->places);
+    free(function->places);
+    free(function->payload);
+    free(function);
+}
+
+void
+fpk_dispatch_drop_function(fpk_dispatch *d, fpk_function *function)
+{
+    fpk_lock(d);
+    fpk_drop_function_locked(d, function);
+    fpk_unlock(d);
+}
+
+void
+fpk_dispatch_forget(fpk_dispatch *d, uint64_t id)
+{
+    fpk_lock(d);
+    fpk_function *function = d->pinned;
+    while (function != NULL && function->id != id) {
+        function = function->next;
+    }
+    if (function != NULL) {
+        fpk_drop_function_locked(d, function);
+    }
+    fpk_unlock(d);
+}
+
+/* ---- tasks -------------------------------------------------------------- */
+
+/* Storage for [length] bytes of [task]. */
+static unsigned char *
+reserve_payload(fpk_task *task, size_t length)
+{
+    return length <= sizeof task->small ? task->small : malloc(length);
+}
+
+fpk_task *
+fpk_dispatch_new_task(fpk_dispatch *d, fpk_function *function,
+                      const fpk_message *message, const fpk_place *places,
+                      const unsigned char *payload)
+{
+    fpk_task *task = malloc(sizeof *task);
+    if (task == NULL) {
+        return NULL;
+    }
+    memset(task, 0, offsetof(fpk_task, small));
+    atomic_init(&task->refs, 1);
+    atomic_init(&task->status, FPK_TASK_QUEUED);
+    size_t length = message->flags & FPK_PAYLOAD_IN_BLOCK
+                        ? 0
+                        : (size_t)message->payload_length;
+    if (!copy_places(places, message->buffers, &task->places) ||
+        (length > 0 &&
+         (task->payload = reserve_payload(task, length)) == NULL)) {
+        free(task->places);
+        free(task);
+        return NULL;
+    }
+    if (length > 0) {
+        memcpy(task->payload, payload, length);
+    }
+    task->request = *message;
+    task->keep = message->kind != FPK_CALL;
+    task->function = function;
+    fpk_lock(d);
+    function->refs++;
+    task->id = ++d->last_task;
+    fpk_unlock(d);
+    task->request.task = task->id;
+    task->request.function = function->id;
+    return task;
+}
+
+fpk_task *
+fpk_split_task_locked(fpk_dispatch *d, fpk_task *task, uint32_t skip,
+                      uint32_t items)
+{
+    fpk_task *part = malloc(sizeof *part);
+    if (part == NULL) {
+        return NULL;
+    }
+    memcpy(part, task, sizeof *part);
+    size_t length =
+        task->payload == NULL ? 0 : (size_t)task->request.payload_length;
+    part->places = NULL;
+    if (!copy_places(task->places, task->request.buffers, &part->places) ||
+        (length > 0 &&
+         (part->payload = reserve_payload(part, length)) == NULL) ||
+        !fpk_hold_blocks_locked(d, &part->request, part->places)) {
+        if (length > 0 && part->payload != part->small) {
+            free(part->payload);
+        }
+        free(part->places);
+        free(part);
+        return NULL;
+    }
+    if (length > 0) {
+        memcpy(part->payload, task->payload, length);
+    }
+    atomic_init(&part->refs, 1);
+    atomic_init(&part->status, FPK_TASK_QUEUED);
+    part->next = part->previous = NULL;
+    part->killed = false;
+    part->id = part->request.task = ++d->last_task;
+    part->request.first += skip;
+    part->request.items = items;
+    part->index += skip;
+    part->function->refs++;
+    part->group->refs++;
+    part->group->unfinished++;
+    d->outstanding++;
+    d->timed += part->timeout_ns > 0;
+    return part;
+}
+
+fpk_status
+fpk_dispatch_submit(fpk_dispatch *d, fpk_task *task)
+{
+    fpk_status status = FPK_OK;
+    fpk_lock(d);
+    if (d->closed || d->failed) {
+        status = FPK_CLOSED;
+        goto done;
+    }
+    task->keep = task->keep || task->retries > 0;
+    atomic_fetch_add_explicit(&task->refs, 1, memory_order_relaxed);
+    d->outstanding++;
+    if (task->group != NULL) {
+        task->group->refs++;
+        task->group->unfinished++;
+    }
+    if (task->timeout_ns > 0) {
+        d->shortest_ns = d->timed++ == 0 || task->timeout_ns < d->shortest_ns
+                             ? task->timeout_ns
+                             : d->shortest_ns;
+    }
+    /* The I/O thread may sleep for longer than it may from now on. */
+    if (d->io_parked && (d->io_until_ns == UINT64_MAX ||
+                         (task->timeout_ns > 0 &&
+                          fpk_now_ns() + task->timeout_ns < d->io_until_ns))) {
+        fpk_wake_io_locked(d);
+    }
+    if (!fpk_send_at_once_locked(d, task)) {
+        fpk_list_append(&d->queue, task);
+        if (++d->submits % 32 == 0 && !d->pumping && fpk_drain_locked(d)) {
+            (void)fpk_refill_locked(d);
+            fpk_tell_locked(d);
+        }
+    }
+done:
+    fpk_unlock(d);
+    return status;
+}
+
+/* Frees a task that nobody refers to; the blocks of its reply go back. */
+static void
+free_task_locked(fpk_dispatch *d, fpk_task *task)
+{
+    fpk_source *source = task->source;
+    if (source != NULL) {
+        fpk_worker_place *place = &d->places[source->worker];
+        if (place->open && place->incarnation == source->incarnation) {
+            fpk_message release = {.kind = FPK_RELEASE};
+            for (uint32_t i = 0; i < task->reply.buffers; i++) {
+                release.block = task->reply_places[i].offset;
+                fpk_send_control_locked(d, place, &release);
+            }
+            if (task->reply.flags & FPK_PAYLOAD_IN_BLOCK) {
+                release.block = task->reply.block;
+                fpk_send_control_locked(d, place, &release);
+            }
+        }
+        fpk_dispatch_drop_source(d, source);
+    }
+    if (task->payload != task->small) {
+        free(task->payload);
+    }
+    if (task->reply_payload != task->small) {
+        free(task->reply_payload);
+    }
+    free(task->places);
+    free(task->reply_places);
+    if (task->function != NULL) {
+        /* Never submitted: its blocks are its own still. */
+        fpk_drop_blocks_locked(d, &task->request, task->places);
+        fpk_drop_function_locked(d, task->function);
+    }
+    free(task);
+}
+
+static bool
+drop_reference(fpk_task *task)
+{
+    return atomic_fetch_sub_explicit(&task->refs, 1, memory_order_acq_rel) ==
+           1;
+}
+
+void
+fpk_drop_task_locked(fpk_dispatch *d, fpk_task *task)
+{
+    if (drop_reference(task)) {
+        free_task_locked(d, task);
+    }
+}
+
+void
+fpk_dispatch_drop_task(fpk_dispatch *d, fpk_task *task)
+{
+    if (drop_reference(task)) {
+        fpk_lock(d);
+        free_task_locked(d, task);
+        fpk_unlock(d);
+    }
+}
+
+static void
+drop_group_locked(fpk_dispatch *d, fpk_group *group)
+{
+    if (--group->refs > 0) {
+        return;
+    }
+    while (group->first != NULL) {
+        fpk_task *task = group->first;
+        group->first = task->next;
+        fpk_drop_task_locked(d, task);
+    }
+    free(group);
+}
+
+static void
+notice_group_locked(fpk_dispatch *d, fpk_group *group)
+{
+    group->notify = false;
+    group->refs++;
+    group->next_notice = d->group_notices;
+    d->group_notices = group;
+}
+
+void
+fpk_end_task_locked(fpk_dispatch *d, fpk_task *task, fpk_task_status status)
+{
+    fpk_group *group = task->group;
+    fpk_function *function = task->function;
+    fpk_drop_blocks_locked(d, &task->request, task->places);
+    free(task->places);
+    task->places = NULL;
+    task->request.buffers = 0;
+    task->request.flags = 0;
+    if (task->payload != task->small) {
+        free(task->payload);
+    }
+    task->payload = NULL;
+    task->function = NULL;
+    d->outstanding--;
+    d->timed -= task->timeout_ns > 0;
+    if (group != NULL) {
+        /* The list of the group has the reference now. */
+        fpk_list ended = {group->first, group->last, 0};
+        fpk_list_append(&ended, task);
+        group->first = ended.first;
+        group->last = ended.last;
+        group->unfinished--;
+        group->items_ended += task->request.items;
+        atomic_store_explicit(&task->status, (uint32_t)status,
+                              memory_order_release);
+        if (group->notify && group->complete && group->unfinished == 0) {
+            notice_group_locked(d, group);
+        }
+        drop_group_locked(d, group);
+    }
+    else if (task->notify) {
+        fpk_list_append(&d->notices, task);
+        atomic_store_explicit(&task->status, (uint32_t)status,
+                              memory_order_release);
+    }
+    else {
+        atomic_store_explicit(&task->status, (uint32_t)status,
+                              memory_order_release);
+        fpk_drop_task_locked(d, task);
+    }
+    fpk_drop_function_locked(d, function);
+}
+
+bool
+fpk_dispatch_is_running(fpk_dispatch *d, fpk_task *task)
+{
+    bool running = false;
+    fpk_lock(d);
+    if (fpk_task_get_status(task) == FPK_TASK_SENT) {
+        fpk_worker_place *place = &d->places[task->worker];
+        fpk_record *record =
+            fpk_ring_at(&place->channel.requests, task->position);
+        running = record == NULL || atomic_load(&record->state) == FPK_TAKEN;
+    }
+    fpk_unlock(d);
+    return running;
+}
+
+/* Ends [task] as cancelled if nobody has begun it. */
+static bool
+cancel_locked(fpk_dispatch *d, fpk_task *task)
+{
+    fpk_task_status status = fpk_task_get_status(task);
+    if (status == FPK_TASK_QUEUED) {
+        fpk_list_remove(&d->queue, task);
+    }
+    else if (status != FPK_TASK_SENT || !fpk_revoke_locked(d, task)) {
+        return false;
+    }
+    fpk_end_task_locked(d, task, FPK_TASK_CANCELLED);
+    return true;
+}
+
+bool
+fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task)
+{
+    fpk_lock(d);
+    bool cancelled = cancel_locked(d, task);
+    if (cancelled) {
+        fpk_tell_locked(d);
+    }
+    fpk_unlock(d);
+    return cancelled;
+}
+
+/* Cancels all tasks, or those of [group], that nobody has begun. */
+static uint64_t
+cancel_all_locked(fpk_dispatch *d, fpk_group *group)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i <= d->workers; i++) {
+        fpk_list *list = i == d->workers ? &d->queue : &d->places[i].in_flight;
+        for (fpk_task *task = list->last, *previous; task != NULL;
+             task = previous) {
+            previous = task->previous;
+            if (group == NULL || task->group == group) {
+                count += cancel_locked(d, task);
+            }
+        }
+    }
+    fpk_tell_locked(d);
+    return count;
+}
+
+uint64_t
+fpk_dispatch_cancel_queued(fpk_dispatch *d)
+{
+    fpk_lock(d);
+    uint64_t count = cancel_all_locked(d, NULL);
+    fpk_unlock(d);
+    return count;
+}
+
+static void
+end_all_locked(fpk_dispatch *d, fpk_task_status status, uintptr_t cause)
+{
+    for (uint32_t i = 0; i <= d->workers; i++) {
+        fpk_list *list = i == d->workers ? &d->queue : &d->places[i].in_flight;
+        while (list->first != NULL) {
+            fpk_task *task = list->first;
+            if (i == d->workers) {
+                fpk_list_remove(list, task);
+            }
+            else if (!fpk_revoke_locked(d, task)) {
+                fpk_land_locked(d, task);
+            }
+            task->cause = cause;
+            fpk_end_task_locked(d, task, status);
+        }
+    }
+    fpk_tell_locked(d);
+}
+
+void
+fpk_dispatch_fail_all(fpk_dispatch *d, uintptr_t cause)
+{
+    fpk_lock(d);
+    if (!d->closed) {
+        d->failed = true;
+        d->failed_cause = cause;
+        end_all_locked(d, FPK_TASK_LOST, cause);
+    }
+    fpk_unlock(d);
+}
+
+void
+fpk_dispatch_close(fpk_dispatch *d)
+{
+    fpk_lock(d);
+    if (!d->closed) {
+        d->closed = true;
+        end_all_locked(d, FPK_TASK_CANCELLED, 0);
+        fpk_bell_ring_all(d->bell);
+        pthread_cond_broadcast(&d->changed);
+    }
+    fpk_unlock(d);
+}
+
+bool
+fpk_dispatch_ask_notice(fpk_dispatch *d, fpk_task *task, void *owner)
+{
+    fpk_lock(d);
+    bool open = !fpk_task_ended(task);
+    if (open && !task->notify) {
+        task->notify = true;
+        task->owner = owner;
+        d->noticed++;
+        fpk_wake_io_locked(d);
+    }
+    fpk_unlock(d);
+    return open;
+}
+
+uint64_t
+fpk_dispatch_outstanding(fpk_dispatch *d)
+{
+    fpk_lock(d);
+    uint64_t count = d->outstanding;
+    fpk_unlock(d);
+    return count;
+}
+
+/* ---- groups ------------------------------------------------------------- */
+
+fpk_group *
+fpk_dispatch_new_group(fpk_dispatch *d)
+{
+    (void)d;
+    fpk_group *group = calloc(1, sizeof *group);
+    if (group != NULL) {
+        group->refs = 1;
+    }
+    return group;
+}
+
+void
+fpk_dispatch_drop_group(fpk_dispatch *d, fpk_group *group)
+{
+    fpk_lock(d);
+    drop_group_locked(d, group);
+    fpk_unlock(d);
+}
+
+fpk_task *
+fpk_dispatch_take(fpk_dispatch *d, fpk_group *group)
+{
+    fpk_lock(d);
+    fpk_task *task = group->first;
+    if (task != NULL) {
+        group->first = task->next;
+        if (group->first == NULL) {
+            group->last = NULL;
+        }
+        else {
+            group->first->previous = NULL;
+        }
+        task->next = task->previous = NULL;
+    }
+    fpk_unlock(d);
+    return task;
+}
+
+void
+fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group)
+{
+    fpk_lock(d);
+    (void)cancel_all_locked(d, group);
+    fpk_unlock(d);
+}
+
+void
+fpk_dispatch_complete_group(fpk_dispatch *d, fpk_group *group, void *owner)
+{
+    fpk_lock(d);
+    group->complete = true;
+    if (owner != NULL) {
+        group->owner = owner;
+        group->notify = true;
+        d->noticed++;
+        if (group->unfinished == 0) {
+            notice_group_locked(d, group);
+        }
+        fpk_wake_io_locked(d);
+    }
+    fpk_unlock(d);
+}

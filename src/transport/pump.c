@@ -1,0 +1,684 @@
+/* pump.c -- replies in, requests out.
+
+   Does:      takes replies from the rings and ends their tasks; sends queued
+              tasks to workers that have room, takes tasks back from workers
+              that are held up; kills workers whose task takes too long.
+   Owns:      nothing of its own.
+   Invariant: replies come in the order of what is in flight at a worker; a
+              reply that does not, or that is not well formed, ends the worker.
+   Called by: waiting.c, dispatch.c and places.c, with the mutex. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport/dispatch_parts.h"
+
+/* ---- requests ----------------------------------------------------------- */
+
+static uint64_t
+expected_ns(const fpk_task *task)
+{
+    return task->function->call_ns * task->request.items;
+}
+
+/* Writes one message to the ring of [place]; FPK_FULL if there is no room. */
+static fpk_status
+write_message(fpk_worker_place *place, const fpk_message *message,
+              const fpk_place *places, const unsigned char *payload,
+              uint64_t *position)
+{
+    unsigned char *target;
+    fpk_status status = fpk_message_reserve(&place->channel.requests, message,
+                                            places, &target, position);
+    if (status == FPK_OK) {
+        if (target != NULL && message->payload_length > 0) {
+            memcpy(target, payload, (size_t)message->payload_length);
+        }
+        place->unpublished = true;
+        place->sends++;
+        place->bytes_sent += message->payload_length;
+        for (uint32_t i = 0; i < message->buffers; i++) {
+            place->bytes_sent += places[i].length;
+        }
+    }
+    return status;
+}
+
+/* Writes the control messages that wait; false if some still do. */
+static bool
+flush_control(fpk_worker_place *place)
+{
+    size_t done = 0;
+    uint64_t position;
+    while (done < place->control_count &&
+           write_message(place, &place->control[done], NULL, NULL,
+                         &position) == FPK_OK) {
+        done++;
+    }
+    if (done > 0) {
+        place->control_count -= done;
+        memmove(place->control, place->control + done,
+                place->control_count * sizeof *place->control);
+    }
+    return place->control_count == 0;
+}
+
+void
+fpk_send_control_locked(fpk_dispatch *d, fpk_worker_place *place,
+                        const fpk_message *message)
+{
+    (void)d;
+    if (place->control_count == place->control_room) {
+        size_t room = place->control_room == 0 ? 16 : place->control_room * 2;
+        fpk_message *control = realloc(place->control, room * sizeof *control);
+        if (control == NULL) {
+            return; /* The worker keeps something that nobody needs. */
+        }
+        place->control = control;
+        place->control_room = room;
+    }
+    place->control[place->control_count++] = *message;
+}
+
+/* Counts [message]'s blocks as held by the worker. */
+static bool
+hand_over_blocks(fpk_dispatch *d, fpk_worker_place *place,
+                 const fpk_message *message, const fpk_place *places)
+{
+    if (message->buffers == 0 && !(message->flags & FPK_PAYLOAD_IN_BLOCK)) {
+        return true;
+    }
+    if (!fpk_hold_blocks_locked(d, message, places)) {
+        return false;
+    }
+    uint32_t held = 0;
+    for (; held < message->buffers; held++) {
+        if (!fpk_counts_add(&place->held, places[held].offset)) {
+            break;
+        }
+    }
+    if (held == message->buffers &&
+        (!(message->flags & FPK_PAYLOAD_IN_BLOCK) ||
+         fpk_counts_add(&place->held, message->block))) {
+        return true;
+    }
+    while (held > 0) {
+        (void)fpk_counts_drop(&place->held, places[--held].offset);
+    }
+    fpk_drop_blocks_locked(d, message, places);
+    return false;
+}
+
+/* The worker never saw the blocks, or says that it needs one no more. */
+static bool
+take_block_back(fpk_dispatch *d, fpk_worker_place *place, uint64_t offset)
+{
+    if (fpk_counts_drop(&place->held, offset) < 0) {
+        return false;
+    }
+    fpk_drop_hold_locked(d, offset);
+    return true;
+}
+
+static void
+take_blocks_back(fpk_dispatch *d, fpk_worker_place *place,
+                 const fpk_message *message, const fpk_place *places)
+{
+    for (uint32_t i = 0; i < message->buffers; i++) {
+        (void)take_block_back(d, place, places[i].offset);
+    }
+    if (message->flags & FPK_PAYLOAD_IN_BLOCK) {
+        (void)take_block_back(d, place, message->block);
+    }
+}
+
+bool
+fpk_define_locked(fpk_dispatch *d, fpk_worker_place *place,
+                  fpk_function *function)
+{
+    uint64_t position;
+    if (!flush_control(place) ||
+        !hand_over_blocks(d, place, &function->message, function->places)) {
+        return false;
+    }
+    if (write_message(place, &function->message, function->places,
+                      function->payload, &position) != FPK_OK) {
+        take_blocks_back(d, place, &function->message, function->places);
+        return false;
+    }
+    return true;
+}
+
+/* Makes sure that the worker knows [function]; false without room. */
+static bool
+introduce(fpk_dispatch *d, fpk_worker_place *place, fpk_function *function)
+{
+    if (function->pinned) {
+        return true;
+    }
+    uint32_t oldest = 0;
+    for (uint32_t i = 0; i < place->known_count; i++) {
+        if (place->known[i].function == function->id) {
+            place->known[i].used = place->sends;
+            /* What is used most is found first. */
+            if (i > 0) {
+                fpk_known known = place->known[i];
+                place->known[i] = place->known[i - 1];
+                place->known[i - 1] = known;
+            }
+            return true;
+        }
+        if (place->known[i].used < place->known[oldest].used) {
+            oldest = i;
+        }
+    }
+    if (!fpk_define_locked(d, place, function)) {
+        return false;
+    }
+    fpk_known known = {function->id, place->sends};
+    if (place->known_count < FPK_MOST_KNOWN) {
+        place->known[place->known_count++] = known;
+    }
+    else {
+        fpk_message forget = {.kind = FPK_FORGET,
+                              .function = place->known[oldest].function};
+        place->known[oldest] = known;
+        fpk_send_control_locked(d, place, &forget);
+    }
+    return true;
+}
+
+/* How long the worker may spin for its next request: only if that takes the
+   core from nobody, and not where it did not pay for the parent. */
+static void
+set_spin(fpk_dispatch *d, fpk_worker_place *place, uint64_t now)
+{
+    int active = 1;
+    for (uint32_t i = 0; i < d->workers; i++) {
+        fpk_worker_place *other = &d->places[i];
+        active += other != place && other->open &&
+                  (other->in_flight.count > 0 ||
+                   now - other->sent_ns < FPK_WINDOW_NS);
+    }
+    atomic_store_explicit(&place->channel.shared->spin_ns,
+                          active < d->cpus ? (uint32_t)d->spin_ns : 0,
+                          memory_order_relaxed);
+}
+
+/* Writes [task] to the ring of [place]: FPK_OK, FPK_FULL, FPK_CORRUPT. */
+static fpk_status
+send_task(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task)
+{
+    if (!flush_control(place) || !introduce(d, place, task->function) ||
+        !hand_over_blocks(d, place, &task->request, task->places)) {
+        return FPK_FULL;
+    }
+    fpk_status status = write_message(place, &task->request, task->places,
+                                      task->payload, &task->position);
+    if (status != FPK_OK) {
+        take_blocks_back(d, place, &task->request, task->places);
+        return status;
+    }
+    task->worker = (uint32_t)(place - d->places);
+    fpk_list_append(&place->in_flight, task);
+    place->load_ns += expected_ns(task);
+    if (!task->keep && task->payload != NULL) {
+        if (task->payload != task->small) {
+            free(task->payload);
+        }
+        task->payload = NULL;
+    }
+    atomic_store_explicit(&task->status, FPK_TASK_SENT, memory_order_release);
+    return FPK_OK;
+}
+
+void
+fpk_publish_locked(fpk_dispatch *d)
+{
+    uint64_t now = 0;
+    for (uint32_t i = 0; i < d->workers; i++) {
+        fpk_worker_place *place = &d->places[i];
+        if (place->open && place->unpublished) {
+            if (now == 0) {
+                now = fpk_now_ns();
+            }
+            place->unpublished = false;
+            set_spin(d, place, now);
+            place->sent_ns = now;
+            fpk_ring_publish(&place->channel.requests);
+            (void)fpk_bell_ring(&place->channel.shared->request_bell);
+        }
+    }
+}
+
+/* Can [place] take one more task that will take [ns]? */
+static bool
+has_room(const fpk_worker_place *place, uint64_t ns)
+{
+    if (!place->open || place->quitting || place->corrupt) {
+        return false;
+    }
+    uint32_t state = atomic_load_explicit(&place->channel.shared->worker_state,
+                                          memory_order_relaxed);
+    if (state != FPK_WORKER_IDLE && state != FPK_WORKER_BUSY) {
+        return false;
+    }
+    /* One more than the running one bridges the time until a reply is seen; of
+       short tasks so many that the worker stays busy while the parent naps. */
+    return place->in_flight.count < 2 ||
+           (ns > 0 && place->load_ns + ns <= FPK_WINDOW_NS);
+}
+
+/* The worker for a task that will take [ns], or NULL: an idle one, of these
+   the one that had work last, because it may be awake; else that with the
+   least work. */
+static fpk_worker_place *
+choose_place(fpk_dispatch *d, uint64_t ns)
+{
+    fpk_worker_place *best = NULL;
+    for (uint32_t i = 0; i < d->workers; i++) {
+        fpk_worker_place *place = &d->places[i];
+        if (!has_room(place, ns)) {
+            continue;
+        }
+        if (best == NULL) {
+            best = place;
+        }
+        else if (place->in_flight.count == 0 || best->in_flight.count == 0) {
+            if (place->in_flight.count == 0 &&
+                (best->in_flight.count > 0 ||
+                 place->sent_ns > best->sent_ns)) {
+                best = place;
+            }
+        }
+        else if (place->load_ns < best->load_ns ||
+                 (place->load_ns == best->load_ns &&
+                  place->in_flight.count < best->in_flight.count)) {
+            best = place;
+        }
+    }
+    return best;
+}
+
+bool
+fpk_send_at_once_locked(fpk_dispatch *d, fpk_task *task)
+{
+    if (d->queue.first != NULL) {
+        return false;
+    }
+    fpk_worker_place *place = choose_place(d, expected_ns(task));
+    if (place == NULL || send_task(d, place, task) != FPK_OK) {
+        return false;
+    }
+    fpk_publish_locked(d);
+    return true;
+}
+
+void
+fpk_land_locked(fpk_dispatch *d, fpk_task *task)
+{
+    fpk_worker_place *place = &d->places[task->worker];
+    uint64_t ns = expected_ns(task);
+    fpk_list_remove(&place->in_flight, task);
+    place->load_ns -= ns < place->load_ns ? ns : place->load_ns;
+    if (place->in_flight.count == 0) {
+        place->load_ns = 0;
+    }
+}
+
+/* Gives [task] its payload from the record that it was sent in. */
+static bool
+recover_payload(fpk_task *task, const fpk_ring *ring, const fpk_record *record)
+{
+    if (task->payload != NULL || task->request.payload_length == 0 ||
+        (task->request.flags & FPK_PAYLOAD_IN_BLOCK)) {
+        return true;
+    }
+    fpk_message message;
+    const fpk_place *places;
+    const unsigned char *payload;
+    if (fpk_message_parse(ring, record, &message, &places, &payload) !=
+            FPK_OK ||
+        payload == NULL ||
+        message.payload_length != task->request.payload_length) {
+        return false;
+    }
+    size_t length = (size_t)message.payload_length;
+    task->payload =
+        length <= sizeof task->small ? task->small : malloc(length);
+    if (task->payload == NULL) {
+        return false;
+    }
+    memcpy(task->payload, payload, length);
+    return true;
+}
+
+bool
+fpk_revoke_locked(fpk_dispatch *d, fpk_task *task)
+{
+    fpk_worker_place *place = &d->places[task->worker];
+    fpk_record *record = fpk_ring_at(&place->channel.requests, task->position);
+    uint32_t ready = FPK_READY;
+    if (record == NULL ||
+        !recover_payload(task, &place->channel.requests, record) ||
+        !atomic_compare_exchange_strong(&record->state, &ready, FPK_REVOKED)) {
+        return false;
+    }
+    fpk_land_locked(d, task);
+    take_blocks_back(d, place, &task->request, task->places);
+    return true;
+}
+
+/* Takes from the worker with most behind a long task, for one that is idle.
+   True if there may be more to take later. */
+static bool
+steal_for_idle(fpk_dispatch *d)
+{
+    bool idle = false;
+    fpk_worker_place *victim = NULL;
+    for (uint32_t i = 0; i < d->workers; i++) {
+        fpk_worker_place *place = &d->places[i];
+        if (has_room(place, 0) && place->in_flight.count == 0) {
+            idle = true;
+        }
+        else if (place->open && place->in_flight.count >= 2 &&
+                 (victim == NULL ||
+                  place->in_flight.count > victim->in_flight.count)) {
+            victim = place;
+        }
+    }
+    if (!idle || victim == NULL) {
+        return false;
+    }
+    fpk_channel_shared *shared = victim->channel.shared;
+    uint64_t began =
+        atomic_load_explicit(&shared->started_ns, memory_order_relaxed);
+    if (atomic_load_explicit(&shared->task, memory_order_relaxed) == 0 ||
+        fpk_now_ns() - began < FPK_STEAL_NS) {
+        return true;
+    }
+    for (uint64_t n = victim->in_flight.count / 2; n > 0; n--) {
+        fpk_task *task = victim->in_flight.last;
+        if (task == NULL || !fpk_revoke_locked(d, task)) {
+            break;
+        }
+        atomic_store_explicit(&task->status, FPK_TASK_QUEUED,
+                              memory_order_release);
+        fpk_list_prepend(&d->queue, task);
+    }
+    return true;
+}
+
+bool
+fpk_refill_locked(fpk_dispatch *d)
+{
+    bool sent = false;
+    if (d->queue.first == NULL && d->outstanding > 0) {
+        (void)steal_for_idle(d);
+    }
+    while (d->queue.first != NULL) {
+        fpk_task *task = d->queue.first;
+        fpk_worker_place *place = choose_place(d, expected_ns(task));
+        if (place == NULL) {
+            break;
+        }
+        fpk_list_remove(&d->queue, task);
+        fpk_status status = send_task(d, place, task);
+        if (status != FPK_OK) {
+            fpk_list_prepend(&d->queue, task);
+            if (status == FPK_CORRUPT) {
+                place->corrupt = true;
+                fpk_kill_worker_locked(place);
+                continue;
+            }
+            break; /* Its ring is full, though it looked the best choice. */
+        }
+        sent = true;
+    }
+    for (uint32_t i = 0; i < d->workers; i++) {
+        fpk_worker_place *place = &d->places[i];
+        if (place->open && place->control_count > 0) {
+            (void)flush_control(place);
+        }
+    }
+    fpk_publish_locked(d);
+    return sent;
+}
+
+/* ---- replies ------------------------------------------------------------ */
+
+/* Copies what a reply says into [task]; false without memory. */
+static bool
+copy_reply(fpk_task *task, const fpk_message *message, const fpk_place *places,
+           const unsigned char *payload)
+{
+    task->reply = *message;
+    if (task->payload != task->small) {
+        free(task->payload);
+    }
+    task->payload = NULL;
+    size_t length = payload == NULL ? 0 : (size_t)message->payload_length;
+    if (length > 0) {
+        task->reply_payload =
+            length <= sizeof task->small ? task->small : malloc(length);
+        if (task->reply_payload == NULL) {
+            return false;
+        }
+        memcpy(task->reply_payload, payload, length);
+    }
+    if (message->buffers > 0) {
+        size_t size = message->buffers * sizeof *places;
+        task->reply_places = malloc(size);
+        if (task->reply_places == NULL) {
+            return false;
+        }
+        memcpy(task->reply_places, places, size);
+    }
+    return true;
+}
+
+static void
+learn(fpk_function *function, uint64_t work_ns, uint32_t items)
+{
+    uint64_t ns = items == 0 ? 0 : work_ns / items;
+    if (ns == 0) {
+        ns = 1;
+    }
+    if (function->call_ns == 0) {
+        function->call_ns = ns;
+    }
+    else {
+        int64_t step = ((int64_t)ns - (int64_t)function->call_ns) / 4;
+        function->call_ns = (uint64_t)((int64_t)function->call_ns + step);
+    }
+}
+
+/* A message that is no answer becomes a notice for the I/O thread. */
+static bool
+take_unasked(fpk_dispatch *d, fpk_worker_place *place,
+             const fpk_message *message, const fpk_place *places,
+             const unsigned char *payload)
+{
+    fpk_task *task = calloc(1, sizeof *task);
+    if (task == NULL) {
+        return true; /* Output is lost rather than the worker. */
+    }
+    atomic_init(&task->refs, 1);
+    task->worker = (uint32_t)(place - d->places);
+    task->source = fpk_source_ref(place->source);
+    if (!copy_reply(task, message, places, payload)) {
+        fpk_drop_task_locked(d, task);
+        return true;
+    }
+    fpk_list_append(&d->notices, task);
+    return true;
+}
+
+static bool
+take_answer(fpk_dispatch *d, fpk_worker_place *place,
+            const fpk_message *message, const fpk_place *places,
+            const unsigned char *payload)
+{
+    fpk_task *task = place->in_flight.first;
+    if (task == NULL || task->id != message->task) {
+        /* After fail_all and close nothing is in flight any more. */
+        return d->failed || d->closed;
+    }
+    fpk_land_locked(d, task);
+    place->still_ns = 0;
+    learn(task->function, message->work_ns, task->request.items);
+    place->bytes_received += message->payload_length;
+    for (uint32_t i = 0; i < message->buffers; i++) {
+        place->bytes_received += places[i].length;
+    }
+    if (message->buffers > 0 || (message->flags & FPK_PAYLOAD_IN_BLOCK)) {
+        task->source = fpk_source_ref(place->source);
+    }
+    fpk_task_status status =
+        message->kind == FPK_RESULT ? FPK_TASK_RESULT : FPK_TASK_FAILURE;
+    if (!copy_reply(task, message, places, payload)) {
+        task->cause = 0;
+        status = FPK_TASK_LOST;
+    }
+    fpk_end_task_locked(d, task, status);
+    return true;
+}
+
+/* Handles one reply; false if it cannot be. */
+static bool
+take_reply(fpk_dispatch *d, fpk_worker_place *place, const fpk_record *record)
+{
+    fpk_message message;
+    const fpk_place *places;
+    const unsigned char *payload;
+    if (fpk_message_parse(&place->channel.replies, record, &message, &places,
+                          &payload) != FPK_OK) {
+        return false;
+    }
+    switch (message.kind) {
+    case FPK_RESULT:
+    case FPK_FAILURE:
+        return take_answer(d, place, &message, places, payload);
+    case FPK_FREED:
+        return take_block_back(d, place, message.block);
+    case FPK_READY_TO_WORK:
+    case FPK_NOT_READY:
+    case FPK_OUTPUT:
+        return take_unasked(d, place, &message, places, payload);
+    default:
+        return false;
+    }
+}
+
+bool
+fpk_drain_place_locked(fpk_dispatch *d, fpk_worker_place *place)
+{
+    bool any = false;
+    if (!place->open || place->corrupt) {
+        return false;
+    }
+    for (;;) {
+        fpk_record *record = NULL;
+        fpk_status status = fpk_ring_next(&place->channel.replies, &record);
+        if (status == FPK_OK && record == NULL) {
+            break;
+        }
+        if (status != FPK_OK || !take_reply(d, place, record)) {
+            place->corrupt = true;
+            fpk_kill_worker_locked(place);
+            break;
+        }
+        any = true;
+    }
+    if (any) {
+        fpk_ring_release(&place->channel.replies);
+    }
+    return any;
+}
+
+bool
+fpk_drain_locked(fpk_dispatch *d)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < d->workers; i++) {
+        any |= fpk_drain_place_locked(d, &d->places[i]);
+    }
+    if (any) {
+        d->active_ns = fpk_now_ns();
+    }
+    return any;
+}
+
+/* ---- time --------------------------------------------------------------- */
+
+/* Kills a worker, or says when to try again because it is not known yet which
+   process it is. */
+static uint64_t
+stop_worker(fpk_worker_place *place, uint64_t now)
+{
+    fpk_kill_worker_locked(place);
+    return place->killed ? UINT64_MAX : now + FPK_STANDBY_FOR_NS;
+}
+
+/* Looks at one worker that has tasks: kills it if the task in it takes too
+   long or if it does nothing.  Returns when to look again. */
+static uint64_t
+check_place(fpk_worker_place *place, uint64_t now)
+{
+    fpk_channel_shared *shared = place->channel.shared;
+    fpk_task *task = place->in_flight.first;
+    uint64_t current = atomic_load(&shared->task);
+    if (current != task->id && current != FPK_NO_TASK) {
+        place->still_ns = place->still_ns == 0 ? now : place->still_ns;
+        if (now - place->still_ns < FPK_STUCK_NS) {
+            return place->still_ns + FPK_STUCK_NS;
+        }
+        return stop_worker(place, now);
+    }
+    place->still_ns = 0;
+    if (task->timeout_ns == 0 || current != task->id) {
+        return UINT64_MAX;
+    }
+    uint64_t began = atomic_load(&shared->started_ns);
+    /* Still the same task, so that was the time when it began. */
+    if (atomic_load(&shared->task) != task->id || began > now) {
+        return now + task->timeout_ns;
+    }
+    if (now - began >= task->timeout_ns) {
+        task->killed = true;
+        return stop_worker(place, now);
+    }
+    return began + task->timeout_ns;
+}
+
+uint64_t
+fpk_check_times_locked(fpk_dispatch *d)
+{
+    uint64_t next = UINT64_MAX;
+    uint64_t now = fpk_now_ns();
+    bool idle = false;
+    bool behind = false;
+    if (d->outstanding == 0) {
+        return next;
+    }
+    for (uint32_t i = 0; i < d->workers; i++) {
+        fpk_worker_place *place = &d->places[i];
+        if (!place->open || place->in_flight.count == 0) {
+            idle |= has_room(place, 0);
+            continue;
+        }
+        behind |= place->in_flight.count >= 2;
+        uint64_t due = check_place(place, now);
+        if (due < next) {
+            next = due;
+        }
+        /* Its next task may begin now, and has a limit of its own. */
+        if (d->timed > 0 && place->in_flight.count >= 2 &&
+            now + d->shortest_ns < next) {
+            next = now + d->shortest_ns;
+        }
+    }
+    if (idle && behind && now + FPK_STEAL_NS < next) {
+        next = now + FPK_STEAL_NS;
+    }
+    return next;
+}

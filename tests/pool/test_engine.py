@@ -1,0 +1,251 @@
+"""What holds one pool together: deaths, limits, forks, and the small parts."""
+
+import io
+import os
+import signal
+import sys
+import threading
+import time
+
+import fpickle
+import pytest
+from fpickle._pool import fallback, progress, report, setup
+
+from pool_scripts import METHODS, is_alive, run_script, wait_until
+
+linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the pool is for Linux"
+)
+
+
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@linux
+@pytest.mark.parametrize("method", METHODS)
+def test_an_idle_worker_that_is_killed_is_replaced(method):
+    with fpickle.Pool(2, start=method) as pool:
+        for _ in range(6):
+            before = {worker.pid for worker in pool._pool}
+            os.kill(min(before), signal.SIGKILL)
+            assert wait_until(
+                lambda: {w.pid for w in pool._pool}.isdisjoint({min(before)})
+            )
+            assert pool.map(abs, range(-9, 0)) == list(range(9, 0, -1))
+        assert len(pool._pool) == 2
+
+
+@linux
+def test_a_task_that_kills_every_worker_fails_alone():
+    with fpickle.Pool(2) as pool:
+        bad = [pool.apply_async(os._exit, (n,)) for n in range(12)]
+        good = [pool.apply_async(abs, (-n,)) for n in range(12)]
+        assert [result.get(60) for result in good] == list(range(12))
+        for n, result in enumerate(bad):
+            with pytest.raises(fpickle.WorkerDied) as caught:
+                result.get(60)
+            assert caught.value.exitcode == n
+        assert pool.apply(abs, (-1,)) == 1
+
+
+@linux
+@pytest.mark.parametrize("method", METHODS)
+def test_pools_leave_nothing_open(method):
+    def use():
+        with fpickle.Pool(2, start=method) as pool:
+            pool.map(abs, [1, 2])
+            pool.apply_async(os._exit, (1,)).wait()
+            pool.map(abs, [1, 2])
+
+    use()
+    threads, files = threading.active_count(), open_files()
+    for _ in range(4):
+        use()
+    assert wait_until(lambda: threading.active_count() == threads)
+    assert open_files() <= files
+    with pytest.raises(ChildProcessError):  # the shared zygote is no zombie
+        while True:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                raise ChildProcessError
+
+
+@linux
+def test_no_descriptors_left():
+    """Whatever fails, it fails with an OSError, and the pool can be made later."""
+    out, err = run_script(
+        """
+        import os, resource, fpickle
+        with fpickle.Pool(1) as pool:
+            pool.apply(abs, (1,))
+        used = len(os.listdir("/proc/self/fd"))
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        for room in range(0, 14):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + room, hard))
+            try:
+                pool = fpickle.Pool(1)
+            except OSError as error:
+                continue
+            pool.terminate()
+            pool.join()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+        with fpickle.Pool(1) as pool:
+            print(pool.apply(abs, (-1,)))
+        """
+    )
+    assert out == "1\n"
+
+
+@linux
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_do_not_run_what_the_parent_registered(method):
+    out, err = run_script(
+        """
+        import atexit, sys, fpickle
+        atexit.register(print, "parent's end")
+        def register():
+            import atexit
+            atexit.register(print, "worker's end", flush=True)
+        pool = fpickle.Pool(1, start=sys.argv[1])
+        pool.apply(register)
+        pool.close()
+        pool.join()
+        """,
+        method,
+    )
+    assert (out, err) == ("worker's end\nparent's end\n", "")
+
+
+@linux
+def test_a_pool_made_in_a_thread_that_ends():
+    pools = []
+    thread = threading.Thread(target=lambda: pools.append(fpickle.Pool(1)))
+    thread.start()
+    thread.join()
+    time.sleep(0.2)
+    with pools[0] as pool:
+        assert pool.apply(abs, (-1,)) == 1
+
+
+@linux
+@pytest.mark.parametrize("method", METHODS)
+def test_nested_pools_end_with_their_worker(method):
+    def inner():
+        pool = fpickle.Pool(1)
+        fpickle.worker().state.pool = pool
+        return pool.apply(os.getpid)
+
+    with fpickle.Pool(1, start=method) as pool:
+        outer = pool.apply(os.getpid)
+        nested = pool.apply(inner)
+        assert is_alive(nested)
+        os.kill(outer, signal.SIGKILL)
+        assert wait_until(lambda: not is_alive(nested), 5.0)
+        nested = pool.apply(inner)
+    assert wait_until(lambda: not is_alive(nested), 5.0)
+
+
+@linux
+def test_managers_accept_workers():
+    out, err = run_script(
+        """
+        import multiprocessing, fpickle
+        with multiprocessing.Manager() as manager:
+            shared = manager.list()
+            with fpickle.Pool(1) as pool:
+                pool.map(lambda x: shared.append(x), range(3))
+            print(list(shared))
+        """
+    )
+    assert (out, err) == ("[0, 1, 2]\n", "")
+
+
+# ---- small parts --------------------------------------------------------------
+
+
+def test_sizes():
+    assert setup.parse_size(None) == 0
+    assert setup.parse_size(5) == 5
+    assert setup.parse_size("2 kB") == 2048
+    assert setup.parse_size("1.5GiB") == 3 << 29
+    assert setup.parse_size("100m") == 100 << 20
+    for bad in ("", "x", "3 parsecs", -1, "0"):
+        with pytest.raises(ValueError):
+            setup.parse_size(bad)
+
+
+def test_the_bar():
+    stream = io.StringIO()
+    bar = progress.Bar(10, "work", stream)
+    bar.update(4)
+    assert stream.getvalue() == ""
+    bar.update(6)
+    bar.close()
+    bar.close()
+    assert stream.getvalue().startswith("work: 10 items in ")
+    assert stream.getvalue().count("\n") == 1
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    for total in (10, None):
+        bar = progress.Bar(total, "", stream)
+        bar.drawn -= 1
+        bar.update(5)
+        bar.close()
+    drawn = stream.getvalue()
+    assert "50%" in drawn and "5/10" in drawn and "5 of 10 items" in drawn
+    assert "5 items" in drawn
+    assert progress.format_time(3725) == "1:02:05"
+    assert progress.format_time(185) == "3:05"
+    assert progress.format_rate(1234) == "1.2k/s"
+
+
+def test_the_report():
+    workers = [
+        {"pid": 7, "state": "idle", "tasks": 3, "work": 1.0, "codec": 0.5,
+         "idle": 0.5, "resident": 5e6, "incarnations": 2, "bytes_sent": 10,
+         "bytes_received": 2000}
+        for _ in range(40)
+    ]  # fmt: skip
+    stats = report.make_stats(workers, 2, 1.0, 3.5)
+    assert (stats["tasks"], stats["restarts"]) == (120, 40)
+    text = report.format_report(stats)
+    assert "120 tasks done" in text and "50% work" in text
+    assert len(text.splitlines()) <= 24
+    assert max(map(len, text.splitlines())) < 80
+
+
+def test_worker_died_says_what_it_knows():
+    error = fpickle.WorkerDied(5, -9)
+    assert error.signal == "SIGKILL" and "out of memory" in str(error)
+    assert "code 3" in str(fpickle.WorkerDied(5, 3))
+    assert "while it ran f" in str(fpickle.WorkerDied(5, 3, "f"))
+    assert str(fpickle.WorkerDied()) == "the worker has ended"
+    again = fpickle.loads(fpickle.dumps(fpickle.WorkerDied(5, -11, "f", "text")))
+    assert (again.pid, again.exitcode, again.task, again.text) == (
+        5, -11, "f", "text"
+    )  # fmt: skip
+
+
+def test_the_fallback():
+    """What other platforms get, tried on this one in a process of its own."""
+    out, err = run_script(
+        """
+        from fpickle._pool import fallback
+        if __name__ == "__main__":
+            with fallback.ProcessPoolExecutor(1) as executor:
+                print(executor.submit(lambda: 5).result())
+            with fallback.Pool(1) as pool:
+                print(pool.map(lambda x: -x, [1]))
+            try:
+                fallback.Pool(1, timeout=3)
+            except NotImplementedError as error:
+                print(error)
+        """
+    )
+    assert out.startswith("5\n[-1]\ntimeout= needs") and err == ""
+    assert fallback.Pool.__doc__

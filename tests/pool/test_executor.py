@@ -1,0 +1,256 @@
+"""The pool with the interface of concurrent.futures.ProcessPoolExecutor."""
+
+import asyncio
+import concurrent.futures as cf
+import gc
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+
+import fpickle
+import pytest
+
+from pool_scripts import METHODS, is_alive, run_script, wait_until
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the pool is for Linux"
+)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def executor(request):
+    with fpickle.ProcessPoolExecutor(2, start=request.param) as executor:
+        yield executor
+
+
+def test_submit(executor):
+    assert isinstance(executor, cf.Executor)
+    future = executor.submit(pow, 2, 8)
+    assert isinstance(future, cf.Future)
+    assert (future.result(), future.exception()) == (256, None)
+    assert future.done() and not future.running() and not future.cancelled()
+    named = executor.submit(lambda self, fn: (self, fn), self=1, fn=2)
+    assert named.result() == (1, 2)
+    with pytest.raises(TypeError):
+        executor.submit()
+
+
+def test_exceptions(executor):
+    def refuse():
+        raise ValueError("no")
+
+    future = executor.submit(refuse)
+    error = future.exception()
+    assert type(error) is ValueError
+    assert type(error.__cause__) is cf.process._RemoteTraceback
+    assert "raise ValueError" in str(error.__cause__)
+    with pytest.raises(ValueError, match="no"):
+        future.result()
+
+
+def test_wait_and_as_completed(executor):
+    slow = executor.submit(time.sleep, 0.4)
+    fast = executor.submit(abs, -3)
+    done, rest = cf.wait([slow, fast], return_when=cf.FIRST_COMPLETED)
+    assert fast in done or slow in done
+    assert list(cf.as_completed([slow, fast], timeout=60))
+    done, rest = cf.wait([slow, fast], timeout=60)
+    assert (len(done), len(rest)) == (2, 0)
+    with pytest.raises(TimeoutError):
+        executor.submit(time.sleep, 0.4).result(timeout=0.01)
+    futures = [executor.submit(abs, -x) for x in range(50)]
+    assert sorted(f.result() for f in cf.as_completed(futures)) == [*range(50)]
+
+
+def test_callbacks(executor):
+    seen = []
+    event = threading.Event()
+    future = executor.submit(time.sleep, 0.05)
+    future.add_done_callback(lambda f: (seen.append(f), event.set()))
+    assert event.wait(60) and seen == [future]
+    future.add_done_callback(seen.append)
+    assert seen == [future, future]
+
+
+def test_cancel(executor):
+    first = [executor.submit(time.sleep, 0.5) for _ in range(4)]
+    last = executor.submit(abs, -1)
+    assert last.cancel() and last.cancelled()
+    with pytest.raises(cf.CancelledError):
+        last.result()
+    assert [f.result() for f in first] == [None] * 4
+    assert not first[0].cancel()
+
+
+def test_map(executor):
+    assert list(executor.map(pow, range(10), range(10))) == [
+        x**x for x in range(10)
+    ]
+    for chunksize in (1, 3, 100):
+        found = executor.map(lambda x: -x, range(50), chunksize=chunksize)
+        assert list(found) == [-x for x in range(50)]
+    endless = executor.map(abs, itertools.count(), buffersize=8)
+    assert list(itertools.islice(endless, 20)) == list(range(20))
+    endless.close()
+    endless = executor.map(pow, itertools.count(), itertools.repeat(2))
+    assert list(itertools.islice(endless, 20)) == [x * x for x in range(20)]
+    endless.close()
+    found = executor.map(divmod, [1, 1, 1], [1, 0, 1])
+    assert next(found) == (1, 0)
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+    found = executor.map(time.sleep, [0, 0, 3], timeout=0.5, chunksize=1)
+    with pytest.raises(TimeoutError):
+        list(found)
+    with pytest.raises(ValueError):
+        executor.map(abs, [1], chunksize=0)
+    with pytest.raises(ValueError):
+        executor.map(abs, [1], buffersize=0)
+    with pytest.raises(TypeError):
+        executor.map(abs, [1], buffersize="3")
+
+
+def test_asyncio(executor):
+    async def main():
+        loop = asyncio.get_running_loop()
+        assert await loop.run_in_executor(executor, pow, 2, 3) == 8
+        assert await asyncio.wrap_future(executor.submit(abs, -3)) == 3
+        assert await executor.submit(abs, -4) == 4
+
+    asyncio.run(main())
+
+
+def test_a_dead_worker_fails_its_task_only(executor):
+    def die(x):
+        if x == 3:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return x
+
+    futures = [executor.submit(die, x) for x in range(8)]
+    with pytest.raises(fpickle.WorkerDied, match="SIGSEGV") as caught:
+        futures[3].result(60)
+    assert isinstance(caught.value, cf.process.BrokenProcessPool)
+    rest = [f.result(60) for x, f in enumerate(futures) if x != 3]
+    assert rest == [x for x in range(8) if x != 3]
+
+
+def test_workers_start_on_demand():
+    with fpickle.ProcessPoolExecutor(3) as executor:
+        assert executor._processes == {}
+        assert executor.submit(abs, -1).result() == 1
+        assert len(executor._processes) == 1
+        futures = [executor.submit(time.sleep, 0.3) for _ in range(6)]
+        assert wait_until(lambda: len(executor._processes) == 3)
+        cf.wait(futures)
+
+
+def test_arguments():
+    for arguments in ({"max_workers": 0}, {"max_workers": -1},
+                      {"max_tasks_per_child": 0}):  # fmt: skip
+        with pytest.raises(ValueError):
+            fpickle.ProcessPoolExecutor(**arguments)
+    with pytest.raises(TypeError):
+        fpickle.ProcessPoolExecutor(max_tasks_per_child=1.5)
+    with pytest.raises(TypeError):
+        fpickle.ProcessPoolExecutor(initializer=3)
+    context = multiprocessing.get_context("fork")
+    with fpickle.ProcessPoolExecutor(1, context) as executor:
+        assert executor._engine.connection.method == "fork"
+        assert executor.submit(abs, -1).result() == 1
+    context = multiprocessing.get_context("forkserver")
+    with fpickle.ProcessPoolExecutor(1, context) as executor:
+        assert executor._engine.connection.method == "zygote"
+
+
+def test_max_tasks():
+    with fpickle.ProcessPoolExecutor(1, max_tasks_per_child=3) as executor:
+        pids = [executor.submit(os.getpid).result() for _ in range(9)]
+    assert len(set(pids)) == 3
+
+
+def test_a_failing_initializer():
+    def fail():
+        raise OSError("no licence")
+
+    with fpickle.ProcessPoolExecutor(1, initializer=fail) as executor:
+        future = executor.submit(abs, -1)
+        with pytest.raises(cf.process.BrokenProcessPool, match="no licence"):
+            future.result(60)
+        with pytest.raises(cf.process.BrokenProcessPool, match="no licence"):
+            executor.submit(abs, -1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_shutdown_finishes_the_work(method):
+    executor = fpickle.ProcessPoolExecutor(2, start=method)
+    futures = [executor.submit(time.sleep, 0.05) for _ in range(6)]
+    executor.shutdown(wait=False)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, 1)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.map(abs, [1])
+    executor.shutdown()
+    assert all(future.done() for future in futures)
+    assert [future.result() for future in futures] == [None] * 6
+    assert executor._processes == {}
+
+
+def test_shutdown_cancels_what_has_not_begun():
+    executor = fpickle.ProcessPoolExecutor(1)
+    futures = [executor.submit(time.sleep, 0.3) for _ in range(20)]
+    assert wait_until(futures[0].running)
+    executor.shutdown(cancel_futures=True)
+    cancelled = [future.cancelled() for future in futures]
+    assert not cancelled[0] and sum(cancelled) >= 15
+    assert all(future.done() for future in futures)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_end_of_the_interpreter_waits_for_the_work(method):
+    out, err = run_script(
+        """
+        import sys, time, fpickle
+        def work(x):
+            time.sleep(0.2)
+            print("done", x, flush=True)
+        executor = fpickle.ProcessPoolExecutor(1, start=sys.argv[1])
+        for x in range(3):
+            executor.submit(work, x)
+        print("end", flush=True)
+        """,
+        method,
+    )
+    assert out == "end\ndone 0\ndone 1\ndone 2\n" and err == ""
+
+
+def test_an_executor_that_nobody_has_ends():
+    executor = fpickle.ProcessPoolExecutor(1)
+    pid = executor.submit(os.getpid).result()
+    future = executor.submit(lambda: (time.sleep(0.2), 5)[1])
+    del executor
+    gc.collect()
+    assert future.result(60) == 5
+    assert wait_until(lambda: not is_alive(pid))
+
+
+def test_nothing_of_it_can_be_pickled(executor):
+    future = executor.submit(abs, -1)
+    for thing in (executor, future):
+        with pytest.raises(TypeError, match="belongs to the process"):
+            fpickle.dumps(thing)
+
+
+def test_terminate_workers():
+    executor = fpickle.ProcessPoolExecutor(2)
+    futures = [executor.submit(time.sleep, 60) for _ in range(4)]
+    time.sleep(0.2)
+    began = time.monotonic()
+    executor.terminate_workers()
+    for future in futures:
+        with pytest.raises((cf.process.BrokenProcessPool, cf.CancelledError)):
+            future.result(10)
+    assert time.monotonic() - began < 10

@@ -1,0 +1,114 @@
+"""Our pools under the standard names."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pool_scripts import METHODS, run_script
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the pool is for Linux"
+)
+
+SCRIPT = """
+import sys, multiprocessing, multiprocessing.pool, concurrent.futures
+from concurrent.futures import ProcessPoolExecutor
+print(multiprocessing.pool.Pool.__module__, ProcessPoolExecutor.__module__)
+with multiprocessing.Pool(2) as pool:
+    print(type(pool).__module__, pool.map(lambda x: x + 1, [1, 2]))
+with multiprocessing.get_context("spawn").Pool(1) as pool:
+    print(type(pool).__module__, pool.map(lambda x: x + 1, [1, 2]))
+with ProcessPoolExecutor(1) as executor:
+    print(type(executor).__module__, executor.submit(lambda: 5).result())
+print(sys.argv[1:])
+"""
+EXPECTED = (
+    "fpickle._pool.pool fpickle._pool.executor\n"
+    "fpickle._pool.pool [2, 3]\nfpickle._pool.pool [2, 3]\n"
+    "fpickle._pool.executor 5\n"
+)
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_fpickle_run(tmp_path, place):
+    path = tmp_path / "program.py"
+    path.write_text(SCRIPT)
+    arguments = ["--fast-pool", path] if place == "before" else [
+        path, "--fast-pool"
+    ]  # fmt: skip
+    process = subprocess.run(
+        [sys.executable, "-m", "fpickle", "run", *arguments, "a"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert process.stderr == ""
+    assert process.stdout == EXPECTED + "['a']\n"
+
+
+def test_install_and_uninstall():
+    out, err = run_script(
+        """
+        import multiprocessing, multiprocessing.pool, concurrent.futures
+        import concurrent.futures.process, fpickle
+        standard = multiprocessing.pool.Pool
+        lazily = concurrent.futures.ProcessPoolExecutor
+        def state():
+            return (
+                multiprocessing.pool.Pool is standard,
+                concurrent.futures.ProcessPoolExecutor is lazily,
+                concurrent.futures.process.ProcessPoolExecutor is lazily,
+                multiprocessing.get_context().Pool.__self__ is not None,
+            )
+        fpickle.install()
+        print(state())
+        fpickle.install(pool=True)
+        print(state())
+        with multiprocessing.Pool(1) as pool:
+            print(type(pool) is fpickle.Pool, pool.map(lambda x: -x, [3]))
+        fpickle.uninstall()
+        print(state())
+        with fpickle.install(pool=True):
+            print(state())
+        print(state())
+        """
+    )
+    theirs, ours = (True,) * 4, (False, False, False, True)
+    assert err == ""
+    assert out.splitlines() == [
+        str(theirs), str(ours), "True [-3]", str(theirs), str(ours), str(theirs)
+    ]  # fmt: skip
+
+
+def test_modules_that_are_imported_later():
+    out, err = run_script(
+        """
+        import fpickle
+        fpickle.install(pool=True)
+        import concurrent.futures, multiprocessing.pool
+        print(concurrent.futures.ProcessPoolExecutor is fpickle.ProcessPoolExecutor)
+        print(multiprocessing.pool.Pool is fpickle.Pool)
+        fpickle.uninstall()
+        print(concurrent.futures.ProcessPoolExecutor is fpickle.ProcessPoolExecutor)
+        print(multiprocessing.pool.Pool is fpickle.Pool)
+        """
+    )
+    assert (out, err) == ("True\nTrue\nFalse\nFalse\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_module_of_ours(method):
+    out, err = run_script(
+        """
+        import sys, fpickle
+        from fpickle import multiprocessing
+        import multiprocessing as standard
+        with multiprocessing.Pool(2, start=sys.argv[1]) as pool:
+            print(isinstance(pool, fpickle.Pool), pool.map(lambda x: -x, [1]))
+        with multiprocessing.Pool(1) as pool:
+            print(pool.apply(lambda: 3))
+        import multiprocessing.pool as pools
+        print(pools.Pool is fpickle.Pool)
+        """,
+        method,
+    )
+    assert (out, err) == ("True [-1]\n3\nFalse\n", "")

@@ -1,0 +1,748 @@
+"""The pool with the interface of multiprocessing.Pool."""
+
+import asyncio
+import contextvars
+import gc
+import itertools
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import weakref
+
+import fpickle
+import pytest
+
+from pool_scripts import METHODS, is_alive, run_script, wait_until
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the pool is for Linux"
+)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def pool(request):
+    with fpickle.Pool(2, start=request.param) as pool:
+        yield pool
+
+
+# ---- the interface of the standard pool ---------------------------------------
+
+
+def test_apply(pool):
+    assert pool.apply(divmod, (7, 2)) == (3, 1)
+    assert pool.apply(lambda *a, **k: (a, k), (1,), {"x": 2}) == ((1,), {"x": 2})
+    assert pool.apply(lambda *a, **k: (a, k)) == ((), {})
+    assert pool.submit(pow, 2, 3).result() == 8
+    assert pool.submit(int, "ff", base=16).get() == 255
+
+
+def test_maps(pool):
+    data = list(range(1000))
+    squares = [x * x for x in data]
+    for chunksize in (None, 1, 7, 2000):
+        assert pool.map(lambda x: x * x, data, chunksize) == squares
+        assert list(pool.imap(lambda x: x * x, data, chunksize)) == squares
+        found = pool.imap_unordered(lambda x: x * x, iter(data), chunksize)
+        assert sorted(found) == squares
+        assert pool.map_async(lambda x: x * x, data, chunksize).get(60) == squares
+    pairs = [(x, 2) for x in range(20)]
+    assert pool.starmap(pow, pairs) == [x * x for x in range(20)]
+    assert pool.starmap_async(pow, iter(pairs)).get() == squares[:20]
+    assert pool.map(abs, []) == []
+    assert list(pool.imap(abs, [])) == []
+    assert pool.map_async(abs, []).get(10) == []
+
+
+def test_what_makes_no_sense(pool):
+    with pytest.raises(ValueError):
+        pool.map(abs, [1], -1)
+    with pytest.raises(ValueError):
+        pool.imap(abs, [1], 0)
+    for arguments in ({"processes": 0}, {"processes": -1}, {"start": "thread"},
+                      {"maxtasksperchild": 0}, {"maxtasksperchild": 1.5},
+                      {"memory_limit": "much"}):  # fmt: skip
+        with pytest.raises(ValueError):
+            fpickle.Pool(**arguments)
+    with pytest.raises(TypeError):
+        fpickle.Pool(1, initializer=123)
+
+
+def test_async_results(pool):
+    result = pool.apply_async(time.sleep, (0.3,))
+    assert not result.ready()
+    with pytest.raises(ValueError):
+        result.successful()
+    with pytest.raises(multiprocessing.TimeoutError):
+        result.get(timeout=0.01)
+    with pytest.raises(TimeoutError):
+        result.get(timeout=0)
+    result.wait(60)
+    assert result.ready() and result.successful() and result.get() is None
+
+    slow = pool.map_async(time.sleep, [0.3] * 2)
+    assert not slow.ready()
+    with pytest.raises(ValueError):
+        slow.successful()
+    with pytest.raises(multiprocessing.TimeoutError):
+        slow.get(0.01)
+    slow.wait()
+    assert slow.ready() and slow.successful() and slow.get() == [None, None]
+
+    iterator = pool.imap(time.sleep, [0.3])
+    with pytest.raises(multiprocessing.TimeoutError):
+        iterator.next(0.01)
+    assert iterator.next(60) is None
+    with pytest.raises(StopIteration):
+        iterator.next(1)
+
+
+def test_callbacks(pool):
+    seen = []
+    pool.apply_async(pow, (2, 3), callback=seen.append).wait()
+    pool.apply_async(
+        divmod, (1, 0), error_callback=lambda e: seen.append(type(e))
+    ).wait()
+    pool.map_async(abs, [-1, 2], callback=seen.append).wait()
+    pool.map_async(
+        lambda x: 1 / x, [1, 0], error_callback=lambda e: seen.append(type(e))
+    ).wait()
+    assert seen == [8, ZeroDivisionError, [1, 2], ZeroDivisionError]
+
+
+def test_a_callback_may_use_the_pool(pool):
+    chained = []
+    done = threading.Event()
+
+    def then(value):
+        chained.append(pool.apply_async(pow, (value, 2), callback=finish))
+
+    def finish(value):
+        chained.append(value)
+        done.set()
+
+    pool.apply_async(abs, (-5,), callback=then)
+    assert done.wait(60)
+    assert chained[-1] == 25
+
+
+def test_a_callback_that_raises(pool, monkeypatch):
+    reported = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: reported.append(error))
+    result = pool.apply_async(abs, (-5,), callback=lambda value: 1 / 0)
+    assert result.get(60) == 5
+    assert [kind for kind, _, _ in reported] == [ZeroDivisionError]
+    assert pool.apply(abs, (-1,)) == 1
+
+
+def test_exceptions(pool):
+    class Refused(Exception):
+        def __init__(self, text, code):
+            super().__init__(text, code)
+            self.code = code
+
+    def refuse(x):
+        if x == 3:
+            try:
+                {}["key"]
+            except KeyError as error:
+                failure = Refused("no", 7)
+                failure.add_note("a note")
+                failure.extra = [x]
+                raise failure from error
+        return x
+
+    with pytest.raises(Refused) as caught:
+        pool.apply(refuse, (3,))
+    error = caught.value
+    assert (error.code, error.extra) == (7, [3])
+    assert error.__notes__ == ["a note"]
+    assert type(error.__cause__) is multiprocessing.pool.RemoteTraceback
+    text = str(error.__cause__)
+    assert "raise failure from error" in text and "KeyError: 'key'" in text
+    assert "fpickle" not in text.replace(__file__, "")
+    assert type(error.__cause__.__cause__) is KeyError
+    assert type(error.__context__) is KeyError
+    with pytest.raises(Refused):
+        pool.map(refuse, range(10))
+    found = pool.imap(refuse, range(6), 1)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(Refused):
+        next(found)
+    assert list(found) == [4, 5]
+
+
+def test_exceptions_that_cannot_travel(pool):
+    class NotAgain(Exception):
+        def __reduce__(self):
+            return int, ("x",)
+
+    class Locked(Exception):
+        def __init__(self):
+            super().__init__(threading.Lock())
+
+    def refuse(kind, *args):
+        raise kind(*args)
+
+    for kind, args in ((NotAgain, ()), (Locked, ())):
+        with pytest.raises(fpickle.RemoteError) as caught:
+            pool.apply(refuse, (kind, *args))
+        assert kind.__qualname__ in caught.value.type_name
+        assert "raise kind(*args)" in caught.value.text
+        assert "raise kind(*args)" in str(caught.value.__cause__)
+    assert pool.apply(abs, (-1,)) == 1
+
+
+def test_exceptions_whose_arguments_are_not_those_of_their_type(pool):
+    class Two(Exception):
+        def __init__(self, a, b):
+            super().__init__("only one")
+            self.both = a, b
+
+    def refuse():
+        raise Two(1, 2)
+
+    with pytest.raises(Two, match="only one") as caught:
+        pool.apply(refuse)
+    assert caught.value.both == (1, 2)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_base_exceptions_fail_their_task(pool, kind):
+    def leave():
+        raise kind(3)
+
+    with pytest.raises(kind):
+        pool.submit(leave).get(60)
+    assert pool.apply(abs, (-1,)) == 1
+
+
+def test_an_endless_input(pool):
+    found = pool.imap(abs, itertools.count(), buffersize=50)
+    assert list(itertools.islice(found, 1000)) == list(range(1000))
+    found.cancel()
+    read = []
+
+    def watched():
+        for x in itertools.count():
+            read.append(x)
+            yield x
+
+    found = pool.imap_unordered(abs, watched(), 1, buffersize=10)
+    for _ in range(100):
+        next(found)
+    time.sleep(0.1)
+    assert len(read) <= 120
+    found.cancel()
+
+
+def test_an_input_that_raises(pool):
+    def bad():
+        yield 1
+        yield 2
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        pool.map(abs, bad())
+    with pytest.raises(OSError, match="no more"):
+        list(pool.imap(abs, bad()))
+    assert pool.apply(abs, (-1,)) == 1
+
+
+# ---- what is ours -------------------------------------------------------------
+
+
+def test_a_dead_worker_fails_its_task_only(pool):
+    def die(x):
+        if x == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    results = [pool.apply_async(die, (x,)) for x in range(12)]
+    with pytest.raises(fpickle.WorkerDied) as caught:
+        results[5].get(60)
+    error = caught.value
+    assert (error.exitcode, error.signal) == (-9, "SIGKILL")
+    assert "SIGKILL" in str(error) and str(error.pid) in str(error)
+    assert pickle.loads(pickle.dumps(error)).pid == error.pid
+    others = [r.get(60) for x, r in enumerate(results) if x != 5]
+    assert others == [x for x in range(12) if x != 5]
+
+
+def test_a_crash_shows_the_stack(pool):
+    def crash_here():
+        import faulthandler
+
+        faulthandler._sigsegv()
+
+    with pytest.raises(fpickle.WorkerDied) as caught:
+        pool.apply(crash_here)
+    assert caught.value.signal == "SIGSEGV"
+    assert "crash_here" in caught.value.text
+    assert "crash_here" in str(caught.value)
+
+
+def test_a_timeout_ends_one_task(pool):
+    def forever():
+        while True:
+            pass
+
+    began = time.monotonic()
+    stuck = pool.apply_async(forever, timeout=0.3)
+    with pytest.raises(TimeoutError):
+        stuck.get(60)
+    assert time.monotonic() - began < 20
+    assert pool.map(abs, [-1, -2]) == [1, 2]
+
+
+def test_retries(pool, tmp_path):
+    mark = tmp_path / f"mark{time.monotonic()}"
+
+    def die_once():
+        if not mark.exists():
+            mark.touch()
+            os._exit(3)
+        return "done"
+
+    assert pool.apply_async(die_once, retries=1).get(60) == "done"
+    mark.unlink()
+    with pytest.raises(fpickle.WorkerDied) as caught:
+        pool.apply(die_once)
+    assert caught.value.exitcode == 3
+
+
+def test_shared_objects(pool):
+    data = list(range(1000))
+    handle = pool.share(data)
+    assert handle.get() is data
+    assert len(fpickle.dumps(handle)) < 200
+
+    def look(h, x):
+        return h.get()[x], id(h.get()), os.getpid()
+
+    seen = pool.starmap(look, [(handle, x) for x in range(100)], 1)
+    assert [x for x, _, _ in seen] == data[:100]
+    assert len({pair[1:] for pair in seen}) == len({pid for _, _, pid in seen})
+    assert pool.apply(lambda h: h, (handle,)) is handle
+    closure = pool.map(lambda x: handle.get()[x], [1, 2])
+    assert closure == [1, 2]
+    number = handle._number
+    del handle, closure
+    gc.collect()
+
+    def still_there(_):
+        time.sleep(0.05)
+        bootstrap = sys.modules["fpickle._pool.bootstrap"]
+        try:
+            bootstrap.engine.object(number)
+        except KeyError:
+            return False
+        return True
+
+    assert wait_until(
+        lambda: not any(pool.map(still_there, range(4), 1)), 10.0
+    )
+
+
+def test_a_shared_object_elsewhere(pool):
+    with fpickle.Pool(1) as other:
+        handle = other.share([1])
+        with pytest.raises(RuntimeError, match="the pool that"):
+            pool.apply(lambda h: h.get(), (handle,))
+
+
+def test_worker_state(pool):
+    def count(_):
+        state = fpickle.worker().state
+        state.count = getattr(state, "count", 0) + 1
+        return fpickle.worker().id, os.getpid(), state.count
+
+    seen = pool.map(count, range(20), 1)
+    for pid in {pid for _, pid, _ in seen}:
+        counts = [count for _, p, count in seen if p == pid]
+        assert sorted(counts) == list(range(min(counts), max(counts) + 1))
+    assert {number for number, _, _ in seen} <= {0, 1}
+    with pytest.raises(RuntimeError, match="this process"):
+        fpickle.worker()
+
+
+def test_stats(pool):
+    pool.map(abs, range(100))
+    stats = pool.stats()
+    assert stats["tasks"] >= 100 and len(stats["workers"]) == 2
+    assert stats["bytes_sent"] > 0
+    report = pool.report()
+    assert "tasks done" in report and len(report.splitlines()) < 24
+    for worker in stats["workers"]:
+        assert str(worker["pid"]) in report
+
+
+def test_asyncio(pool):
+    async def main():
+        assert await pool.run(pow, 2, 5) == 32
+        assert await pool.apply_async(abs, (-3,)) == 3
+        assert await pool.map_async(abs, [-1, -2]) == [1, 2]
+        found = [x async for x in pool.imap(abs, range(-500, 0))]
+        assert found == list(range(500, 0, -1))
+        count = 0
+        async for _ in pool.aimap(abs, itertools.count(), buffersize=20):
+            count += 1
+            if count == 100:
+                break
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(divmod, 1, 0)
+        many = await asyncio.gather(*(pool.run(abs, -x) for x in range(50)))
+        assert many == list(range(50))
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(pool.run(time.sleep, 0.5), 0.05)
+
+    asyncio.run(main())
+
+
+def test_progress(pool, capsys):
+    assert pool.map(abs, range(300), progress="steps") == list(range(300))
+    assert list(pool.imap(abs, iter(range(40)), progress=True)) == list(range(40))
+    err = capsys.readouterr().err
+    assert "steps" in err and "300" in err and "40" in err
+
+
+def test_nested_pools(pool):
+    def inner(n):
+        with fpickle.Pool(2) as inside:
+            return sum(inside.map(lambda x: x * n, range(10)))
+
+    assert pool.map(inner, [1, 2], 1) == [45, 90]
+
+
+def test_many_threads(pool):
+    failures = []
+
+    def use(n):
+        try:
+            for x in range(50):
+                assert pool.apply(pow, (x, n)) == x**n
+            assert pool.map(lambda x: x + n, range(100)) == [
+                x + n for x in range(100)
+            ]
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=use, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+
+
+def test_it_cannot_be_pickled(pool):
+    result = pool.apply_async(abs, (-1,))
+    for thing in (pool, result, pool.imap(abs, [1]), pool.map_async(abs, [1])):
+        with pytest.raises(TypeError, match="belongs to the process"):
+            fpickle.dumps(thing)
+    with pytest.raises(TypeError, match="belongs to the process"):
+        pool.apply(lambda: pool)
+
+
+# ---- pools with options -------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_initializer_and_exit(method, tmp_path):
+    def enter(value):
+        fpickle.worker().state.value = value
+
+    def leave():
+        number = fpickle.worker().id
+        (tmp_path / str(number)).write_text(fpickle.worker().state.value)
+
+    with fpickle.Pool(
+        2, enter, ("hello",), start=method, worker_exit=leave
+    ) as pool:
+        seen = pool.map(lambda _: fpickle.worker().state.value, range(6), 1)
+        pool.close()
+        pool.join()
+    assert seen == ["hello"] * 6
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
+    assert (tmp_path / "0").read_text() == "hello"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_globals_that_an_initializer_binds(method):
+    out, err = run_script(
+        """
+        import sys, functools, fpickle
+        base = None
+        def helper():
+            global extra
+            extra = 100
+        def start(value):
+            global base
+            base = value
+            helper()
+        def work(x):
+            return base + extra + x
+        class Worker:
+            def __call__(self, x):
+                return base * x
+        with fpickle.Pool(2, start, (7,), start=sys.argv[1]) as pool:
+            print(pool.map(work, [1, 2]))
+            print(pool.map(lambda x: work(x) + base, [1]))
+            print(pool.map(functools.partial(work), [3]))
+            print(pool.map(Worker(), [3]))
+        print(base)
+        """,
+        method,
+    )
+    assert (out, err) == ("[108, 109]\n[115]\n[110]\n[21]\nNone\n", "")
+
+
+def test_a_lock_of_multiprocessing_makes_it_a_fork():
+    lock = multiprocessing.get_context("fork").Lock()
+
+    def enter(it):
+        fpickle.worker().state.lock = it
+
+    def use():
+        with fpickle.worker().state.lock:
+            return os.getppid()
+
+    with fpickle.Pool(1, enter, (lock,)) as pool:
+        assert pool.apply(use) > 0
+    with pytest.raises(Exception) as caught:
+        fpickle.Pool(1, enter, (lock,), start="zygote")
+    assert "start='fork'" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_failing_initializer_breaks_the_pool(method):
+    def fail():
+        raise OSError("no licence")
+
+    with fpickle.Pool(2, fail, start=method) as pool:
+        with pytest.raises(Exception, match="no licence") as caught:
+            pool.apply(abs, (-1,))
+        assert "BrokenProcessPool" in type(caught.value).__name__
+        assert type(caught.value.__cause__) is OSError
+        with pytest.raises(Exception, match="no licence"):
+            pool.map(abs, [1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_that_die_while_they_start_break_the_pool(method):
+    with fpickle.Pool(2, os._exit, (7,), start=method) as pool:
+        with pytest.raises(Exception, match="code 7") as caught:
+            pool.apply(abs, (-1,))
+        assert type(caught.value.__cause__) is fpickle.WorkerDied
+
+
+def test_max_tasks():
+    with fpickle.Pool(2, maxtasksperchild=3) as pool:
+        pids = pool.map(lambda _: os.getpid(), range(30), 1)
+        assert len(set(pids)) >= 10
+        assert max(pids.count(pid) for pid in pids) <= 3
+        assert pool.apply(abs, (-1,)) == 1
+
+
+def test_memory_limit():
+    def grow(_):
+        fpickle.worker().state.waste = bytearray(80 << 20)
+        return os.getpid()
+
+    with fpickle.Pool(1, memory_limit="60 MB") as pool:
+        first = pool.apply(grow, (0,))
+        assert wait_until(lambda: pool.apply(os.getpid) != first)
+
+
+def test_output_is_captured(capsys, caplog):
+    def speak(x):
+        import logging
+
+        print("line", x)
+        print("half", end="", file=sys.stderr)
+        print(" and half", file=sys.stderr)
+        logging.getLogger("talker").warning("logged %d", x, extra={"more": x})
+
+    caplog.set_level(logging.INFO)
+    with fpickle.Pool(2, capture_output=True) as pool:
+        pool.map(speak, range(20), 1)
+        pool.close()
+        pool.join()
+    out, err = capsys.readouterr()
+    assert sorted(out.split("\n")) == sorted(
+        [f"line {x}" for x in range(20)] + [""]
+    )
+    assert err.count("half and half\n") == 20
+    records = [r for r in caplog.records if r.name == "talker"]
+    assert sorted(r.getMessage() for r in records) == sorted(
+        f"logged {x}" for x in range(20)
+    )
+    assert {r.more for r in records} == set(range(20))
+    assert os.getpid() not in {r.process for r in records}
+
+
+def test_context_variables():
+    user = contextvars.ContextVar("user", default="nobody")
+    locked = contextvars.ContextVar("locked")
+    locked.set(threading.Lock())
+    user.set("somebody")
+    with fpickle.Pool(1, copy_context=True) as pool:
+        assert pool.apply(lambda: user.get()) == "somebody"
+        assert pool.map(lambda x: user.get() + x, ["!"]) == ["somebody!"]
+        user.set("another")
+        assert pool.apply(lambda: user.get()) == "another"
+    with fpickle.Pool(1) as pool:
+        assert pool.apply(lambda: user.get()) == "nobody"
+
+
+# ---- the end ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_close_finishes_the_work(method):
+    pool = fpickle.Pool(2, start=method)
+    with pytest.raises(ValueError, match="still running"):
+        pool.join()
+    results = [pool.apply_async(time.sleep, (0.05,)) for _ in range(6)]
+    pids = [worker.pid for worker in pool._pool]
+    pool.close()
+    with pytest.raises(ValueError, match="not running"):
+        pool.apply(abs, (-1,))
+    pool.join()
+    assert [r.get(0) for r in results] == [None] * 6
+    assert not any(map(is_alive, pids))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_terminate_ends_at_once(method):
+    pool = fpickle.Pool(2, start=method)
+    pool.map(abs, [1, 2])
+    results = [pool.apply_async(time.sleep, (60,)) for _ in range(6)]
+    pids = [worker.pid for worker in pool._pool]
+    began = time.monotonic()
+    pool.terminate()
+    pool.join()
+    assert time.monotonic() - began < 5
+    assert not any(map(is_alive, pids))
+    for result in results:
+        with pytest.raises(Exception, match="terminated"):
+            result.get(10)
+    with pytest.raises(ValueError):
+        with pool:
+            pass
+
+
+def test_terminate_in_a_callback():
+    pool = fpickle.Pool(2)
+    done = threading.Event()
+
+    def stop(_):
+        pool.terminate()
+        done.set()
+
+    pool.apply_async(abs, (1,), callback=stop)
+    assert done.wait(20)
+    pool.join()
+
+
+def test_a_pool_that_nobody_has_ends():
+    pool = fpickle.Pool(1)
+    result = pool.apply_async(time.sleep, (0.2,))
+    pid = pool.apply_async(os.getpid).get()
+    engine = weakref.ref(pool._engine)
+    del pool
+    gc.collect()
+    assert result.get(60) is None
+    assert wait_until(lambda: not is_alive(pid))
+    del result
+
+    def is_gone():
+        gc.collect()
+        return engine() is None
+
+    assert wait_until(is_gone)
+
+
+def test_an_iterator_keeps_its_pool():
+    found = fpickle.Pool(1).imap(lambda x: x + 1, range(5000), 1)
+    gc.collect()
+    assert list(found) == list(range(1, 5001))
+
+
+def test_a_pool_in_a_fork_is_refused():
+    pool = fpickle.Pool(1)
+    assert pool.apply(abs, (-1,)) == 1
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            try:
+                pool.apply(abs, (-1,))
+            except RuntimeError as error:
+                os.write(writer, str(error).encode())
+            pool.terminate()
+            with fpickle.Pool(1) as own:
+                os.write(writer, b" " + own.apply(str, (5,)).encode())
+        except BaseException as error:
+            os.write(writer, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader) as file:
+        text = file.read()
+    os.waitpid(pid, 0)
+    assert "belongs to the process that made it" in text
+    assert text.endswith(" 5")
+    assert pool.apply(abs, (-2,)) == 2
+    pool.terminate()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_end_of_the_interpreter_with_work_pending(method):
+    out, err = run_script(
+        """
+        import sys, time, fpickle
+        pool = fpickle.Pool(2, start=sys.argv[1])
+        pool.map(abs, [1, 2])
+        results = [pool.apply_async(time.sleep, (60,)) for _ in range(5)]
+        print("end")
+        """,
+        method,
+        patience=30,
+    )
+    assert (out, err) == ("end\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("call", [
+    "pool.map(time.sleep, [60] * 10, 1)",
+    "list(pool.imap_unordered(time.sleep, [60] * 10, 1))",
+    "pool.apply(time.sleep, (60,))",
+    "pool.apply_async(time.sleep, (60,)).get()",
+])  # fmt: skip
+def test_ctrl_c(method, call):
+    import subprocess
+
+    script = (
+        "import sys, time, fpickle\n"
+        f"with fpickle.Pool(2, start={method!r}) as pool:\n"
+        "    pool.map(abs, [1, 2])\n"
+        "    print('ready', flush=True)\n"
+        f"    {call}\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert err.count("Traceback") == 1 and "KeyboardInterrupt" in err
+    assert process.returncode == -signal.SIGINT

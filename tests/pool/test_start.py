@@ -1,0 +1,297 @@
+"""How workers start and end, under each start method."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+
+import fpickle
+import pytest
+
+from pool_scripts import METHODS, is_alive, run_script, wait_until
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the pool is for Linux"
+)
+methods = pytest.mark.parametrize("method", METHODS)
+
+
+@methods
+def test_a_script_without_a_guard(method):
+    out, err = run_script(
+        """
+        import sys, fpickle
+        print("main")
+        factor = 3
+        class Point:
+            def __init__(self, x): self.x = x
+        def scale(x): return Point(x * factor)
+        with fpickle.Pool(2, start=sys.argv[1]) as pool:
+            points = pool.map(scale, range(20))
+        print([p.x for p in points] == [3 * x for x in range(20)])
+        print(all(type(p) is Point for p in points))
+        """,
+        method,
+    )
+    assert (out, err) == ("main\nTrue\nTrue\n", "")
+
+
+@methods
+def test_a_script_on_standard_input(method):
+    process = subprocess.run(
+        [sys.executable, "-", method],
+        input="import sys, fpickle\n"
+        "with fpickle.Pool(1, start=sys.argv[1]) as pool:\n"
+        "    print(pool.map(lambda x: x + 1, [1, 2]))\n",
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (process.stdout, process.stderr) == ("[2, 3]\n", "")
+
+
+@methods
+def test_what_is_mirrored(method, tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("answer = 42\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POOL_TEST", "r\u00e4d")
+    monkeypatch.setattr(sys, "argv", ["a", "b c"])
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "told you", UserWarning, "nowhere")
+        here = warnings.filters[0]
+
+        def look():
+            import os, sys, warnings
+            import only_here
+
+            return {
+                "path": sys.path, "cwd": os.getcwd(), "argv": sys.argv,
+                "env": os.environ["POOL_TEST"], "answer": only_here.answer,
+                "filter": warnings.filters[0], "stdin": sys.stdin.read(),
+                "main": sorted(vars(sys.modules["__main__"])),
+                "name": sys.modules["__main__"].__name__,
+                "flags": (sys.flags.optimize, sys.flags.dev_mode),
+                "prefix": (sys.prefix, sys.base_prefix),
+                "exit": callable(exit),  # noqa
+            }  # fmt: skip
+
+        with fpickle.Pool(1, start=method) as pool:
+            seen = pool.apply(look)
+    assert seen["path"] == sys.path
+    assert seen["cwd"] == str(tmp_path)
+    assert seen["argv"] == ["a", "b c"]
+    assert (seen["env"], seen["answer"]) == ("r\u00e4d", 42)
+    assert seen["filter"] == here
+    assert seen["stdin"] == ""
+    assert seen["name"] == "__main__"
+    assert {name for name in seen["main"] if name[:2] != "__"} == set()
+    assert seen["flags"] == (sys.flags.optimize, sys.flags.dev_mode)
+    assert seen["prefix"] == (sys.prefix, sys.base_prefix)
+    assert seen["exit"]
+
+
+@methods
+def test_the_environment_is_that_of_the_making_of_the_pool(method):
+    os.environ["POOL_FIRST"] = "1"
+    try:
+        with fpickle.Pool(1, start=method) as pool:
+            del os.environ["POOL_FIRST"]
+            assert pool.apply(os.getenv, ("POOL_FIRST",)) == "1"
+        with fpickle.Pool(1, start=method) as pool:
+            assert pool.apply(os.getenv, ("POOL_FIRST",)) is None
+    finally:
+        os.environ.pop("POOL_FIRST", None)
+
+
+@methods
+def test_random_numbers_differ(method):
+    import random
+
+    random.seed(1)
+
+    def draw(_):
+        import random, time
+
+        time.sleep(0.05)
+        return fpickle.worker().id, random.random()
+
+    with fpickle.Pool(2, start=method, preload=["random"]) as pool:
+        drawn = pool.map(draw, range(8), chunksize=1)
+    assert len({number for _, number in drawn}) == 8
+    assert random.random() == random.Random(1).random()
+
+
+@methods
+def test_threads_of_libraries_are_limited(method):
+    with fpickle.Pool(1, start=method, threads_per_worker=3) as pool:
+        seen = pool.map(os.getenv, ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"])
+    assert seen == ["3", "3"]
+
+
+def test_preload():
+    def look():
+        import sys
+
+        return "colorsys" in sys.modules
+
+    with fpickle.Pool(1) as pool:
+        assert not pool.apply(look)
+    with fpickle.Pool(1, preload=["colorsys", "nowhere_to_be_found"]) as pool:
+        assert pool.apply(look)
+
+
+@methods
+def test_signals(method):
+    def look():
+        import faulthandler, signal
+
+        return (
+            signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+            signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
+            signal.pthread_sigmask(signal.SIG_BLOCK, []) == set(),
+            faulthandler.is_enabled(),
+        )
+
+    with fpickle.Pool(1, start=method) as pool:
+        assert pool.apply(look) == (True, True, True, True)
+
+
+def test_files_of_the_parent_are_closed(tmp_path):
+    file = os.open(tmp_path / "inherited", os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(file, True)
+    inode = os.fstat(file).st_ino
+
+    def look():
+        found = set()
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                found.add(os.fstat(int(name)).st_ino)
+            except OSError:
+                pass
+        return found
+
+    for method in ("zygote", "spawn"):
+        with fpickle.Pool(1, start=method, preload=["opcode"]) as pool:
+            assert inode not in pool.apply(look), method
+    os.close(file)
+
+
+def test_one_zygote_serves_many_pools():
+    def parent():
+        return os.getppid()
+
+    with fpickle.Pool(1) as one, fpickle.Pool(1) as two:
+        assert one.apply(parent) == two.apply(parent) != os.getpid()
+        zygote = one.apply(parent)
+    with fpickle.Pool(1) as three:
+        assert three.apply(parent) == zygote
+
+
+def test_a_dead_zygote_is_replaced():
+    with fpickle.Pool(2) as pool:
+        zygote = pool.apply(os.getppid)
+        os.kill(zygote, signal.SIGKILL)
+        assert wait_until(lambda: not is_alive(zygote))
+        assert wait_until(lambda: try_apply(pool, os.getppid) is not None)
+        assert pool.apply(os.getppid) != zygote
+    with fpickle.Pool(1) as pool:
+        assert pool.apply(abs, (-1,)) == 1
+
+
+def try_apply(pool, function):
+    try:
+        return pool.apply(function)
+    except fpickle.WorkerDied:
+        return None
+
+
+@methods
+@pytest.mark.parametrize("state", ["idle", "python", "c", "stopped"])
+def test_nothing_outlives_the_parent(method, state):
+    """Neither a worker that computes, nor one that is stuck or stopped."""
+    script = textwrap.dedent("""
+        import os, signal, sys, time, fpickle
+        method, state = sys.argv[1:]
+        pool = fpickle.Pool(2, start=method)
+        pids = set()
+        while len(pids) < 2:
+            pids.update(pool.map(
+                lambda _: (time.sleep(0.2), os.getpid())[1], range(2), 1))
+        zygote = pool.apply(os.getppid)
+        def spin():
+            while True: pass
+        def stuck():
+            signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+            return sum(range(10 ** 12))
+        def stop():
+            os.kill(os.getpid(), signal.SIGSTOP)
+        function = {"python": spin, "c": stuck, "stopped": stop}.get(state)
+        if function is not None:
+            pool.apply_async(function), pool.apply_async(function)
+            time.sleep(0.3)
+        print(*pids, zygote, flush=True)
+        time.sleep(100)
+    """)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, method, state], stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    with process:
+        pids = [int(word) for word in process.stdout.readline().split()]
+        assert len(pids) == 3
+        try:
+            assert all(map(is_alive, pids))
+        finally:
+            process.kill()
+        try:
+            assert wait_until(lambda: not any(map(is_alive, pids)), 5.0)
+        finally:
+            for pid in filter(is_alive, pids):
+                os.kill(pid, signal.SIGKILL)
+
+
+@methods
+def test_a_zygote_does_not_stay_when_its_parent_ends(method):
+    out, _ = run_script(
+        """
+        import os, sys, fpickle
+        pool = fpickle.Pool(1, start=sys.argv[1])
+        print(*pool.apply(lambda: (os.getpid(), os.getppid())))
+        """,
+        method,
+    )
+    pids = [int(word) for word in out.split()]
+    assert wait_until(lambda: not any(map(is_alive, pids)), 5.0)
+
+
+def test_an_executable_that_is_none(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "")
+    multiprocessing = sys.modules.get("multiprocessing.spawn")
+    if multiprocessing is not None:
+        monkeypatch.setattr(multiprocessing, "_python_exe", None)
+    with pytest.raises(OSError, match="start='fork'"):
+        fpickle.Pool(1, preload=["this"])
+
+
+def test_the_package_is_loaded_when_it_is_used():
+    """A worker does without the Python part of fpickle until it is needed."""
+
+    def look():
+        import sys
+
+        before = "fpickle._install" in sys.modules
+        import fpickle
+
+        return before, fpickle.loads(fpickle.dumps(3)), fpickle.__all__
+
+    with fpickle.Pool(1) as pool:
+        before, value, names = pool.apply(eval, ("f()", {"f": look}))
+    assert (before, value, names) == (False, 3, fpickle.__all__)
+
+
+def test_documented_files_exist():
+    folder = pathlib.Path(fpickle.__file__).parent / "_pool"
+    assert {"zygote.py", "bootstrap.py"} <= {p.name for p in folder.iterdir()}
