@@ -5,31 +5,53 @@
 #
 # DONE is a minor version, such as 3.11, that was tested already.  Each Python
 # also exchanges streams with those before it: FPICKLE_PYTHONS names their
-# environments.  Ends with one line a Python and exit status 1 if any failed.
+# environments.  The suites run side by side, two at a time, with their output
+# in build/test-MINOR.log, which is shown when they end.  Ends with one line a
+# Python and exit status 1 if any failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 pythons=$(tools/find_python.sh --all) || exit 1
-summary=
+mkdir -p build
 status=0
-export FPICKLE_PYTHONS=
+summary=
+running=
+FPICKLE_PYTHONS=
+
+# Waits for the suite of the first Python in $running and shows what it said.
+finish_first() {
+    first=${running%% *}
+    running=${running#* }
+    minor=${first%%:*}
+    if wait "${first##*:}"; then
+        result=passed
+    else
+        result=FAILED
+        status=1
+    fi
+    cat "build/test-$minor.log"
+    summary="$summary
+  $minor  $result"
+}
+
 for python in $pythons; do
     minor=$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    environment=$(PYTHON=$python tools/build.sh test) || environment=
     if [ "$minor" = "${1-}" ]; then
-        result="tested before"
+        summary="$summary
+  $minor  tested before"
     else
+        case $running in *" "*" "*) finish_first ;; esac
         echo "== Python $minor: $python"
-        if PYTHON=$python tools/test.sh test; then
-            result=passed
-        else
-            result=FAILED
-            status=1
-        fi
+        PYTHON=$python FPICKLE_PYTHONS=$FPICKLE_PYTHONS tools/test.sh test \
+            >"build/test-$minor.log" 2>&1 &
+        running="$running$minor:$! "
     fi
-    if environment=$(PYTHON=$python tools/build.sh test); then
+    if [ -n "$environment" ]; then
         FPICKLE_PYTHONS=$environment:$FPICKLE_PYTHONS
     fi
-    summary="$summary
-  $minor  $result  $python"
+done
+while [ -n "$running" ]; do
+    finish_first
 done
 echo "== all Pythons$summary"
 exit $status
