@@ -603,11 +603,11 @@ case("types without a name",
          {}.keys(), {}.values(), {}.items(), iter({}), iter([]), iter(""),
          iter(()), iter(range(1)), iter(b""), reversed([]), reversed({}),
          _ordered.keys(), _ordered.values(), _ordered.items(),
-         iter(_ordered), iter(_twice), reversed(_twice), sys.flags)],
+         iter(_ordered), reversed(_twice), sys.flags)],
      "o == (lambda c, d, od: [type(x) for x in ("
      "d.keys(), d.values(), d.items(), iter(d), iter([]), iter(''),"
      " iter(()), iter(range(1)), iter(b''), reversed([]), reversed({}),"
-     " od.keys(), od.values(), od.items(), iter(od), iter(c.deque()),"
+     " od.keys(), od.values(), od.items(), iter(od),"
      " reversed(c.deque()), __import__('sys').flags)])("
      "__import__('collections'), {}, __import__('collections').OrderedDict())",
      ALL_PROTOCOLS)

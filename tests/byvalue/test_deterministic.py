@@ -101,6 +101,7 @@ CHANGED = PLACED | {
     "__new__, _missing_",
     "__reduce__ to a function by value",
     "__setstate__ that uses a global",
+    "a module with classes that say another name",
     "globals are there for __setstate__",
     "a registered module, function first",
     "abstract class",
