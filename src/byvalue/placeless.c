@@ -31,7 +31,7 @@ fpk_keeps_place(const fpk_encoder *e, const PyCodeObject *code)
         return false;
     }
     for (size_t i = 0; i < sizeof mark - 1; i++) {
-        if (PyUnicode_READ_CHAR(name, i) != (Py_UCS4)mark[i]) {
+        if (PyUnicode_READ_CHAR(name, (Py_ssize_t)i) != (Py_UCS4)mark[i]) {
             return false;
         }
     }
