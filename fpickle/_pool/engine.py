@@ -1,8 +1,9 @@
 """One pool: a dispatcher, two threads, and the worker processes.
 
 The I/O thread is in C and serves what nobody waits for. The supervisor starts
-workers, hears of their deaths and replaces them; it is the only thread that
-changes `Engine.workers` once the pool is made. Both end with the pool.
+workers, hears of their deaths and replaces them. Both end with the pool. Other
+threads start workers, too, when there is work for more; `Engine.lock` is held by
+whoever changes which workers there are.
 
 A pool goes through RUNNING, CLOSING (what was submitted is finished, nothing
 more is taken), ENDED. A fork of the process that made it must not use it.
@@ -154,8 +155,14 @@ class Engine:
         )
         _engines.add(self)
         _register_exit()
-        self.io_thread.start()
-        self.supervisor.start()
+        try:
+            self.io_thread.start()
+            self.supervisor.start()
+        except BaseException:  # no more threads can be started
+            _engines.discard(self)
+            self.dispatcher.close()
+            self._close_files()
+            raise
 
     # ---- used by the faces ----------------------------------------------------
 
@@ -177,17 +184,11 @@ class Engine:
             return
         with self.lock:
             if self.wanted < self.size and self.state is RUNNING:
-                if self.dispatcher.outstanding > self._count_idle():
+                if self.dispatcher.outstanding > self.wanted:
                     self.wanted += 1
-                    self._due[self.wanted - 1] = 0.0
-                    self.wake()
-
-    def _count_idle(self) -> int:
-        idle = sum(
-            self.dispatcher.worker_state(index) in ("idle", "starting")
-            for index in range(self.wanted)
-        )
-        return idle
+                    self._try_start(self.wanted - 1)
+                    if self._due:
+                        self.wake()
 
     def close(self) -> None:
         """Nothing more is taken; workers leave when all is done."""
