@@ -41,6 +41,7 @@ _IDLE_DEATH = 1.0  # s; a worker that lives longer without work is no failure
 _LONGEST_PAUSE = 1.0  # s between attempts
 _GRACE = 0.2  # s from SIGTERM to SIGKILL
 _PATIENCE = 5.0  # s for killed processes to be gone
+_PREPARE_AFTER = 0.3  # s
 
 
 class WorkerProcess:
@@ -153,6 +154,7 @@ class Engine:
         self.supervisor = threading.Thread(
             target=self._supervise, name="fpickle-supervisor", daemon=True
         )
+        self._prepare_at: float | None = time.monotonic() + _PREPARE_AFTER
         _engines.add(self)
         _register_exit()
         try:
@@ -346,12 +348,19 @@ class Engine:
             times.append(self._kill_at)
         if self._forgotten:
             times.append(time.monotonic() + 0.1)
+        if self._prepare_at is not None:
+            times.append(self._prepare_at)
         if not times:
             return None
         return max(0.0, (min(times) - time.monotonic()) * 1000 + 1)
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
+        if self._prepare_at is not None and self._prepare_at <= now:
+            # What a death needs is there before files run out, but not at the
+            # start, which it would delay.
+            self._prepare_at = None
+            _find_errors()
         with self.lock:
             for index, moment in list(self._due.items()):
                 if moment <= now or self.state is ENDED:
@@ -495,9 +504,7 @@ class Engine:
                 self._try_start(worker.index)
 
     def _give_up(self, cause: BaseException, why: str) -> None:
-        from fpickle._pool.errors import broken
-
-        self.terminate(broken(cause, why))
+        self.terminate(_broken(cause, why))
 
     def _take_message(self, kind: str, index: int, value: Any) -> None:
         """What a worker says unasked; in the I/O thread."""
@@ -511,9 +518,7 @@ class Engine:
                 worker.is_ready = True
                 self._failed_starts = 0
         elif kind == "refused":
-            from fpickle._pool.errors import broken
-
-            self.terminate(broken(value, "the initializer failed"))
+            self.terminate(_broken(value, "the initializer failed"))
 
 
 # ---- helpers ------------------------------------------------------------------
@@ -539,16 +544,46 @@ def _wait_until_gone(worker: WorkerProcess, deadline: float) -> None:
     poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
 
-def _died(worker: WorkerProcess, status: int | None) -> BaseException:
-    from fpickle._pool.errors import WorkerDied
+def _find_errors() -> Any:
+    """The module of our exceptions. None where it cannot be imported: no file
+    can be opened, or the interpreter is about to end."""
+    try:
+        from fpickle._pool import errors
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return errors
 
-    return WorkerDied(worker.pid or None, status, text=worker.crash_text())
+
+def _simple_error(text: str) -> BaseException:
+    """For want of the module: the base class of what it has."""
+    from concurrent.futures import BrokenExecutor
+
+    return BrokenExecutor(text)
+
+
+def _died(worker: WorkerProcess, status: int | None) -> BaseException:
+    errors = _find_errors()
+    if errors is None:
+        return _simple_error(
+            f"worker process {worker.pid} has ended with {status}"
+        )
+    return errors.WorkerDied(  # type: ignore[no-any-return]
+        worker.pid or None, status, text=worker.crash_text()
+    )
 
 
 def _broken_pool(text: str) -> BaseException:
-    from fpickle._pool.errors import BrokenProcessPool
+    errors = _find_errors()
+    if errors is None:
+        return _simple_error(text)
+    return errors.BrokenProcessPool(text)  # type: ignore[no-any-return]
 
-    return BrokenProcessPool(text)
+
+def _broken(cause: BaseException, why: str) -> BaseException:
+    errors = _find_errors()
+    if errors is None:
+        return _simple_error(f"{why}: {type(cause).__name__}: {cause}")
+    return errors.broken(cause, why)  # type: ignore[no-any-return]
 
 
 def _again(error: BaseException) -> BaseException:
