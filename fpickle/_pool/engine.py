@@ -203,7 +203,10 @@ class Engine:
             self._finisher = threading.Thread(
                 target=self._finish, name="fpickle-finisher", daemon=True
             )
-        self._finisher.start()
+        try:
+            self._finisher.start()
+        except RuntimeError:  # no thread can be started: this one waits
+            self._finish()
 
     def join(self, timeout: float | None = None) -> bool:
         """Waits until the last worker is gone; False if it is not."""
