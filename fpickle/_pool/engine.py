@@ -126,6 +126,7 @@ class Engine:
         self._kill_at: float | None = None  # when SIGTERM was not enough
         self._forgotten: list[int] = []
         self._finisher: threading.Thread | None = None
+        self._owner: weakref.finalize[..., Any] | None = None
         self._setup_fd = self._wake_fd = -1
         self.connection = start.Connection(method, options.preload, inherited)
         try:
@@ -269,6 +270,14 @@ class Engine:
 
     # ---- the end --------------------------------------------------------------
 
+    def end_with(
+        self, owner: Any, function: Callable[..., Any], *args: Any
+    ) -> None:
+        """Calls function(*args) when [owner] is collected before the engine
+        has ended."""
+        self._owner = weakref.finalize(owner, function, *args)
+        self._owner.atexit = False
+
     def _finish(self) -> None:
         """Body of the finisher: waits for the work, then lets workers leave."""
         self.dispatcher.wait()
@@ -295,6 +304,10 @@ class Engine:
         self.dispatcher.close()
         self._close_files()
         _engines.discard(self)
+        if self._owner is not None:
+            # The registry of finalizers would keep the engine, the error that
+            # broke it, and so the frames that the error went through.
+            self._owner.detach()
         self.ended.set()
 
     def _close_files(self) -> None:
