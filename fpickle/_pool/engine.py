@@ -1,8 +1,9 @@
 """One pool: a dispatcher, two threads, and the worker processes.
 
 The I/O thread is in C and serves what nobody waits for. The supervisor starts
-workers, hears of their deaths and replaces them; it is the only thread that
-changes `Engine.workers` once the pool is made. Both end with the pool.
+workers, hears of their deaths and replaces them. Both end with the pool. Other
+threads start workers, too, when there is work for more; `Engine.lock` is held by
+whoever changes which workers there are.
 
 A pool goes through RUNNING, CLOSING (what was submitted is finished, nothing
 more is taken), ENDED. A fork of the process that made it must not use it.
@@ -40,6 +41,7 @@ _IDLE_DEATH = 1.0  # s; a worker that lives longer without work is no failure
 _LONGEST_PAUSE = 1.0  # s between attempts
 _GRACE = 0.2  # s from SIGTERM to SIGKILL
 _PATIENCE = 5.0  # s for killed processes to be gone
+_PREPARE_AFTER = 0.3  # s
 
 
 class WorkerProcess:
@@ -124,6 +126,7 @@ class Engine:
         self._kill_at: float | None = None  # when SIGTERM was not enough
         self._forgotten: list[int] = []
         self._finisher: threading.Thread | None = None
+        self._owner: weakref.finalize[..., Any] | None = None
         self._setup_fd = self._wake_fd = -1
         self.connection = start.Connection(method, options.preload, inherited)
         try:
@@ -152,10 +155,17 @@ class Engine:
         self.supervisor = threading.Thread(
             target=self._supervise, name="fpickle-supervisor", daemon=True
         )
+        self._prepare_at: float | None = time.monotonic() + _PREPARE_AFTER
         _engines.add(self)
         _register_exit()
-        self.io_thread.start()
-        self.supervisor.start()
+        try:
+            self.io_thread.start()
+            self.supervisor.start()
+        except BaseException:  # no more threads can be started
+            _engines.discard(self)
+            self.dispatcher.close()
+            self._close_files()
+            raise
 
     # ---- used by the faces ----------------------------------------------------
 
@@ -177,17 +187,11 @@ class Engine:
             return
         with self.lock:
             if self.wanted < self.size and self.state is RUNNING:
-                if self.dispatcher.outstanding > self._count_idle():
+                if self.dispatcher.outstanding > self.wanted:
                     self.wanted += 1
-                    self._due[self.wanted - 1] = 0.0
-                    self.wake()
-
-    def _count_idle(self) -> int:
-        idle = sum(
-            self.dispatcher.worker_state(index) in ("idle", "starting")
-            for index in range(self.wanted)
-        )
-        return idle
+                    self._try_start(self.wanted - 1)
+                    if self._due:
+                        self.wake()
 
     def close(self) -> None:
         """Nothing more is taken; workers leave when all is done."""
@@ -200,7 +204,10 @@ class Engine:
             self._finisher = threading.Thread(
                 target=self._finish, name="fpickle-finisher", daemon=True
             )
-        self._finisher.start()
+        try:
+            self._finisher.start()
+        except RuntimeError:  # no thread can be started: this one waits
+            self._finish()
 
     def join(self, timeout: float | None = None) -> bool:
         """Waits until the last worker is gone; False if it is not."""
@@ -263,6 +270,14 @@ class Engine:
 
     # ---- the end --------------------------------------------------------------
 
+    def end_with(
+        self, owner: Any, function: Callable[..., Any], *args: Any
+    ) -> None:
+        """Calls function(*args) when [owner] is collected before the engine
+        has ended."""
+        self._owner = weakref.finalize(owner, function, *args)
+        self._owner.atexit = False
+
     def _finish(self) -> None:
         """Body of the finisher: waits for the work, then lets workers leave."""
         self.dispatcher.wait()
@@ -289,6 +304,10 @@ class Engine:
         self.dispatcher.close()
         self._close_files()
         _engines.discard(self)
+        if self._owner is not None:
+            # The registry of finalizers would keep the engine, the error that
+            # broke it, and so the frames that the error went through.
+            self._owner.detach()
         self.ended.set()
 
     def _close_files(self) -> None:
@@ -345,12 +364,19 @@ class Engine:
             times.append(self._kill_at)
         if self._forgotten:
             times.append(time.monotonic() + 0.1)
+        if self._prepare_at is not None:
+            times.append(self._prepare_at)
         if not times:
             return None
         return max(0.0, (min(times) - time.monotonic()) * 1000 + 1)
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
+        if self._prepare_at is not None and self._prepare_at <= now:
+            # What a death needs is there before files run out, but not at the
+            # start, which it would delay.
+            self._prepare_at = None
+            _find_errors()
         with self.lock:
             for index, moment in list(self._due.items()):
                 if moment <= now or self.state is ENDED:
@@ -494,9 +520,7 @@ class Engine:
                 self._try_start(worker.index)
 
     def _give_up(self, cause: BaseException, why: str) -> None:
-        from fpickle._pool.errors import broken
-
-        self.terminate(broken(cause, why))
+        self.terminate(_broken(cause, why))
 
     def _take_message(self, kind: str, index: int, value: Any) -> None:
         """What a worker says unasked; in the I/O thread."""
@@ -510,9 +534,7 @@ class Engine:
                 worker.is_ready = True
                 self._failed_starts = 0
         elif kind == "refused":
-            from fpickle._pool.errors import broken
-
-            self.terminate(broken(value, "the initializer failed"))
+            self.terminate(_broken(value, "the initializer failed"))
 
 
 # ---- helpers ------------------------------------------------------------------
@@ -538,16 +560,46 @@ def _wait_until_gone(worker: WorkerProcess, deadline: float) -> None:
     poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
 
-def _died(worker: WorkerProcess, status: int | None) -> BaseException:
-    from fpickle._pool.errors import WorkerDied
+def _find_errors() -> Any:
+    """The module of our exceptions. None where it cannot be imported: no file
+    can be opened, or the interpreter is about to end."""
+    try:
+        from fpickle._pool import errors
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return errors
 
-    return WorkerDied(worker.pid or None, status, text=worker.crash_text())
+
+def _simple_error(text: str) -> BaseException:
+    """For want of the module: the base class of what it has."""
+    from concurrent.futures import BrokenExecutor
+
+    return BrokenExecutor(text)
+
+
+def _died(worker: WorkerProcess, status: int | None) -> BaseException:
+    errors = _find_errors()
+    if errors is None:
+        return _simple_error(
+            f"worker process {worker.pid} has ended with {status}"
+        )
+    return errors.WorkerDied(  # type: ignore[no-any-return]
+        worker.pid or None, status, text=worker.crash_text()
+    )
 
 
 def _broken_pool(text: str) -> BaseException:
-    from fpickle._pool.errors import BrokenProcessPool
+    errors = _find_errors()
+    if errors is None:
+        return _simple_error(text)
+    return errors.BrokenProcessPool(text)  # type: ignore[no-any-return]
 
-    return BrokenProcessPool(text)
+
+def _broken(cause: BaseException, why: str) -> BaseException:
+    errors = _find_errors()
+    if errors is None:
+        return _simple_error(f"{why}: {type(cause).__name__}: {cause}")
+    return errors.broken(cause, why)  # type: ignore[no-any-return]
 
 
 def _again(error: BaseException) -> BaseException:

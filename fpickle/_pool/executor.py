@@ -98,7 +98,7 @@ class ProcessPoolExecutor(futures.Executor):
             on_demand=True, waits_at_exit=True,
         )  # fmt: skip
         self._submit = self._engine.dispatcher.submit
-        weakref.finalize(self, self._engine.close).atexit = False
+        self._engine.end_with(self, self._engine.close)
 
     def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any

@@ -162,7 +162,7 @@ class Pool:
             processes, options, future_type="ApplyResult", style="pool"
         )
         self._submit = self._engine.dispatcher.submit
-        weakref.finalize(self, _abandon, self._engine).atexit = False
+        self._engine.end_with(self, _abandon, self._engine)
 
     # ---- one call -------------------------------------------------------------
 

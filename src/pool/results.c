@@ -563,6 +563,37 @@ give_next(results *self, uint64_t until, bool all)
     }
 }
 
+/* Waits until the input is read and all of its calls have ended: 1, 0 if it is
+   [until] before, or -1. */
+static int
+wait_for_all(results *self, uint64_t until)
+{
+    for (;;) {
+        if (feed(self, true) < 0 || collect(self) < 0) {
+            return -1;
+        }
+        if ((self->input == NULL || self->cancelled_at) &&
+            self->came == self->sent) {
+            return 1;
+        }
+        uint64_t now = until == UINT64_MAX ? 0 : fpk_now_ns();
+        uint64_t left = until == UINT64_MAX ? until
+                        : until > now       ? until - now
+                                            : 0;
+        fpk_wait_result result;
+        Py_BEGIN_ALLOW_THREADS
+        result =
+            fpk_dispatch_wait_group(self->dispatcher->d, self->group, left);
+        Py_END_ALLOW_THREADS
+        if (result == FPK_WAIT_TIMEOUT) {
+            return 0;
+        }
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+    }
+}
+
 static PyObject *
 results_next(PyObject *op)
 {
@@ -643,6 +674,15 @@ results_get(PyObject *op, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     uint64_t until = ns == UINT64_MAX ? ns : fpk_now_ns() + ns;
+    /* Nothing is given out before all is there, so that nothing is lost. */
+    int there = ns == UINT64_MAX ? 1 : wait_for_all(self, until);
+    if (there <= 0) {
+        leave(self);
+        if (there == 0) {
+            PyErr_SetNone(self->dispatcher->state->TimeoutError);
+        }
+        return NULL;
+    }
     PyObject *list = PyList_New(0);
     while (list != NULL) {
         PyObject *value = give_next(self, until, true);
@@ -718,32 +758,9 @@ results_wait(PyObject *op, PyObject *args, PyObject *kwargs)
         fpk_parse_timeout(timeout, &ns) < 0 || enter(self) < 0) {
         return NULL;
     }
-    uint64_t until = ns == UINT64_MAX ? ns : fpk_now_ns() + ns;
-    int status = feed(self, true);
-    fpk_wait_result result = FPK_WAIT_AGAIN;
-    while (status == 0) {
-        if (collect(self) < 0 || feed(self, true) < 0) {
-            status = -1;
-            break;
-        }
-        if (self->group->unfinished == 0 && self->group->first == NULL) {
-            break;
-        }
-        uint64_t now = until == UINT64_MAX ? 0 : fpk_now_ns();
-        uint64_t left = until == UINT64_MAX ? until
-                        : until > now       ? until - now
-                                            : 0;
-        Py_BEGIN_ALLOW_THREADS
-        result =
-            fpk_dispatch_wait_group(self->dispatcher->d, self->group, left);
-        Py_END_ALLOW_THREADS
-        if (result == FPK_WAIT_TIMEOUT) {
-            break;
-        }
-        status = PyErr_CheckSignals();
-    }
+    int there = wait_for_all(self, ns == UINT64_MAX ? ns : fpk_now_ns() + ns);
     leave(self);
-    return status < 0 ? NULL : PyBool_FromLong(result != FPK_WAIT_TIMEOUT);
+    return there < 0 ? NULL : PyBool_FromLong(there);
 }
 
 static PyObject *

@@ -315,7 +315,6 @@ fpk_dispatch_new_task(fpk_dispatch *d, fpk_function *function,
         memcpy(task->payload, payload, length);
     }
     task->request = *message;
-    task->keep = message->kind != FPK_CALL;
     task->function = function;
     fpk_lock(d);
     function->refs++;
@@ -377,7 +376,6 @@ fpk_dispatch_submit(fpk_dispatch *d, fpk_task *task)
         status = FPK_CLOSED;
         goto done;
     }
-    task->keep = task->keep || task->retries > 0;
     atomic_fetch_add_explicit(&task->refs, 1, memory_order_relaxed);
     d->outstanding++;
     if (task->group != NULL) {

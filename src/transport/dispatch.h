@@ -73,11 +73,10 @@ typedef struct fpk_task {
     bool started;        /* one of its tries was begun */
     bool notify;         /* the I/O thread is told when it ends */
     bool killed;         /* its worker was, because of timeout_ns */
-    bool keep;           /* [payload] stays until the end */
     fpk_message request;
     fpk_place *places;      /* of the request; owned, with the blocks */
-    unsigned char *payload; /* of the request; [small], owned, or NULL: in the
-                               ring only */
+    unsigned char *payload; /* of the request, until it has ended: [small],
+                               owned, or NULL: in a block */
     uint32_t worker;        /* sent: to whom, */
     uint64_t position;      /* and where in the ring */
     struct fpk_task *next, *previous; /* in the one list that it is in */

@@ -178,8 +178,12 @@ bool fpk_send_at_once_locked(fpk_dispatch *d, fpk_task *task);
 uint64_t fpk_check_times_locked(fpk_dispatch *d);
 
 /* Takes a task that was sent back: true if the worker had not begun it; it is
-   in no list then, and has its payload. */
+   in no list then. */
 bool fpk_revoke_locked(fpk_dispatch *d, fpk_task *task);
+
+/* The same for a task that a worker which has ended cannot have begun, whatever
+   the record says. */
+void fpk_reclaim_locked(fpk_dispatch *d, fpk_task *task);
 
 /* Removes a sent task from what is in flight. */
 void fpk_land_locked(fpk_dispatch *d, fpk_task *task);

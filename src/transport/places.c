@@ -313,6 +313,14 @@ settle_begun(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task,
                         task->killed ? FPK_TASK_TIMED_OUT : FPK_TASK_LOST);
 }
 
+/* True if the worker of [place], which has ended, had not begun [task]. */
+static bool
+is_ready(fpk_worker_place *place, fpk_task *task)
+{
+    fpk_record *record = fpk_ring_at(&place->channel.requests, task->position);
+    return record != NULL && atomic_load(&record->state) == FPK_READY;
+}
+
 /* Settles what was in flight; true if a task had been begun. */
 static bool
 settle_tasks(fpk_dispatch *d, fpk_worker_place *place, uintptr_t cause)
@@ -320,13 +328,14 @@ settle_tasks(fpk_dispatch *d, fpk_worker_place *place, uintptr_t cause)
     bool begun = false;
     while (place->in_flight.last != NULL) {
         fpk_task *task = place->in_flight.last;
-        if (fpk_revoke_locked(d, task)) {
+        /* Only the oldest can have been begun, whatever the others' records say
+           now. */
+        if (task != place->in_flight.first || is_ready(place, task)) {
+            fpk_reclaim_locked(d, task);
             queue_again(d, task);
             continue;
         }
         fpk_land_locked(d, task);
-        /* Only the oldest can have been begun; of another one the record is
-           damaged, and it ends as lost, too. */
         begun = true;
         settle_begun(d, place, task, cause);
     }

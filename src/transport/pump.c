@@ -221,12 +221,6 @@ send_task(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task)
     task->worker = (uint32_t)(place - d->places);
     fpk_list_append(&place->in_flight, task);
     place->load_ns += expected_ns(task);
-    if (!task->keep && task->payload != NULL) {
-        if (task->payload != task->small) {
-            free(task->payload);
-        }
-        task->payload = NULL;
-    }
     atomic_store_explicit(&task->status, FPK_TASK_SENT, memory_order_release);
     return FPK_OK;
 }
@@ -325,33 +319,6 @@ fpk_land_locked(fpk_dispatch *d, fpk_task *task)
     }
 }
 
-/* Gives [task] its payload from the record that it was sent in. */
-static bool
-recover_payload(fpk_task *task, const fpk_ring *ring, const fpk_record *record)
-{
-    if (task->payload != NULL || task->request.payload_length == 0 ||
-        (task->request.flags & FPK_PAYLOAD_IN_BLOCK)) {
-        return true;
-    }
-    fpk_message message;
-    const fpk_place *places;
-    const unsigned char *payload;
-    if (fpk_message_parse(ring, record, &message, &places, &payload) !=
-            FPK_OK ||
-        payload == NULL ||
-        message.payload_length != task->request.payload_length) {
-        return false;
-    }
-    size_t length = (size_t)message.payload_length;
-    task->payload =
-        length <= sizeof task->small ? task->small : malloc(length);
-    if (task->payload == NULL) {
-        return false;
-    }
-    memcpy(task->payload, payload, length);
-    return true;
-}
-
 bool
 fpk_revoke_locked(fpk_dispatch *d, fpk_task *task)
 {
@@ -359,13 +326,19 @@ fpk_revoke_locked(fpk_dispatch *d, fpk_task *task)
     fpk_record *record = fpk_ring_at(&place->channel.requests, task->position);
     uint32_t ready = FPK_READY;
     if (record == NULL ||
-        !recover_payload(task, &place->channel.requests, record) ||
         !atomic_compare_exchange_strong(&record->state, &ready, FPK_REVOKED)) {
         return false;
     }
-    fpk_land_locked(d, task);
-    take_blocks_back(d, place, &task->request, task->places);
+    fpk_reclaim_locked(d, task);
     return true;
+}
+
+void
+fpk_reclaim_locked(fpk_dispatch *d, fpk_task *task)
+{
+    fpk_land_locked(d, task);
+    take_blocks_back(d, &d->places[task->worker], &task->request,
+                     task->places);
 }
 
 /* Takes from the worker with most behind a long task, for one that is idle.

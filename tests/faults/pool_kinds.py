@@ -108,7 +108,7 @@ class Opened:
         if exc_type is None:
             self.close()
         else:
-            self.terminate()
+            self.pool.__exit__(exc_type, exc, traceback)
 
     def outcomes(self, function, items):
         """The Outcome of function(item) for each item, in their order."""

@@ -12,6 +12,7 @@ from pool_fault import MIB, plain, resident, trial
 
 BAD = 5
 N = 12
+KEPT = []
 
 
 def limit_memory(more):
@@ -109,22 +110,24 @@ def parent(t):
 def grow(item):
     if item == BAD:
         kept = []
-        for _ in range(200):
+        for _ in range(50):
             kept.append(bytearray(b"x") * (10 * MIB))
-            time.sleep(0.01)
-        return len(kept)
+        KEPT.extend(kept)
     return item
 
 
-@trial("a task grows beyond memory_limit", pools=("fpickle",))
+@trial("a task grows beyond memory_limit, and keeps it", pools=("fpickle",))
 def limited(t):
-    with t.open(memory_limit=400 * MIB) as pool:
-        error = t.one_fails(pool, grow, range(N), BAD)
-        expect_memory_error(t, error)
+    with t.open(memory_limit=300 * MIB) as pool:
+        found = pool.outcomes(grow, range(N))
+        t.ok("a task is lost", not any(o.lost for o in found))
+        expect_memory_error(t, found[BAD].error)
+        t.ok("other tasks fail",
+             all(o.value == i for i, o in enumerate(found) if i != BAD))
         t.goes_on(pool)
-
-
-KEPT = []
+        for pid in pool.pids():
+            t.ok("the worker stays", resident(pid) < 300 * MIB,
+                 resident(pid) // MIB)
 
 
 def leak(item):

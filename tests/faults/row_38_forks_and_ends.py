@@ -343,7 +343,8 @@ def check_end(t, body):
     t.ok("it does not end in order",
          done.returncode == (1 if "1/0" in body else 0),
          f"{done.returncode} {done.stderr[-300:]}")
-    t.ok("it prints something", not done.stderr, done.stderr[-300:])
+    if "daemon" not in body:  # else the thread may say why it ends
+        t.ok("it prints something", not done.stderr, done.stderr[-300:])
     t.ok("processes are left",
          wait_until(lambda: not pool_fault.marked_processes(mark), 3))
 

@@ -668,3 +668,19 @@ def test_nobody_keeps_what_was_called():
                 gc.collect()
                 assert ref() is None
     """)
+
+
+def test_a_get_that_times_out_loses_nothing():
+    trial("""
+        with Pool() as d:
+            results = d.map(lambda x: (time.sleep(x / 20), x)[1], range(10))
+            tries = 0
+            while True:
+                try:
+                    got = results.get(0.05)
+                    break
+                except TimeoutError:
+                    tries += 1
+            assert got == list(range(10)) and tries > 0
+            assert results.get() == []
+    """)
