@@ -176,7 +176,8 @@ ENTRIES = (
     Entry(
         "ctypes-pointers",
         ("_ctypes._Pointer", "_ctypes.CFuncPtr", "_ctypes.PyCFuncPtrType",
-         "ctypes.CDLL", "_ctypes.CField"),
+         "ctypes.CDLL", "_ctypes.CField", "ctypes.c_char_p",
+         "ctypes.c_wchar_p", "ctypes.c_void_p"),
         "it is an address in the memory of this process",
         ("send what it points to: ptr.contents, or ptr[:n]",
          "load the library again at the receiver: ctypes.CDLL(name)"),

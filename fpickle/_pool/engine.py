@@ -26,6 +26,7 @@ from fpickle._pool.setup import Options
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 RUNNING, CLOSING, ENDED = "running", "closing", "ended"

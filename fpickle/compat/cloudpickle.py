@@ -136,13 +136,17 @@ def _translated(error: Exception) -> Exception:
     """An error of cloudpickle's, or the same."""
     if isinstance(error, RecursionError):
         text = "Could not pickle object as excessively deep recursion required."
-    elif "a closed file" in str(error):
+    elif any("a closed file" in note for note in _notes(error)):
         text = "Cannot pickle closed files"
     else:
         return error
     made = PicklingError(text)
-    made.__notes__ = getattr(error, "__notes__", [])
+    made.__notes__ = _notes(error)
     return made
+
+
+def _notes(error: Exception) -> list[str]:
+    return getattr(error, "__notes__", [])
 
 
 def register_pickle_by_value(module: ModuleType) -> None:

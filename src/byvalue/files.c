@@ -310,7 +310,7 @@ fpk_save_file(fpk_encoder *e, PyObject *obj)
         return closed < 0 ? FPK_ERROR
                           : fpk_refuse(e, obj,
                                        "it is a closed file, of which nothing "
-                                       "is left. Send its path");
+                                       "is left");
     }
     if (how == FPK_FILES_ERROR) {
         return fpk_refuse(e, obj, NULL);

@@ -36,7 +36,6 @@ static const struct {
     {&PyMemberDescr_Type, fpk_save_descriptor},
     {&PyMethodDescr_Type, fpk_save_descriptor},
     {&PyWrapperDescr_Type, fpk_save_descriptor},
-    {&PyClassMethodDescr_Type, fpk_save_descriptor},
     {&PySuper_Type, fpk_save_super},
     {&PyDictKeys_Type, fpk_save_dict_view},
     {&PyDictValues_Type, fpk_save_dict_view},

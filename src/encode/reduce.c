@@ -497,9 +497,7 @@ explain_pointers(fpk_encoder *e, PyObject *obj)
         base = base->tp_base;
     }
     if (base != NULL) {
-        PyErr_Format(e->state->RefusedError,
-                     "cannot pickle '%.200s' object: a pointer leads into the "
-                     "memory of this process. Send what it points to",
+        PyErr_Format(e->state->RefusedError, "cannot pickle '%.200s' object",
                      Py_TYPE(obj)->tp_name);
     }
 }

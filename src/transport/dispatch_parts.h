@@ -181,8 +181,8 @@ uint64_t fpk_check_times_locked(fpk_dispatch *d);
    in no list then. */
 bool fpk_revoke_locked(fpk_dispatch *d, fpk_task *task);
 
-/* The same for a task that a worker which has ended cannot have begun, whatever
-   the record says. */
+/* The same for a task that a worker which has ended cannot have begun,
+   whatever the record says. */
 void fpk_reclaim_locked(fpk_dispatch *d, fpk_task *task);
 
 /* Removes a sent task from what is in flight. */

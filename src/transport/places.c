@@ -328,8 +328,8 @@ settle_tasks(fpk_dispatch *d, fpk_worker_place *place, uintptr_t cause)
     bool begun = false;
     while (place->in_flight.last != NULL) {
         fpk_task *task = place->in_flight.last;
-        /* Only the oldest can have been begun, whatever the others' records say
-           now. */
+        /* Only the oldest can have been begun, whatever the others' records
+           say now. */
         if (task != place->in_flight.first || is_ready(place, task)) {
             fpk_reclaim_locked(d, task);
             queue_again(d, task);

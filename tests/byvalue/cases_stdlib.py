@@ -617,10 +617,6 @@ case("values of sys", lambda: (flags, float_info, version_info),
      ALL_PROTOCOLS)
 case("what runs a deque backwards", reversed(_twice), "list(o) == [3, 2, 1]",
      ALL_PROTOCOLS)
-case("descriptor of a class method of C",
-     (dict.__dict__["fromkeys"], int.__dict__["from_bytes"]),
-     "o[0].__get__(None, dict)('a') == {'a': None}"
-     " and o[1] is int.__dict__['from_bytes']", ALL_PROTOCOLS)
 case("a module with classes that say another name", json.dumps,
      "o({'a': 1}) == '{\"a\": 1}' and o.__globals__ is not"
      " __import__('json').__dict__", by_value=["json"])

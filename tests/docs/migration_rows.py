@@ -126,7 +126,7 @@ def check_cloudpickle_12(theirs, ours):
 def check_cloudpickle_13(theirs, ours):
     assert type(theirs) is TypeError
     assert isinstance(ours, TypeError)
-    assert "__getstate__" in str(ours)
+    assert any("__getstate__" in note for note in ours.__notes__)
     assert any("obj[0]" in note for note in ours.__notes__)
 
 
@@ -255,7 +255,8 @@ def check_dill_11(theirs, ours):
 
 def check_dill_12(theirs, ours):
     assert type(theirs) is bytes
-    assert isinstance(ours, fpickle.RefusedError) and "files=" in str(ours)
+    assert isinstance(ours, fpickle.RefusedError)
+    assert any("files=" in note for note in ours.__notes__)
 
 
 def check_dill_13(theirs, ours):
@@ -264,7 +265,8 @@ def check_dill_13(theirs, ours):
 
     with lock:
         assert dill.loads(dill.dumps(lock)).locked()
-    assert isinstance(ours, fpickle.RefusedError) and "locks=" in str(ours)
+    assert isinstance(ours, fpickle.RefusedError)
+    assert any("locks=" in note for note in ours.__notes__)
 
 
 def check_dill_14(theirs, ours):
