@@ -148,6 +148,8 @@ class Engine:
             for index in range(self.wanted):
                 self._start_worker(index)
         except BaseException:
+            for worker in self.workers.values():
+                worker.close()
             self._close_files()
             raise
         self.io_thread = threading.Thread(
@@ -165,6 +167,8 @@ class Engine:
         except BaseException:  # no more threads can be started
             _engines.discard(self)
             self.dispatcher.close()
+            for worker in self.workers.values():
+                worker.close()
             self._close_files()
             raise
 
@@ -410,10 +414,14 @@ class Engine:
             self._start_failed(index, OSError(number, text))
 
     def _start_worker(self, index: int) -> None:
-        fds = self.dispatcher.open_worker(
-            index, self.options.max_tasks, self.options.max_memory
-        )
         crash = start.memory_file("fpickle-crash")
+        try:
+            fds = self.dispatcher.open_worker(
+                index, self.options.max_tasks, self.options.max_memory
+            )
+        except BaseException:
+            os.close(crash)
+            raise
         tasks = self.dispatcher.stats()[index]["tasks"]
         self.workers[index] = WorkerProcess(index, crash, tasks)
         try:

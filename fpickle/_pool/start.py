@@ -175,9 +175,13 @@ def spawn_interpreter(role: str, fds: list[int], arguments: list[Any]) -> int:
     program = executable()
     setup = memory_file("fpickle-start", marshal.dumps(data))
     # All of them out of the way first: a target may be somebody's source.
-    sources = [_dup_above(fd, 4 + len(fds)) for fd in (setup, *fds)]
-    os.close(setup)
+    sources: list[int] = []
     try:
+        try:
+            for fd in (setup, *fds):
+                sources.append(_dup_above(fd, 4 + len(fds)))
+        finally:
+            os.close(setup)
         actions: list[Any] = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
         ]
