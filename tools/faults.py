@@ -1,10 +1,11 @@
 """Writes docs/faults.md: each fault row, run for fpickle and for its peers.
 
-    python tools/faults.py [--row N] [--output FILE]
+    python tools/faults.py [--row N] [--quick] [--output FILE]
 
 The scripts are those of tests/faults; this says what came out on the Python
 that runs it.  The peers are pickle, and for the rows about pools the standard
-pool and executor, loky and mpire.  --row prints one row instead.
+pool and executor, loky and mpire.  --row prints one row instead.  --quick runs
+each trial of a pool for one face and one start method, in turn.
 """
 
 import argparse
@@ -49,7 +50,7 @@ that fails stays in these tables.
 A row has several trials, each in a process of its own. fpickle's run for
 `Pool`, `ProcessPoolExecutor`, an iterator and asyncio, and for the start methods
 zygote, fork and spawn; those of the others for the faces that they have, with
-fork (loky with its own). A trial fails if it ends otherwise than the script
+fork (loky with its own).{quick} A trial fails if it ends otherwise than the script
 requires, if it hangs, if it prints a traceback, or if it leaves a process.
 Some trials are of what only fpickle has.
 
@@ -66,6 +67,10 @@ did, or what went wrong.
 """
 
 
+QUICK = """ This page comes from a quick run (`tools/faults.sh --quick`), in which
+each trial takes one of the faces and one of the start methods, in turn."""
+
+
 def cell(result):
     text = faults_runner.escape(result.outcome)
     return text if result.holds else f"**{text.split(':')[0]}**" + (
@@ -79,7 +84,7 @@ def show(row):
             + " |")
 
 
-def run_rows(only, details):
+def run_rows(only, details, quick):
     """(number, script, results) of each row; trials go to files in
     [details]."""
     for path in faults_runner.scripts():
@@ -88,8 +93,11 @@ def run_rows(only, details):
             continue
         results = {}
         for module in script.modules:
-            arguments = (["--details", details / f"{path.stem}.{module}"]
-                         if script.of_pools else [])
+            arguments = []
+            if script.of_pools:
+                arguments = ["--details", details / f"{path.stem}.{module}"]
+                if quick:
+                    arguments.append("--quick")
             results[module] = script.run(module, arguments=arguments)
             print(f"{script.number:2} {module:8} {results[module].outcome}",
                   file=sys.stderr, flush=True)
@@ -170,7 +178,7 @@ def main():
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         details = pathlib.Path(folder)
-        rows = list(run_rows(arguments.row, details))
+        rows = list(run_rows(arguments.row, details, arguments.quick))
         trials = trial_table(rows, details)
     if arguments.row is not None:
         for row in rows:
@@ -182,6 +190,7 @@ def main():
     pools = [row for row in rows if row[1].of_pools]
     arguments.output.write_text(HEAD.format(
         summary=summarize(streams, pools), versions=versions_of_peers(),
+        quick=QUICK if arguments.quick else "",
         streams="\n".join(map(show, streams)),
         pools="\n".join(map(show, pools)), trials=trials))
 
