@@ -173,6 +173,8 @@ def summarize(streams, pools):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--row", type=int, help="only this one, printed")
+    parser.add_argument("--quick", action="store_true",
+                        help="one face and one start method a trial")
     parser.add_argument("--output", type=pathlib.Path,
                         default=ROOT / "docs" / "faults.md")
     arguments = parser.parse_args()
