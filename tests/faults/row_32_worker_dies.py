@@ -204,13 +204,14 @@ def nothing_left(t):
         t.goes_on(pool)
         pool.outcomes(Dies("SIGKILL"), range(N))
         t.goes_on(pool)
+        time.sleep(0.5)  # the last of the dead is replaced
         files = pool_fault.open_files()
         count = len(pool_fault.children())
         for _ in range(10):
             found = pool.outcomes(Dies("SIGKILL"), range(N))
             t.ok("a task is lost", not any(o.lost for o in found))
         t.goes_on(pool)
-        time.sleep(0.3)
+        time.sleep(0.5)
         t.ok("files are left", pool_fault.open_files() <= files + 2,
              f"{pool_fault.open_files()}, before {files}")
         t.ok("processes are left",

@@ -40,7 +40,7 @@ def run_suite(script, folder, *options):
 
 @pytest.mark.no_sanitizer
 @pytest.mark.parametrize("script, least, most_left_out", [
-    ("cpython_pool.py", 25, 2),
+    ("cpython_pool.py", 25, 4),
     ("cpython_futures.py", 45, 12),
 ])
 def test_suite(script, least, most_left_out, long_profile, tmp_path):
