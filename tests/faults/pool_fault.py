@@ -472,6 +472,10 @@ def main():
                 print(f"{verdict.trial} ({verdict.face}, {verdict.start}): "
                       f"{verdict.skipped or verdict.wrong or 'holds'}",
                       file=sys.stderr, flush=True)
+    # A trial has limits of time, which it may miss beside others on a machine
+    # that is busy: what failed is tried once more, alone.
+    verdicts = [run_trial(script, arguments.pool, *t) if v.wrong else v
+                for t, v in zip(todo, verdicts)]
     if arguments.details:
         arguments.details.write_text(
             json.dumps([dataclasses.asdict(v) for v in verdicts], indent=1))
