@@ -31,7 +31,7 @@ enum {
 /* A worker that has work and does not begin it for as long is stuck: stopped
    by a signal, or its memory is damaged.  It is replaced, and nothing is
    lost. */
-#define FPK_STUCK_NS UINT64_C(3000000000)
+#define FPK_STUCK_NS UINT64_C(2000000000)
 
 /* With something outstanding nobody sleeps longer: a worker whose memory is
    damaged may have damaged the bell, too. */
