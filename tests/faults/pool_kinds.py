@@ -173,7 +173,13 @@ class Opened:
     async def gather(self, function, items):
         tasks = [asyncio.ensure_future(self.awaitable(function, item))
                  for item in items]
-        await asyncio.wait(tasks, timeout=PATIENCE)
+        pending = tasks
+        while pending:
+            done, pending = await asyncio.wait(
+                pending, timeout=PATIENCE,
+                return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
         found = []
         for task in tasks:
             if not task.done():
