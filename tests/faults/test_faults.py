@@ -41,6 +41,7 @@ def test_there_is_a_script_for_each_row():
 def test_each_script_has_its_row_in_the_table():
     root = faults_runner.FOLDER.parent.parent
     table = (root / "docs" / "faults.md").read_text()
+    table = table.split("\nEach trial,")[0]  # each of them has a row, too
     rows = re.findall(r"^\| (\d+) \| (.*?) \|", table, re.M)
     assert rows == [
         (str(script.number), faults_runner.escape(script.case))
