@@ -9,6 +9,7 @@ Environment:
 """
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -29,6 +30,11 @@ hypothesis.settings.load_profile(PROFILE)
 
 
 def pytest_configure(config):
+    # A shell without job control starts its background jobs with SIGINT
+    # ignored, and what is ignored stays so in every child: Ctrl-C could not be
+    # tested in a suite that runs beside another.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers",
         "no_sanitizer: measures memory or time, or needs a small C stack; "

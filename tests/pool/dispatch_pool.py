@@ -3,6 +3,7 @@ waits for their ends.  For tests of the C parts alone; run in a child process.
 """
 
 import concurrent.futures
+import contextlib
 import os
 import signal
 import threading
@@ -89,7 +90,9 @@ class Pool:
     def __exit__(self, *error):
         self.closing = True
         for pid in list(self.pids):
-            os.kill(pid, signal.SIGKILL)
+            # It may have ended, and been waited for, since the list was made.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.d.close()
         self.io.join(10)
         assert not self.io.is_alive()
