@@ -1,6 +1,7 @@
 /* dispatcher.h -- the parent's side of the pool: what its files share.
 
-   Used by:   dispatcher.c, requests.c, functions.c, task.c, results.c. */
+   Used by:   dispatcher.c, requests.c, functions.c, task.c,
+              results_parts.h. */
 #ifndef FPK_POOL_DISPATCHER_H
 #define FPK_POOL_DISPATCHER_H
 

@@ -1,58 +1,23 @@
 /* results.c -- the type Results: the iterator that a map is.
 
-   Does:      reads its input as far as workers need it, in chunks that take
-              long enough to be worth a message, and gives out one item at a
-              time.
+   Does:      gives out one item at a time, and feeds the workers meanwhile.
    Owns:      the input, the group of its tasks, and the items that came and
               were not given out.
-   Invariant: items [given] to [sent] were read and not given out; an item that
-              came stands in [items] at its index modulo [room] (or, if the
-              order does not matter, in the order in which they came).
+   Invariant: one thread at a time is in here; each item is given out once.
    Called by: dispatcher.c makes them; Python code iterates.
 
    Whoever iterates drives the map: no other thread reads its input, so an
    endless input is read only as fast as the items are used. */
 #include <time.h>
 
-#include "pool/dispatcher.h"
+#include "pool/results_parts.h"
 
-enum {
-    CHUNK_NS = 250000,      /* work in one message */
-    AHEAD_NS = 10000000,    /* work per worker that may lie ready */
-    MOST_ITEMS = 4096,      /* in one message */
-    MOST_AHEAD = 65536,     /* items per worker that lie ready */
-    FEED_EVERY = 32,        /* items given out between looks at the workers */
-    CHUNK_BYTES = 4 << 20,  /* of items or results in one message */
-    AHEAD_BYTES = 32 << 20, /* per worker, that lie ready */
-};
-
-typedef struct item {
-    PyObject *value; /* NULL: has not come */
-    bool failed;     /* [value] is an exception */
-} item;
-
-typedef struct results {
-    PyObject_HEAD
-    fpk_dispatcher *dispatcher; /* strong */
-    fpk_function *function;     /* a reference */
-    fpk_group *group;           /* a reference */
-    PyObject *input;            /* an iterator, or NULL: at its end */
-    PyObject *input_error;      /* what it raised, until that is raised here */
-    PyObject *on_done;
-    fpk_map_options options;
-    uint64_t sent, given, came;
-    uint64_t hint; /* items that the input is said to have; 0: not known */
-    uint64_t item_bytes; /* of an item or its result, a moving average */
-    item *items;
-    uint64_t room;         /* a power of two */
-    uint64_t cancelled_at; /* nothing is read any more: 1 */
-    unsigned long owner;   /* the thread that is in here, or 0 */
-} results;
+enum { FEED_EVERY = 32 }; /* items given out between looks at the workers */
 
 /* ---- one thread at a time ----------------------------------------------- */
 
 static int
-enter(results *self)
+enter(fpk_results *self)
 {
     unsigned long me = PyThread_get_thread_ident();
     if (self->dispatcher == NULL) {
@@ -78,439 +43,35 @@ enter(results *self)
 }
 
 static void
-leave(results *self)
+leave(fpk_results *self)
 {
     self->owner = 0;
 }
 
-/* ---- items -------------------------------------------------------------- */
-
-/* Room for one more item than were read; 0 or -1. */
-static int
-make_room(results *self, uint64_t count)
-{
-    uint64_t needed = self->sent - self->given + count;
-    if (needed <= self->room) {
-        return 0;
-    }
-    uint64_t room = self->room == 0 ? 64 : self->room;
-    while (room < needed) {
-        room *= 2;
-    }
-    item *items = PyMem_Calloc(room, sizeof *items);
-    if (items == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    for (uint64_t i = self->given; i < self->sent; i++) {
-        items[i & (room - 1)] = self->items[i & (self->room - 1)];
-    }
-    PyMem_Free(self->items);
-    self->items = items;
-    self->room = room;
-    return 0;
-}
-
-/* Puts an item that came; takes over [value]. */
-static void
-put_item(results *self, uint64_t index, PyObject *value, bool failed)
-{
-    uint64_t at = self->options.ordered ? index : self->came;
-    item *place = &self->items[at & (self->room - 1)];
-    self->came++;
-    Py_XDECREF(place->value); /* There is none. */
-    place->value = value;
-    place->failed = failed;
-}
-
-/* Puts the same exception for all items of [task]. */
-static void
-put_failure(results *self, fpk_task *task, PyObject *exception)
-{
-    for (uint32_t i = 0; i < task->request.items; i++) {
-        put_item(self, task->index + i, Py_NewRef(exception), true);
-    }
-    Py_DECREF(exception);
-}
-
-/* Is [list] a list with an item for each call of the task? */
-static bool
-fits(fpk_task *task, PyObject *list)
-{
-    return PyList_CheckExact(list) &&
-           PyList_GET_SIZE(list) == (Py_ssize_t)task->request.items;
-}
-
-/* Puts the items of a chunk some of which failed: [pair] is the list of values
-   and a dict from the places of those that failed to their failures. */
-static int
-put_mixed(results *self, fpk_task *task, PyObject *pair)
-{
-    PyObject *unpack = self->dispatcher->unpack_failure;
-    if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2 ||
-        !fits(task, PyTuple_GET_ITEM(pair, 0)) ||
-        !PyDict_CheckExact(PyTuple_GET_ITEM(pair, 1))) {
-        return -1;
-    }
-    PyObject *values = PyTuple_GET_ITEM(pair, 0);
-    for (uint32_t i = 0; i < task->request.items; i++) {
-        PyObject *key = PyLong_FromUnsignedLong(i);
-        PyObject *failure =
-            key == NULL
-                ? NULL
-                : PyDict_GetItemWithError(PyTuple_GET_ITEM(pair, 1), key);
-        Py_XDECREF(key);
-        if (failure == NULL && PyErr_Occurred()) {
-            put_item(self, task->index + i, fpk_take_exception(), true);
-        }
-        else if (failure == NULL) {
-            put_item(self, task->index + i,
-                     Py_NewRef(PyList_GET_ITEM(values, (Py_ssize_t)i)), false);
-        }
-        else {
-            Py_INCREF(failure);
-            PyObject *exception = PyObject_CallOneArg(unpack, failure);
-            Py_DECREF(failure);
-            put_item(self, task->index + i,
-                     exception == NULL ? fpk_take_exception() : exception,
-                     true);
-        }
-    }
-    return 0;
-}
-
-/* Unpacks an ended task and puts its items; 0 or -1. */
-static int
-put_task(results *self, fpk_task *task)
-{
-    fpk_dispatcher *dispatcher = self->dispatcher;
-    fpk_task_status status = fpk_task_get_status(task);
-    bool chunk =
-        task->request.kind != FPK_CALL &&
-        (status == FPK_TASK_RESULT ||
-         (status == FPK_TASK_FAILURE && task->reply.form != FPK_FORM_STR));
-    if (!chunk) {
-        bool failed;
-        PyObject *value = fpk_task_outcome(dispatcher, task, &failed);
-        if (value == NULL) {
-            return -1;
-        }
-        if (failed) {
-            put_failure(self, task, value);
-        }
-        else {
-            put_item(self, task->index, value, false);
-        }
-        return 0;
-    }
-    PyObject *value = fpk_task_unpack(dispatcher, task);
-    if (value == NULL) {
-        put_failure(self, task, fpk_take_exception());
-        return 0;
-    }
-    int wrong = 0;
-    if (status == FPK_TASK_FAILURE) {
-        wrong = put_mixed(self, task, value);
-    }
-    else if (fits(task, value)) {
-        for (uint32_t i = 0; i < task->request.items; i++) {
-            put_item(self, task->index + i,
-                     Py_NewRef(PyList_GET_ITEM(value, (Py_ssize_t)i)), false);
-        }
-    }
-    else {
-        wrong = -1;
-    }
-    Py_DECREF(value);
-    if (wrong < 0) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "a worker sent something else than the results of "
-                        "its calls");
-        put_failure(self, task, fpk_take_exception());
-    }
-    return 0;
-}
-
-/* Learns how large items are from a message with [count] of them. */
-static void
-learn_size(results *self, uint64_t bytes, uint64_t count)
-{
-    uint64_t each = bytes / (count == 0 ? 1 : count);
-    self->item_bytes =
-        each > self->item_bytes
-            ? each
-            : self->item_bytes - self->item_bytes / 8 + each / 8;
-}
-
-/* Takes what has ended; how many tasks, or -1. */
-static int
-collect(results *self)
-{
-    int count = 0;
-    for (;;) {
-        fpk_task *task = fpk_dispatch_take(self->dispatcher->d, self->group);
-        if (task == NULL) {
-            return count;
-        }
-        uint64_t bytes = task->reply.payload_length;
-        for (uint32_t i = 0; i < task->reply.buffers; i++) {
-            bytes += task->reply_places[i].length;
-        }
-        learn_size(self, bytes, task->request.items);
-        int status = put_task(self, task);
-        fpk_dispatch_drop_task(self->dispatcher->d, task);
-        if (status < 0) {
-            return -1;
-        }
-        count++;
-    }
-}
-
-/* ---- input -------------------------------------------------------------- */
-
-/* The next item of the input: new reference, or NULL at its end; an exception
-   of the input is kept for its place. */
-static PyObject *
-read_item(results *self)
-{
-    PyObject *value = PyIter_Next(self->input);
-    if (value == NULL) {
-        if (PyErr_Occurred()) {
-            self->input_error = fpk_take_exception();
-        }
-        Py_CLEAR(self->input);
-    }
-    return value;
-}
-
-/* How many items the next message takes. */
-static uint64_t
-choose_chunk(results *self, uint64_t call_ns)
-{
-    uint32_t workers = fpk_dispatch_workers(self->dispatcher->d);
-    if (self->options.timeout_ns > 0) {
-        return 1; /* A limit is for one call. */
-    }
-    if (self->options.chunksize > 0) {
-        return (uint64_t)self->options.chunksize;
-    }
-    if (call_ns == 0) {
-        return 1;
-    }
-    uint64_t count = CHUNK_NS / call_ns;
-    if (self->hint > 0) {
-        /* Smaller towards the end, so that all workers end together. */
-        uint64_t left = self->hint > self->sent ? self->hint - self->sent : 1;
-        uint64_t share = left / (2 * workers) + 1;
-        count = count < share ? count : share;
-    }
-    uint64_t most = MOST_ITEMS;
-    if (self->item_bytes > CHUNK_BYTES / MOST_ITEMS) {
-        most = CHUNK_BYTES / self->item_bytes;
-    }
-    count = count > most ? most : count;
-    return count < 1 ? 1 : count;
-}
-
-/* How many items may be read and not given out. */
-static uint64_t
-choose_ahead(results *self, uint64_t call_ns, bool all)
-{
-    uint64_t workers = fpk_dispatch_workers(self->dispatcher->d);
-    if (self->options.eager) {
-        return UINT64_MAX;
-    }
-    if (self->options.ahead > 0) {
-        return (uint64_t)self->options.ahead;
-    }
-    uint64_t chunk =
-        self->options.chunksize > 0 ? (uint64_t)self->options.chunksize : 1;
-    uint64_t count = 4;
-    if (call_ns > 0) {
-        count += AHEAD_NS / call_ns;
-    }
-    count = count > MOST_AHEAD ? MOST_AHEAD : count;
-    if (self->item_bytes > 0 && count > AHEAD_BYTES / self->item_bytes) {
-        count = AHEAD_BYTES / self->item_bytes;
-    }
-    count = count < 2 ? 2 : count;
-    count = count < 4 * chunk && chunk > 1 ? 4 * chunk : count;
-    count *= workers;
-    if (!all) {
-        return count;
-    }
-    /* Who wants all of it waits for no place to be given out: only what is
-       under way counts. */
-    uint64_t under_way = self->sent - self->came;
-    return self->sent - self->given +
-           (under_way < count ? count - under_way : 0);
-}
-
-/* Sends [list] (or its only item) as one task; 0 or -1. */
-static int
-send_items(results *self, PyObject *list, uint64_t count)
-{
-    fpk_dispatcher *dispatcher = self->dispatcher;
-    fpk_request request;
-    PyObject *payload = Py_NewRef(list);
-    uint16_t kind = self->options.star ? FPK_STARMAP : FPK_MAP;
-    bool one = count == 1 && !self->options.star;
-    if (one) {
-        kind = FPK_CALL;
-        Py_SETREF(payload, Py_NewRef(PyList_GET_ITEM(list, 0)));
-    }
-    int status = fpk_request_pack(dispatcher, payload, kind, &request);
-    Py_DECREF(payload);
-    if (status < 0) {
-        return -1;
-    }
-    uint64_t bytes = request.packed.length;
-    for (uint32_t i = 0; i < request.packed.count; i++) {
-        bytes += (uint64_t)request.packed.buffers[i].len;
-    }
-    learn_size(self, bytes, count);
-    request.message.items = (uint32_t)count;
-    if (one) {
-        request.message.form |= FPK_FORM_ONE_ARGUMENT;
-    }
-    fpk_task *task = fpk_request_task(dispatcher, &request, self->function);
-    if (task == NULL) {
-        return -1;
-    }
-    task->group = self->group;
-    task->index = self->sent;
-    task->timeout_ns = self->options.timeout_ns;
-    task->retries = (uint32_t)self->options.retries;
-    status = fpk_submit_task(dispatcher, task);
-    fpk_dispatch_drop_task(dispatcher->d, task);
-    return status;
-}
-
-/* Sends items one by one, because together they cannot be pickled: only those
-   that cannot be fail.  0 or -1. */
-static int
-send_one_by_one(results *self, PyObject *list)
-{
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        PyObject *single = PyList_GetSlice(list, i, i + 1);
-        if (single == NULL) {
-            return -1;
-        }
-        int status = send_items(self, single, 1);
-        Py_DECREF(single);
-        if (status < 0) {
-            if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-                return -1;
-            }
-            put_item(self, self->sent, fpk_take_exception(), true);
-        }
-        self->sent++;
-    }
-    return 0;
-}
-
-/* Reads and sends one chunk; 1, 0 at the end of the input, or -1. */
-static int
-feed_chunk(results *self, uint64_t count)
-{
-    PyObject *list = PyList_New(0);
-    if (list == NULL) {
-        return -1;
-    }
-    int status = -1;
-    while (self->input != NULL && (uint64_t)PyList_GET_SIZE(list) < count) {
-        PyObject *value = read_item(self);
-        if (value == NULL) {
-            break;
-        }
-        status = PyList_Append(list, value);
-        Py_DECREF(value);
-        if (status < 0) {
-            goto done;
-        }
-    }
-    count = (uint64_t)PyList_GET_SIZE(list);
-    if (count == 0) {
-        status = 0;
-        goto done;
-    }
-    if (make_room(self, count) < 0) {
-        status = -1;
-        goto done;
-    }
-    status = send_items(self, list, count);
-    if (status == 0) {
-        self->sent += count;
-    }
-    else if (self->dispatcher->broken == NULL &&
-             PyErr_ExceptionMatches(PyExc_Exception) && count > 1) {
-        PyErr_Clear(); /* It comes again for each item that it is about. */
-        status = send_one_by_one(self, list);
-    }
-    else if (self->dispatcher->broken == NULL &&
-             PyErr_ExceptionMatches(PyExc_Exception)) {
-        put_item(self, self->sent++, fpk_take_exception(), true);
-        status = 0;
-    }
-    if (status == 0) {
-        status = 1;
-    }
-done:
-    Py_DECREF(list);
-    return status;
-}
-
-/* Reads and sends as much as is needed now; 0 or -1. */
-static int
-feed(results *self, bool all)
-{
-    fpk_dispatch_pump(self->dispatcher->d);
-    while (self->input != NULL && !self->cancelled_at) {
-        uint64_t call_ns =
-            fpk_function_call_ns(self->dispatcher->d, self->function);
-        uint64_t ahead = choose_ahead(self, call_ns, all);
-        uint64_t waiting = self->sent - self->given;
-        if (waiting >= ahead) {
-            break;
-        }
-        uint64_t count = choose_chunk(self, call_ns);
-        if (count > ahead - waiting) {
-            if (waiting > 0) {
-                break; /* A whole chunk fits soon. */
-            }
-            count = ahead;
-        }
-        if (feed_chunk(self, count) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 /* ---- output ------------------------------------------------------------- */
 
-static item *
-next_place(results *self)
+static fpk_item *
+next_place(fpk_results *self)
 {
     if (self->room == 0 || self->given == self->sent) {
         return NULL;
     }
-    item *place = &self->items[self->given & (self->room - 1)];
+    fpk_item *place = &self->items[self->given & (self->room - 1)];
     return place->value == NULL ? NULL : place;
 }
 
 /* Gives out the next item: new reference; NULL with the exception of the item,
    or without one at the end.  *[late]: it was time. */
 static PyObject *
-give_next(results *self, uint64_t until, bool all)
+give_next(fpk_results *self, uint64_t until, bool all)
 {
     fpk_dispatch *d = self->dispatcher->d;
     for (;;) {
-        item *place = next_place(self);
+        fpk_item *place = next_place(self);
         if (place != NULL) {
             /* Workers go on while their results are used. */
             if (self->given % FEED_EVERY == 0 && self->input != NULL &&
-                feed(self, all) < 0) {
+                fpk_results_feed(self, all) < 0) {
                 return NULL;
             }
             place = next_place(self);
@@ -525,10 +86,10 @@ give_next(results *self, uint64_t until, bool all)
             Py_DECREF(value);
             return NULL;
         }
-        if (feed(self, all) < 0) {
+        if (fpk_results_feed(self, all) < 0) {
             return NULL;
         }
-        int count = collect(self);
+        int count = fpk_results_collect(self);
         if (count < 0) {
             return NULL;
         }
@@ -566,13 +127,14 @@ give_next(results *self, uint64_t until, bool all)
 /* Waits until the input is read and all of its calls have ended: 1, 0 if it is
    [until] before, or -1. */
 static int
-wait_for_all(results *self, uint64_t until)
+wait_for_all(fpk_results *self, uint64_t until)
 {
     for (;;) {
-        if (feed(self, true) < 0 || collect(self) < 0) {
+        if (fpk_results_feed(self, true) < 0 ||
+            fpk_results_collect(self) < 0) {
             return -1;
         }
-        if ((self->input == NULL || self->cancelled_at) &&
+        if ((self->input == NULL || self->cancelled) &&
             self->came == self->sent) {
             return 1;
         }
@@ -597,8 +159,8 @@ wait_for_all(results *self, uint64_t until)
 static PyObject *
 results_next(PyObject *op)
 {
-    results *self = (results *)op;
-    item *place = self->owner == 0 ? next_place(self) : NULL;
+    fpk_results *self = (fpk_results *)op;
+    fpk_item *place = self->owner == 0 ? next_place(self) : NULL;
     if (place != NULL && !place->failed &&
         (self->given % FEED_EVERY != 0 || self->input == NULL)) {
         PyObject *value = place->value;
@@ -617,7 +179,7 @@ results_next(PyObject *op)
 static PyObject *
 next_within(PyObject *op, PyObject *timeout)
 {
-    results *self = (results *)op;
+    fpk_results *self = (fpk_results *)op;
     uint64_t ns;
     if (fpk_parse_timeout(timeout, &ns) < 0 || enter(self) < 0) {
         return NULL;
@@ -665,7 +227,7 @@ static PyObject *
 results_get(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *const names[] = {"timeout", NULL};
-    results *self = (results *)op;
+    fpk_results *self = (fpk_results *)op;
     PyObject *timeout = Py_None;
     uint64_t ns;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:get", (char **)names,
@@ -714,9 +276,9 @@ PyDoc_STRVAR(cancel_doc, "cancel()\n--\n\n"
 static PyObject *
 results_cancel(PyObject *op, PyObject *unused)
 {
-    results *self = (results *)op;
+    fpk_results *self = (fpk_results *)op;
     if (self->dispatcher != NULL) {
-        self->cancelled_at = 1;
+        self->cancelled = true;
         fpk_dispatch_cancel_group(self->dispatcher->d, self->group);
     }
     Py_RETURN_NONE;
@@ -729,13 +291,13 @@ PyDoc_STRVAR(
 static PyObject *
 results_ready(PyObject *op, PyObject *unused)
 {
-    results *self = (results *)op;
+    fpk_results *self = (fpk_results *)op;
     bool ready = false;
     if (self->dispatcher != NULL) {
         Py_BEGIN_ALLOW_THREADS
         fpk_dispatch_pump(self->dispatcher->d);
         Py_END_ALLOW_THREADS
-        ready = (self->input == NULL || self->cancelled_at) &&
+        ready = (self->input == NULL || self->cancelled) &&
                 self->group->unfinished == 0;
     }
     return PyBool_FromLong(ready);
@@ -750,7 +312,7 @@ static PyObject *
 results_wait(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *const names[] = {"timeout", NULL};
-    results *self = (results *)op;
+    fpk_results *self = (fpk_results *)op;
     PyObject *timeout = Py_None;
     uint64_t ns;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:wait", (char **)names,
@@ -766,7 +328,7 @@ results_wait(PyObject *op, PyObject *args, PyObject *kwargs)
 static PyObject *
 get_length(PyObject *op, void *closure)
 {
-    results *self = (results *)op;
+    fpk_results *self = (fpk_results *)op;
     if (self->input != NULL) {
         Py_RETURN_NONE;
     }
@@ -776,7 +338,7 @@ get_length(PyObject *op, void *closure)
 static PyObject *
 get_completed(PyObject *op, void *closure)
 {
-    results *self = (results *)op;
+    fpk_results *self = (fpk_results *)op;
     return PyLong_FromUnsignedLongLong(
         self->group == NULL ? 0 : self->group->items_ended);
 }
@@ -784,7 +346,7 @@ get_completed(PyObject *op, void *closure)
 static PyObject *
 get_remaining(PyObject *op, void *closure)
 {
-    results *self = (results *)op;
+    fpk_results *self = (fpk_results *)op;
     return PyLong_FromUnsignedLongLong(
         self->group == NULL || self->group->items_ended > self->sent
             ? 0
@@ -804,7 +366,7 @@ fpk_results_new(fpk_dispatcher *dispatcher, PyObject *callable,
     if (input == NULL) {
         return NULL;
     }
-    results *self = (results *)type->tp_alloc(type, 0);
+    fpk_results *self = (fpk_results *)type->tp_alloc(type, 0);
     if (self == NULL) {
         Py_DECREF(input);
         return NULL;
@@ -825,7 +387,7 @@ fpk_results_new(fpk_dispatcher *dispatcher, PyObject *callable,
         return NULL;
     }
     /* The first tasks are on their way before anybody asks. */
-    if (feed(self, false) < 0) {
+    if (fpk_results_feed(self, false) < 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -839,7 +401,7 @@ fpk_results_new(fpk_dispatcher *dispatcher, PyObject *callable,
 void
 fpk_results_publish(PyObject *op)
 {
-    results *self = (results *)op;
+    fpk_results *self = (fpk_results *)op;
     PyObject *on_done = self->on_done;
     self->on_done = NULL;
     if (on_done == NULL) {
@@ -867,7 +429,7 @@ results_reduce(PyObject *op, PyObject *unused)
 static int
 results_traverse(PyObject *op, visitproc visit, void *arg)
 {
-    results *self = (results *)op;
+    fpk_results *self = (fpk_results *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT((PyObject *)self->dispatcher);
     Py_VISIT(self->input);
@@ -882,7 +444,7 @@ results_traverse(PyObject *op, visitproc visit, void *arg)
 static int
 results_clear(PyObject *op)
 {
-    results *self = (results *)op;
+    fpk_results *self = (fpk_results *)op;
     if (self->group != NULL) {
         fpk_group *group = self->group;
         self->group = NULL;
@@ -896,7 +458,7 @@ results_clear(PyObject *op)
         fpk_dispatch_drop_function(self->dispatcher->d, self->function);
         self->function = NULL;
     }
-    item *items = self->items;
+    fpk_item *items = self->items;
     uint64_t room = self->room;
     self->items = NULL;
     self->room = 0;
@@ -964,7 +526,7 @@ static PyType_Slot results_slots[] = {
 
 static PyType_Spec results_spec = {
     .name = "fpickle._poolcore.Results",
-    .basicsize = sizeof(results),
+    .basicsize = sizeof(fpk_results),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
              Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = results_slots,

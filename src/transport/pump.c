@@ -30,7 +30,7 @@ write_message(fpk_worker_place *place, const fpk_message *message,
     fpk_status status = fpk_message_reserve(&place->channel.requests, message,
                                             places, &target, position);
     if (status == FPK_OK) {
-        if (target != NULL && message->payload_length > 0) {
+        if (target != NULL && payload != NULL) {
             memcpy(target, payload, (size_t)message->payload_length);
         }
         place->unpublished = true;

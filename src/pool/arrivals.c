@@ -1,0 +1,191 @@
+/* arrivals.c -- the items of a map that have come.
+
+   Does:      unpacks the replies of its tasks, one item for each call, and
+              puts them where results.c finds them.
+   Owns:      the ring of items.
+   Invariant: an item is put once, below [sent] and not below [given]; one that
+              failed is its exception.
+   Called by: results.c and feeding.c. */
+#include "pool/results_parts.h"
+
+int
+fpk_results_make_room(fpk_results *self, uint64_t count)
+{
+    uint64_t needed = self->sent - self->given + count;
+    if (needed <= self->room) {
+        return 0;
+    }
+    uint64_t room = self->room == 0 ? 64 : self->room;
+    while (room < needed) {
+        room *= 2;
+    }
+    fpk_item *items = PyMem_Calloc(room, sizeof *items);
+    if (items == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (uint64_t i = self->given; i < self->sent; i++) {
+        items[i & (room - 1)] = self->items[i & (self->room - 1)];
+    }
+    PyMem_Free(self->items);
+    self->items = items;
+    self->room = room;
+    return 0;
+}
+
+void
+fpk_results_put_item(fpk_results *self, uint64_t index, PyObject *value,
+                     bool failed)
+{
+    uint64_t at = self->options.ordered ? index : self->came;
+    fpk_item *place = &self->items[at & (self->room - 1)];
+    self->came++;
+    Py_XDECREF(place->value); /* There is none. */
+    place->value = value;
+    place->failed = failed;
+}
+
+/* Puts the same exception for all items of [task]. */
+static void
+put_failure(fpk_results *self, fpk_task *task, PyObject *exception)
+{
+    for (uint32_t i = 0; i < task->request.items; i++) {
+        fpk_results_put_item(self, task->index + i, Py_NewRef(exception),
+                             true);
+    }
+    Py_DECREF(exception);
+}
+
+/* Is [list] a list with an item for each call of the task? */
+static bool
+fits(fpk_task *task, PyObject *list)
+{
+    return PyList_CheckExact(list) &&
+           PyList_GET_SIZE(list) == (Py_ssize_t)task->request.items;
+}
+
+/* Puts the items of a chunk some of which failed: [pair] is the list of values
+   and a dict from the places of those that failed to their failures. */
+static int
+put_mixed(fpk_results *self, fpk_task *task, PyObject *pair)
+{
+    PyObject *unpack = self->dispatcher->unpack_failure;
+    if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2 ||
+        !fits(task, PyTuple_GET_ITEM(pair, 0)) ||
+        !PyDict_CheckExact(PyTuple_GET_ITEM(pair, 1))) {
+        return -1;
+    }
+    PyObject *values = PyTuple_GET_ITEM(pair, 0);
+    for (uint32_t i = 0; i < task->request.items; i++) {
+        PyObject *key = PyLong_FromUnsignedLong(i);
+        PyObject *failure =
+            key == NULL
+                ? NULL
+                : PyDict_GetItemWithError(PyTuple_GET_ITEM(pair, 1), key);
+        Py_XDECREF(key);
+        if (failure == NULL && PyErr_Occurred()) {
+            fpk_results_put_item(self, task->index + i, fpk_take_exception(),
+                                 true);
+        }
+        else if (failure == NULL) {
+            fpk_results_put_item(
+                self, task->index + i,
+                Py_NewRef(PyList_GET_ITEM(values, (Py_ssize_t)i)), false);
+        }
+        else {
+            Py_INCREF(failure);
+            PyObject *exception = PyObject_CallOneArg(unpack, failure);
+            Py_DECREF(failure);
+            fpk_results_put_item(
+                self, task->index + i,
+                exception == NULL ? fpk_take_exception() : exception, true);
+        }
+    }
+    return 0;
+}
+
+/* Unpacks an ended task and puts its items; 0 or -1. */
+static int
+put_task(fpk_results *self, fpk_task *task)
+{
+    fpk_dispatcher *dispatcher = self->dispatcher;
+    fpk_task_status status = fpk_task_get_status(task);
+    bool chunk =
+        task->request.kind != FPK_CALL &&
+        (status == FPK_TASK_RESULT ||
+         (status == FPK_TASK_FAILURE && task->reply.form != FPK_FORM_STR));
+    if (!chunk) {
+        bool failed;
+        PyObject *value = fpk_task_outcome(dispatcher, task, &failed);
+        if (value == NULL) {
+            return -1;
+        }
+        if (failed) {
+            put_failure(self, task, value);
+        }
+        else {
+            fpk_results_put_item(self, task->index, value, false);
+        }
+        return 0;
+    }
+    PyObject *value = fpk_task_unpack(dispatcher, task);
+    if (value == NULL) {
+        put_failure(self, task, fpk_take_exception());
+        return 0;
+    }
+    int wrong = 0;
+    if (status == FPK_TASK_FAILURE) {
+        wrong = put_mixed(self, task, value);
+    }
+    else if (fits(task, value)) {
+        for (uint32_t i = 0; i < task->request.items; i++) {
+            fpk_results_put_item(
+                self, task->index + i,
+                Py_NewRef(PyList_GET_ITEM(value, (Py_ssize_t)i)), false);
+        }
+    }
+    else {
+        wrong = -1;
+    }
+    Py_DECREF(value);
+    if (wrong < 0) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "a worker sent something else than the results of "
+                        "its calls");
+        put_failure(self, task, fpk_take_exception());
+    }
+    return 0;
+}
+
+void
+fpk_results_learn_size(fpk_results *self, uint64_t bytes, uint64_t count)
+{
+    uint64_t each = bytes / (count == 0 ? 1 : count);
+    self->item_bytes =
+        each > self->item_bytes
+            ? each
+            : self->item_bytes - self->item_bytes / 8 + each / 8;
+}
+
+int
+fpk_results_collect(fpk_results *self)
+{
+    int count = 0;
+    for (;;) {
+        fpk_task *task = fpk_dispatch_take(self->dispatcher->d, self->group);
+        if (task == NULL) {
+            return count;
+        }
+        uint64_t bytes = task->reply.payload_length;
+        for (uint32_t i = 0; i < task->reply.buffers; i++) {
+            bytes += task->reply_places[i].length;
+        }
+        fpk_results_learn_size(self, bytes, task->request.items);
+        int status = put_task(self, task);
+        fpk_dispatch_drop_task(self->dispatcher->d, task);
+        if (status < 0) {
+            return -1;
+        }
+        count++;
+    }
+}

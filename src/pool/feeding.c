@@ -1,0 +1,237 @@
+/* feeding.c -- the input of a map: read, gathered into chunks, sent.
+
+   Does:      reads as far as workers need it, in chunks that take long enough
+              to be worth a message.
+   Owns:      nothing of its own.
+   Invariant: an item is sent, or it has come as the exception that says why
+              not; the input is read by the thread that has entered the
+              results, and not past [ahead].
+   Called by: results.c. */
+#include "pool/results_parts.h"
+
+enum {
+    CHUNK_NS = 250000,      /* work in one message */
+    AHEAD_NS = 10000000,    /* work per worker that may lie ready */
+    MOST_ITEMS = 4096,      /* in one message */
+    MOST_AHEAD = 65536,     /* items per worker that lie ready */
+    CHUNK_BYTES = 4 << 20,  /* of items or results in one message */
+    AHEAD_BYTES = 32 << 20, /* per worker, that lie ready */
+};
+
+/* The next item of the input: new reference, or NULL at its end; an exception
+   of the input is kept for its place. */
+static PyObject *
+read_item(fpk_results *self)
+{
+    PyObject *value = PyIter_Next(self->input);
+    if (value == NULL) {
+        if (PyErr_Occurred()) {
+            self->input_error = fpk_take_exception();
+        }
+        Py_CLEAR(self->input);
+    }
+    return value;
+}
+
+/* How many items the next message takes. */
+static uint64_t
+choose_chunk(fpk_results *self, uint64_t call_ns)
+{
+    uint32_t workers = fpk_dispatch_workers(self->dispatcher->d);
+    if (self->options.timeout_ns > 0) {
+        return 1; /* A limit is for one call. */
+    }
+    if (self->options.chunksize > 0) {
+        return (uint64_t)self->options.chunksize;
+    }
+    if (call_ns == 0) {
+        return 1;
+    }
+    uint64_t count = CHUNK_NS / call_ns;
+    if (self->hint > 0) {
+        /* Smaller towards the end, so that all workers end together. */
+        uint64_t left = self->hint > self->sent ? self->hint - self->sent : 1;
+        uint64_t share = left / (2 * workers) + 1;
+        count = count < share ? count : share;
+    }
+    uint64_t most = MOST_ITEMS;
+    if (self->item_bytes > CHUNK_BYTES / MOST_ITEMS) {
+        most = CHUNK_BYTES / self->item_bytes;
+    }
+    count = count > most ? most : count;
+    return count < 1 ? 1 : count;
+}
+
+/* How many items may be read and not given out. */
+static uint64_t
+choose_ahead(fpk_results *self, uint64_t call_ns, bool all)
+{
+    uint64_t workers = fpk_dispatch_workers(self->dispatcher->d);
+    if (self->options.eager) {
+        return UINT64_MAX;
+    }
+    if (self->options.ahead > 0) {
+        return (uint64_t)self->options.ahead;
+    }
+    uint64_t chunk =
+        self->options.chunksize > 0 ? (uint64_t)self->options.chunksize : 1;
+    uint64_t count = 4;
+    if (call_ns > 0) {
+        count += AHEAD_NS / call_ns;
+    }
+    count = count > MOST_AHEAD ? MOST_AHEAD : count;
+    if (self->item_bytes > 0 && count > AHEAD_BYTES / self->item_bytes) {
+        count = AHEAD_BYTES / self->item_bytes;
+    }
+    count = count < 2 ? 2 : count;
+    count = count < 4 * chunk && chunk > 1 ? 4 * chunk : count;
+    count *= workers;
+    if (!all) {
+        return count;
+    }
+    /* Who wants all of it waits for no place to be given out: only what is
+       under way counts. */
+    uint64_t under_way = self->sent - self->came;
+    return self->sent - self->given +
+           (under_way < count ? count - under_way : 0);
+}
+
+/* Sends [list] (or its only item) as one task; 0 or -1. */
+static int
+send_items(fpk_results *self, PyObject *list, uint64_t count)
+{
+    fpk_dispatcher *dispatcher = self->dispatcher;
+    fpk_request request;
+    PyObject *payload = Py_NewRef(list);
+    uint16_t kind = self->options.star ? FPK_STARMAP : FPK_MAP;
+    bool one = count == 1 && !self->options.star;
+    if (one) {
+        kind = FPK_CALL;
+        Py_SETREF(payload, Py_NewRef(PyList_GET_ITEM(list, 0)));
+    }
+    int status = fpk_request_pack(dispatcher, payload, kind, &request);
+    Py_DECREF(payload);
+    if (status < 0) {
+        return -1;
+    }
+    uint64_t bytes = request.packed.length;
+    for (uint32_t i = 0; i < request.packed.count; i++) {
+        bytes += (uint64_t)request.packed.buffers[i].len;
+    }
+    fpk_results_learn_size(self, bytes, count);
+    request.message.items = (uint32_t)count;
+    if (one) {
+        request.message.form |= FPK_FORM_ONE_ARGUMENT;
+    }
+    fpk_task *task = fpk_request_task(dispatcher, &request, self->function);
+    if (task == NULL) {
+        return -1;
+    }
+    task->group = self->group;
+    task->index = self->sent;
+    task->timeout_ns = self->options.timeout_ns;
+    task->retries = (uint32_t)self->options.retries;
+    status = fpk_submit_task(dispatcher, task);
+    fpk_dispatch_drop_task(dispatcher->d, task);
+    return status;
+}
+
+/* Sends items one by one, because together they cannot be pickled: only those
+   that cannot be fail.  0 or -1. */
+static int
+send_one_by_one(fpk_results *self, PyObject *list)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        PyObject *single = PyList_GetSlice(list, i, i + 1);
+        if (single == NULL) {
+            return -1;
+        }
+        int status = send_items(self, single, 1);
+        Py_DECREF(single);
+        if (status < 0) {
+            if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+                return -1;
+            }
+            fpk_results_put_item(self, self->sent, fpk_take_exception(), true);
+        }
+        self->sent++;
+    }
+    return 0;
+}
+
+/* Reads and sends one chunk; 1, 0 at the end of the input, or -1. */
+static int
+feed_chunk(fpk_results *self, uint64_t count)
+{
+    PyObject *list = PyList_New(0);
+    if (list == NULL) {
+        return -1;
+    }
+    int status = -1;
+    while (self->input != NULL && (uint64_t)PyList_GET_SIZE(list) < count) {
+        PyObject *value = read_item(self);
+        if (value == NULL) {
+            break;
+        }
+        status = PyList_Append(list, value);
+        Py_DECREF(value);
+        if (status < 0) {
+            goto done;
+        }
+    }
+    count = (uint64_t)PyList_GET_SIZE(list);
+    if (count == 0) {
+        status = 0;
+        goto done;
+    }
+    if (fpk_results_make_room(self, count) < 0) {
+        status = -1;
+        goto done;
+    }
+    status = send_items(self, list, count);
+    if (status == 0) {
+        self->sent += count;
+    }
+    else if (self->dispatcher->broken == NULL &&
+             PyErr_ExceptionMatches(PyExc_Exception) && count > 1) {
+        PyErr_Clear(); /* It comes again for each item that it is about. */
+        status = send_one_by_one(self, list);
+    }
+    else if (self->dispatcher->broken == NULL &&
+             PyErr_ExceptionMatches(PyExc_Exception)) {
+        fpk_results_put_item(self, self->sent++, fpk_take_exception(), true);
+        status = 0;
+    }
+    if (status == 0) {
+        status = 1;
+    }
+done:
+    Py_DECREF(list);
+    return status;
+}
+
+int
+fpk_results_feed(fpk_results *self, bool all)
+{
+    fpk_dispatch_pump(self->dispatcher->d);
+    while (self->input != NULL && !self->cancelled) {
+        uint64_t call_ns =
+            fpk_function_call_ns(self->dispatcher->d, self->function);
+        uint64_t ahead = choose_ahead(self, call_ns, all);
+        uint64_t waiting = self->sent - self->given;
+        if (waiting >= ahead) {
+            break;
+        }
+        uint64_t count = choose_chunk(self, call_ns);
+        if (count > ahead - waiting) {
+            if (waiting > 0) {
+                break; /* A whole chunk fits soon. */
+            }
+            count = ahead;
+        }
+        if (feed_chunk(self, count) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,60 @@
+/* results_parts.h -- what the files of the type Results share.
+
+   results.c    the type: what Python code asks of a map
+   feeding.c    its input: read, gathered into chunks, sent
+   arrivals.c   its items: unpacked, put in their places
+
+   Used by:   results.c, feeding.c, arrivals.c. */
+#ifndef FPK_POOL_RESULTS_PARTS_H
+#define FPK_POOL_RESULTS_PARTS_H
+
+#include "pool/dispatcher.h"
+
+typedef struct fpk_item {
+    PyObject *value; /* NULL: has not come */
+    bool failed;     /* [value] is an exception */
+} fpk_item;
+
+/* Items [given] to [sent] were read and not given out; an item that came
+   stands in [items] at its index modulo [room] or, if the order does not
+   matter, in the order in which they came. */
+typedef struct fpk_results {
+    PyObject_HEAD
+    fpk_dispatcher *dispatcher; /* strong */
+    fpk_function *function;     /* a reference */
+    fpk_group *group;           /* a reference */
+    PyObject *input;            /* an iterator, or NULL: at its end */
+    PyObject *input_error;      /* what it raised, until that is raised here */
+    PyObject *on_done;
+    fpk_map_options options;
+    uint64_t sent, given, came;
+    uint64_t hint; /* items that the input is said to have; 0: not known */
+    uint64_t item_bytes; /* of an item or its result, a moving average */
+    fpk_item *items;
+    uint64_t room;       /* a power of two */
+    bool cancelled;      /* nothing is read any more */
+    unsigned long owner; /* the thread that is in here, or 0 */
+} fpk_results;
+
+/* ---- arrivals.c --------------------------------------------------------- */
+
+/* Room for [count] more items than were read; 0 or -1. */
+int fpk_results_make_room(fpk_results *self, uint64_t count);
+
+/* Puts an item that came; takes over [value]. */
+void fpk_results_put_item(fpk_results *self, uint64_t index, PyObject *value,
+                          bool failed);
+
+/* Learns how large items are from a message with [count] of them. */
+void fpk_results_learn_size(fpk_results *self, uint64_t bytes, uint64_t count);
+
+/* Takes what has ended; how many tasks, or -1. */
+int fpk_results_collect(fpk_results *self);
+
+/* ---- feeding.c ---------------------------------------------------------- */
+
+/* Reads and sends as much as is needed now; 0 or -1.  [all]: the results are
+   wanted together, so that none waits to be given out. */
+int fpk_results_feed(fpk_results *self, bool all);
+
+#endif
