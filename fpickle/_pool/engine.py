@@ -638,13 +638,35 @@ def _register_exit() -> None:
 
 def _end_all() -> None:
     engines = [engine for engine in _engines if not engine.is_foreign]
+    # Whoever pressed Ctrl-C does not want to wait for what is under way.
+    is_over = was_interrupted()
     for engine in engines:
-        if not engine.waits_at_exit:
+        if is_over or not engine.waits_at_exit:
             engine.terminate()
     for engine in engines:
-        if engine.waits_at_exit:
+        if is_over or not engine.waits_at_exit:
+            engine.join(_PATIENCE)
+        else:
             engine.close()
-        engine.join(None if engine.waits_at_exit else _PATIENCE)
+            engine.join()
+
+
+def was_interrupted() -> bool:
+    """True if Ctrl-C ends the program now: KeyboardInterrupt went uncaught, or
+    asyncio.run cancels its main task and will raise it."""
+    uncaught = getattr(sys, "last_type", None)  # set when it was printed
+    if uncaught is not None and not hasattr(sys, "ps1"):
+        if issubclass(uncaught, KeyboardInterrupt):
+            return True
+    # The handler that asyncio.Runner installs while its main task runs is a
+    # partial of a method that counts the signals.
+    try:
+        handler = _signal.getsignal(_signal.SIGINT)
+    except ValueError:  # the interpreter is about to end
+        return False
+    method = getattr(handler, "func", None)
+    runner = getattr(method, "__self__", None)
+    return getattr(runner, "_interrupt_count", 0) > 0
 
 
 def _after_fork_in_child() -> None:

@@ -6,7 +6,7 @@ import time
 import weakref
 from concurrent import futures
 
-from fpickle._pool.engine import CLOSING, RUNNING, Engine
+from fpickle._pool.engine import CLOSING, RUNNING, Engine, was_interrupted
 from fpickle._pool.pool import WorkerView, list_workers, start_method_of
 from fpickle._pool.setup import Options
 
@@ -208,7 +208,9 @@ class ProcessPoolExecutor(futures.Executor):
     kill_workers = terminate_workers
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        if kind is not None and (
+            issubclass(kind, KeyboardInterrupt) or was_interrupted()
+        ):
             self.terminate_workers()
             return
         self.shutdown(wait=True)

@@ -715,34 +715,3 @@ def test_the_end_of_the_interpreter_with_work_pending(method):
         patience=30,
     )
     assert (out, err) == ("end\n", "")
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("call", [
-    "pool.map(time.sleep, [60] * 10, 1)",
-    "list(pool.imap_unordered(time.sleep, [60] * 10, 1))",
-    "pool.apply(time.sleep, (60,))",
-    "pool.apply_async(time.sleep, (60,)).get()",
-])  # fmt: skip
-def test_ctrl_c(method, call):
-    import subprocess
-
-    script = (
-        "import sys, time, fpickle\n"
-        f"with fpickle.Pool(2, start={method!r}) as pool:\n"
-        "    pool.map(abs, [1, 2])\n"
-        "    print('ready', flush=True)\n"
-        f"    {call}\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.3)
-    began = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert time.monotonic() - began < 5
-    assert err.count("Traceback") == 1 and "KeyboardInterrupt" in err
-    assert process.returncode == -signal.SIGINT

@@ -1,0 +1,101 @@
+"""Ctrl-C ends a program within a second, with one report, whatever it waits
+for, also where nobody closes the pool.  The signal goes to the whole group, as
+from a terminal, or to the program alone.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+METHODS = ("zygote", "fork", "spawn")
+
+POOL = "with fpickle.Pool(2, start=method) as pool:"
+EXECUTOR = "with fpickle.ProcessPoolExecutor(2, start=method) as pool:"
+
+CALLS = {
+    "map": (POOL, "pool.map(time.sleep, [60] * 10, 1)"),
+    "imap": (POOL, "list(pool.imap_unordered(time.sleep, [60] * 10, 1))"),
+    "apply": (POOL, "pool.apply(time.sleep, (60,))"),
+    "get": (POOL, "pool.apply_async(time.sleep, (60,)).get()"),
+    "executor, result": (EXECUTOR, "pool.submit(time.sleep, 60).result()"),
+    "executor, map": (EXECUTOR, "list(pool.map(time.sleep, [60] * 10))"),
+    "executor, wait": (
+        EXECUTOR,
+        "futures.wait([pool.submit(time.sleep, 60) for _ in range(9)])"),
+}
+
+# Without `with`: what the end of the interpreter does.
+LEFT_OPEN = """
+import fpickle, sys, time
+pool = fpickle.ProcessPoolExecutor(2, start=sys.argv[1])
+print("ready", *pool.map(abs, [1, 2]), flush=True)
+list(pool.map(time.sleep, [60] * 10))
+"""
+
+ASYNCIO = """
+import asyncio, fpickle, sys, time
+
+async def main():
+    loop = asyncio.get_running_loop()
+    with fpickle.ProcessPoolExecutor(2, start=sys.argv[1]) as pool:
+        print("ready", *pool.map(abs, [1, 2]), flush=True)
+        await loop.run_in_executor(pool, time.sleep, 60)
+
+asyncio.run(main())
+"""
+
+
+def interrupt(script, method, send):
+    """(seconds until the end, standard error) of a script that prints a line
+    and waits."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, method], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == "ready 1 2\n"
+        time.sleep(0.3)
+        began = time.monotonic()
+        send(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        took = time.monotonic() - began
+    finally:
+        process.kill()
+    assert process.returncode == -signal.SIGINT, err
+    return took, err
+
+
+def check(script, method, send=os.killpg):
+    for _ in range(3):  # the machine may be busy
+        took, err = interrupt(script, method, send)
+        reports = err.count("Traceback") - err.count("During handling")
+        assert reports == 1 and "KeyboardInterrupt" in err, err
+        if took < 1:
+            return
+    assert took < 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_is_interrupted(method, name):
+    head, call = CALLS[name]
+    check(
+        "import sys, time, fpickle\n"
+        "from concurrent import futures\n"
+        "method = sys.argv[1]\n"
+        f"{head}\n"
+        "    print('ready', *pool.map(abs, [1, 2]), flush=True)\n"
+        f"    {call}\n",
+        method,
+    )
+
+
+@pytest.mark.parametrize("script", [LEFT_OPEN, ASYNCIO],
+                         ids=["left open", "asyncio"])
+@pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["group", "alone"])
+def test_what_nobody_closes_is_interrupted(script, send):
+    check(script, "zygote", send)
