@@ -17,14 +17,15 @@ import _signal
 import faulthandler
 
 from fpickle import _core, _poolcore
-from fpickle._pool import remote
+from fpickle._pool import handover, remote
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-# File descriptors that a worker gets, in this order.
-CHANNEL, BELL, ARGUMENTS, RESULTS, CRASH, SETUP = range(6)
+# File descriptors that a worker gets, in this order; the last ones are those of
+# the handover.
+CHANNEL, BELL, ARGUMENTS, RESULTS, CRASH, SETUP, HANDED_OVER = range(7)
 
 # (initializer, initargs, worker_exit) in a fork of the parent, which need not
 # be pickled.
@@ -132,6 +133,7 @@ def main(parent_pid: int, index: int, fds: list[int]) -> int:
         )
         os.close(fds[SETUP])
         mirror(setup)
+        handover.prepare(setup["multiprocessing"], fds[HANDED_OVER:])
         token = setup["token"]
         current = WorkerState(index)
         bindings = None
@@ -164,12 +166,26 @@ def main(parent_pid: int, index: int, fds: list[int]) -> int:
         if initializer is not None and bindings is not None:
             bindings.run(initializer, arguments)
     except BaseException as error:
+        _log_failure()
         engine.refuse(error)
         _finish(None)
         return BROKEN
     status = engine.run()
     _finish(leave)
     return int(status)
+
+
+def _log_failure() -> None:
+    """Tells those who listen to the log of concurrent.futures of the exception
+    of an initializer, as the standard executor does."""
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        log = logging.getLogger("concurrent.futures")
+        if log.hasHandlers():
+            log.critical("Exception in initializer:", exc_info=True)
+            util = sys.modules.get("multiprocessing.util")
+            if util is not None:  # a handler may write to a queue
+                util._exit_function()
 
 
 def _note_failure(crash: int) -> None:
@@ -192,8 +208,12 @@ def forget_parent() -> None:
             del exits[:]
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
+        # As in a process that multiprocessing has forked.
+        process: Any = sys.modules["multiprocessing.process"]
+        process._children = set()
         util._finalizer_registry.clear()
         util._run_after_forkers()
+        atexit.register(util._exit_function)  # waits for queues to be written
 
 
 def mirror(setup: dict[str, Any]) -> None:
@@ -231,8 +251,6 @@ def mirror(setup: dict[str, Any]) -> None:
     if setup["threads"]:
         limit_threads(setup["threads"])
     reseed()
-    if setup["multiprocessing"] is not None:
-        _prepare_multiprocessing(setup["multiprocessing"])
 
 
 def _mirror_environment(environ: dict[bytes, bytes]) -> None:
@@ -287,52 +305,6 @@ def reseed() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "seed"):
         torch.seed()
-
-
-# ---- multiprocessing in a worker ----------------------------------------------
-
-
-def _prepare_multiprocessing(data: dict[str, Any]) -> None:
-    """Managers and connections of the parent accept this process; a nested
-    multiprocessing sends functions by value if the parent's does."""
-    name = "multiprocessing.process"
-    if name in sys.modules:
-        _adopt(sys.modules[name], data)
-    else:
-        sys.meta_path.insert(0, _ProcessWatch(data))
-    if data["install"]:
-        from fpickle import _install
-
-        _install.install_on_import()
-
-
-def _adopt(module: Any, data: dict[str, Any]) -> None:
-    module.current_process().authkey = data["authkey"]
-
-
-class _ProcessWatch:
-    """A finder that waits for multiprocessing.process, then leaves."""
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name != "multiprocessing.process":
-            return None
-        sys.meta_path.remove(self)
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    load: Callable[[Any], None] = spec.loader.exec_module
-
-                    def exec_module(module: Any) -> None:
-                        load(module)
-                        _adopt(module, self.data)
-
-                    spec.loader.exec_module = exec_module  # type: ignore
-                return spec
-        return None
 
 
 # ---- leaving ------------------------------------------------------------------

@@ -22,6 +22,7 @@ import _signal
 
 from fpickle import _core, _poolcore
 from fpickle._pool import remote, start, zygote
+from fpickle._pool.handover import Handover
 from fpickle._pool.setup import Options
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
@@ -108,7 +109,12 @@ class Engine:
                 submitted; otherwise it ends it.
         """
         self.token = os.urandom(16)
-        method, setup, inherited = options.pack(self.token)
+        self.handover = Handover()
+        try:
+            method, setup, inherited = options.pack(self.token, self.handover)
+        except BaseException:
+            self.handover.close()
+            raise
         self.size = workers
         self.options = options
         self.waits_at_exit = waits_at_exit
@@ -129,7 +135,13 @@ class Engine:
         self._finisher: threading.Thread | None = None
         self._owner: weakref.finalize[..., Any] | None = None
         self._setup_fd = self._wake_fd = -1
-        self.connection = start.Connection(method, options.preload, inherited)
+        try:
+            self.connection = start.Connection(
+                method, options.preload, inherited
+            )
+        except BaseException:
+            self.handover.close()
+            raise
         try:
             self._setup_fd = start.memory_file("fpickle-setup", setup)
             self._wake_fd = _make_event()
@@ -186,17 +198,24 @@ class Engine:
         if self.state is not RUNNING:
             raise ValueError("Pool not running")
 
-    def grow(self) -> None:
-        """Starts one more worker if there is more work than workers."""
+    def grow(self, is_needed: bool = False) -> None:
+        """Starts one more worker if there is more work than workers, or if it
+        [is_needed] anyway. Forks are made together: they cost little, and what
+        this process does later they do not see."""
         if self.wanted >= self.size:
             return
         with self.lock:
-            if self.wanted < self.size and self.state is RUNNING:
-                if self.dispatcher.outstanding > self.wanted:
-                    self.wanted += 1
-                    self._try_start(self.wanted - 1)
-                    if self._due:
-                        self.wake()
+            while self.wanted < self.size and self.state is RUNNING:
+                if self.dispatcher.outstanding <= self.wanted:
+                    if not is_needed:
+                        break
+                is_needed = self.connection.method == "fork"
+                self.wanted += 1
+                self._try_start(self.wanted - 1)
+                if self._due:
+                    self.wake()
+                if not is_needed:
+                    break
 
     def close(self) -> None:
         """Nothing more is taken; workers leave when all is done."""
@@ -248,9 +267,15 @@ class Engine:
         self.wake()
 
     def cancel_queued(self) -> None:
-        """What no worker has begun is cancelled."""
+        """What no worker has begun is cancelled, but for one task for each
+        worker that is being started: it is started for that."""
         if self.state is not ENDED:
-            self.dispatcher.cancel_queued()
+            self.dispatcher.cancel_queued(
+                sum(
+                    self.dispatcher.worker_state(index) == "starting"
+                    for index in list(self.workers)
+                )
+            )
 
     def interrupt(self) -> None:
         """Ends what runs now: its workers are killed and replaced."""
@@ -317,6 +342,7 @@ class Engine:
 
     def _close_files(self) -> None:
         self.connection.close()
+        self.handover.close()
         for name in ("_setup_fd", "_wake_fd"):
             fd = getattr(self, name)
             setattr(self, name, -1)
@@ -425,7 +451,9 @@ class Engine:
         tasks = self.dispatcher.stats()[index]["tasks"]
         self.workers[index] = WorkerProcess(index, crash, tasks)
         try:
-            self.connection.start(index, (*fds, crash, self._setup_fd))
+            self.connection.start(
+                index, (*fds, crash, self._setup_fd, *self.handover.fds)
+            )
         except ConnectionError:
             pass  # the zygote is gone: the supervisor will read so
 

@@ -124,7 +124,9 @@ class ProcessPoolExecutor(futures.Executor):
             fn, args, kwargs or None, self._timeout, self._retries
         )
         if engine.wanted < engine.size:
-            engine.grow()
+            # As with the standard executor, a call that fails because it
+            # cannot be pickled starts a worker, too.
+            engine.grow(future._unsent)
         return future
 
     def map(

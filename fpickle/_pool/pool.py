@@ -32,6 +32,13 @@ class WorkerView:
         worker = self._engine.workers.get(self._index)
         return worker is not None and worker.pid == self.pid
 
+    def join(self, timeout: float | None = None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.is_alive():
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            time.sleep(0.001)
+
     def terminate(self) -> None:
         self._kill(15)
 

@@ -13,6 +13,8 @@ TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from fpickle._pool.handover import Handover
+
 
 class Options:
     """How the workers of a pool are started; checked, and never changed.
@@ -59,11 +61,16 @@ class Options:
         self.threads = threads_per_worker or 0
         self.capture = capture_output
 
-    def pack(self, token: bytes) -> tuple[str, bytes, Any]:
+    def pack(
+        self, token: bytes, handover: Handover
+    ) -> tuple[str, bytes, Any]:
         """The start method, what a worker reads, and what it inherits.
 
         Without a chosen method, an initializer that cannot be pickled (one
-        with a lock of multiprocessing, say) makes it "fork".
+        with a lock of multiprocessing for forks, say) makes it "fork".
+
+        Args:
+            handover: Gets the file descriptors that go along.
 
         Raises:
             Whatever pickling the initializer raises.
@@ -74,7 +81,7 @@ class Options:
             inherited = self.functions
         elif wants:
             try:
-                pickled = _core.dumps(self.functions, 5)
+                pickled = handover.dumps(self.functions)
             except Exception as error:
                 if self.method is not None or self.preload:
                     error.add_note(
@@ -83,8 +90,10 @@ class Options:
                     )
                     raise
                 method, inherited = "fork", self.functions
+                handover.close()
         description = self._describe(method, pickled)
         description["token"] = token
+        description["multiprocessing"] = handover.describe()
         return method, marshal.dumps(description), inherited
 
     def _describe(self, method: str, pickled: bytes | None) -> dict[str, Any]:
@@ -111,7 +120,6 @@ class Options:
             "functions": pickled,
             "has_initializer": self.functions[0] is not None,
             "capture": capture,
-            "multiprocessing": _describe_multiprocessing(),
         }
 
 
@@ -127,18 +135,6 @@ def _pack_filters() -> bytes | None:
             continue
         kept.append(one)
     return _core.dumps(kept, 5)
-
-
-def _describe_multiprocessing() -> dict[str, Any] | None:
-    process = sys.modules.get("multiprocessing.process")
-    install = sys.modules.get("fpickle._install")
-    current = getattr(process, "current_process", None)
-    if current is None:
-        return None
-    return {
-        "authkey": bytes(current().authkey),
-        "install": bool(install and install.is_installed()),
-    }
 
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

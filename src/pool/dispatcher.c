@@ -444,10 +444,15 @@ dispatcher_stats(PyObject *op, PyObject *unused)
 /* ---- the end ------------------------------------------------------------ */
 
 static PyObject *
-dispatcher_cancel_queued(PyObject *op, PyObject *unused)
+dispatcher_cancel_queued(PyObject *op, PyObject *args)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
-    return PyLong_FromUnsignedLongLong(fpk_dispatch_cancel_queued(self->d));
+    unsigned int keep = 0;
+    if (!PyArg_ParseTuple(args, "|I:cancel_queued", &keep)) {
+        return NULL;
+    }
+    return PyLong_FromUnsignedLongLong(
+        fpk_dispatch_cancel_queued(self->d, keep));
 }
 
 static PyObject *
@@ -662,10 +667,12 @@ static PyMethodDef dispatcher_methods[] = {
          "worker_state(index)\n--\n\n\"closed\", \"starting\", \"idle\", "
          "\"busy\" or \"leaving\".")},
     {"stats", dispatcher_stats, METH_NOARGS, stats_doc},
-    {"cancel_queued", dispatcher_cancel_queued, METH_NOARGS,
+    {"cancel_queued", dispatcher_cancel_queued, METH_VARARGS,
      PyDoc_STR(
-         "cancel_queued()\n--\n\nCancels all calls that nobody has begun; "
-         "how many messages that were.")},
+         "cancel_queued(keep=0, /)\n--\n\nCancels all calls that nobody has "
+         "begun, but for the first keep messages\nthat no worker has; how "
+         "many "
+         "messages that were.")},
     {"fail_all", dispatcher_fail_all, METH_O,
      PyDoc_STR("fail_all(error)\n--\n\nThe pool is broken: all that is "
                "outstanding and all that is submitted later fails\nwith "

@@ -219,9 +219,8 @@ PyDoc_STRVAR(get_doc,
              "All items that were not given out yet, as a list.\n\n"
              "Raises:\n"
              "    TimeoutError: not all have come yet; nothing is lost.\n"
-             "    Whatever the first call that failed raised; calls that "
-             "nobody has begun\n"
-             "    are cancelled.");
+             "    Whatever the first call that failed raised, when all have "
+             "ended.");
 
 static PyObject *
 results_get(PyObject *op, PyObject *args, PyObject *kwargs)
@@ -236,8 +235,9 @@ results_get(PyObject *op, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     uint64_t until = ns == UINT64_MAX ? ns : fpk_now_ns() + ns;
-    /* Nothing is given out before all is there, so that nothing is lost. */
-    int there = ns == UINT64_MAX ? 1 : wait_for_all(self, until);
+    /* Nothing is given out before all is there: nothing is lost if it is time
+       before, and a call that fails keeps no other from being made. */
+    int there = wait_for_all(self, until);
     if (there <= 0) {
         leave(self);
         if (there == 0) {
@@ -250,9 +250,6 @@ results_get(PyObject *op, PyObject *args, PyObject *kwargs)
         PyObject *value = give_next(self, until, true);
         if (value == NULL) {
             if (PyErr_Occurred()) {
-                PyObject *error = fpk_take_exception();
-                fpk_dispatch_cancel_group(self->dispatcher->d, self->group);
-                fpk_set_raised_exception(error);
                 Py_CLEAR(list);
             }
             break;

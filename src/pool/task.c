@@ -30,6 +30,7 @@ typedef struct future {
     unsigned long unpacker; /* the thread that unpacks now, or 0 */
     uint8_t outcome;
     bool published; /* those who wait by the condition were told */
+    bool unsent;    /* the call could not be pickled: no worker sees it */
 } future;
 
 PyObject *
@@ -56,6 +57,7 @@ fpk_future_failed(fpk_dispatcher *self, PyObject *exception)
     f->dispatcher = (fpk_dispatcher *)Py_NewRef((PyObject *)self);
     f->value = exception;
     f->outcome = OUTCOME_EXCEPTION;
+    f->unsent = true;
     return (PyObject *)f;
 }
 
@@ -598,7 +600,16 @@ static PyMethodDef future_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyObject *
+get_unsent(PyObject *op, void *closure)
+{
+    return PyBool_FromLong(((future *)op)->unsent);
+}
+
 static PyGetSetDef future_getset[] = {
+    {"_unsent", get_unsent, NULL,
+     PyDoc_STR("True if the call could not be pickled: no worker sees it."),
+     NULL},
     {"_state", get_state, NULL, NULL, NULL},
     {"_condition", get_condition, NULL, NULL, NULL},
     {"_waiters", get_waiters, NULL, NULL, NULL},

@@ -576,9 +576,10 @@ fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task)
     return cancelled;
 }
 
-/* Cancels all tasks, or those of [group], that nobody has begun. */
+/* Cancels all tasks, or those of [group], that nobody has begun; the first
+   [keep] of the queue stay in it. */
 static uint64_t
-cancel_all_locked(fpk_dispatch *d, fpk_group *group)
+cancel_all_locked(fpk_dispatch *d, fpk_group *group, uint64_t keep)
 {
     uint64_t count = 0;
     for (uint32_t i = 0; i <= d->workers; i++) {
@@ -586,6 +587,9 @@ cancel_all_locked(fpk_dispatch *d, fpk_group *group)
         for (fpk_task *task = list->last, *previous; task != NULL;
              task = previous) {
             previous = task->previous;
+            if (list == &d->queue && list->count <= keep) {
+                break;
+            }
             if (group == NULL || task->group == group) {
                 count += cancel_locked(d, task);
             }
@@ -596,10 +600,10 @@ cancel_all_locked(fpk_dispatch *d, fpk_group *group)
 }
 
 uint64_t
-fpk_dispatch_cancel_queued(fpk_dispatch *d)
+fpk_dispatch_cancel_queued(fpk_dispatch *d, uint64_t keep)
 {
     fpk_lock(d);
-    uint64_t count = cancel_all_locked(d, NULL);
+    uint64_t count = cancel_all_locked(d, NULL, keep);
     fpk_unlock(d);
     return count;
 }
@@ -717,7 +721,7 @@ void
 fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group)
 {
     fpk_lock(d);
-    (void)cancel_all_locked(d, group);
+    (void)cancel_all_locked(d, group, 0);
     fpk_unlock(d);
 }
 

@@ -124,8 +124,9 @@ bool fpk_dispatch_is_running(fpk_dispatch *d, fpk_task *task);
 /* True if nobody had begun the task: it has ended as cancelled. */
 bool fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task);
 
-/* Cancels all that nobody has begun; how many. */
-uint64_t fpk_dispatch_cancel_queued(fpk_dispatch *d);
+/* Cancels all that nobody has begun, but for the first [keep] tasks of the
+   queue; how many. */
+uint64_t fpk_dispatch_cancel_queued(fpk_dispatch *d, uint64_t keep);
 
 /* Ends all that has not ended as FPK_TASK_LOST, and closes the queue. */
 void fpk_dispatch_fail_all(fpk_dispatch *d, uintptr_t cause);

@@ -1,0 +1,197 @@
+"""What workers get of the standard multiprocessing: queues, locks and pipes
+among the arguments of an initializer, its key, and its resource tracker.
+
+multiprocessing lets its queues and locks be pickled only while it starts a
+process, because their file descriptors must go along. `Handover` stands for
+such a start: what is pickled with it collects descriptors, which each worker of
+the pool gets, and `adopt` puts them to use there.
+
+The resource tracker removes shared memory that a program forgot. A worker that
+ran one of its own would remove, when it ends, what the parent still uses; so
+workers report to the parent's, and where there is none, they report shared
+memory to nobody: who makes it removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from fpickle import _core
+
+TYPE_CHECKING = False  # as in typing, which programs need not import
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+_MOST_FDS = 48  # all descriptors of a worker travel in one packet
+
+# In a worker: the descriptors that came along.
+received: list[int] = []
+
+
+class InheritedFd:
+    """A descriptor of the parent in a pickle: the number of its copy."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def detach(self) -> int:
+        """The copy; called once, by what is rebuilt in the worker."""
+        return received[self.number]
+
+
+class Handover:
+    """Descriptors on their way to the workers of a pool.
+
+    Has what multiprocessing asks of the process that it starts.
+    """
+
+    DupFd = InheritedFd
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Keeps a copy of [fd]; its number among them."""
+        if len(self.fds) >= _MOST_FDS:
+            raise ValueError(
+                f"the arguments of an initializer hold more than {_MOST_FDS} "
+                "pipes and sockets: pass them with start='fork'"
+            )
+        self.fds.append(os.dup(fd))
+        return len(self.fds) - 1
+
+    def dumps(self, obj: Any) -> bytes:
+        """Pickles [obj] as for a process that is being started.
+
+        Raises:
+            What pickling raises; the descriptors of what was pickled before
+            are kept until `close`.
+        """
+        context = sys.modules.get("multiprocessing.context")
+        if context is None:
+            return _core.dumps(obj, 5)
+        import io
+        from multiprocessing import reduction
+
+        file = io.BytesIO()
+        pickler = _core.Pickler(file, 5)
+        # Connections and sockets are registered there.
+        table = reduction.ForkingPickler(io.BytesIO(), 5).dispatch_table
+        pickler.dispatch_table = table
+        before = context.get_spawning_popen()
+        context.set_spawning_popen(self)
+        try:
+            pickler.dump(obj)
+        finally:
+            context.set_spawning_popen(before)
+        return file.getvalue()
+
+    def describe(self) -> dict[str, Any] | None:
+        """What `prepare` needs in a worker; None: there is no multiprocessing
+        here."""
+        process = sys.modules.get("multiprocessing.process")
+        current = getattr(process, "current_process", None)
+        if current is None:
+            return None
+        install = sys.modules.get("fpickle._install")
+        return {
+            "authkey": bytes(current().authkey),
+            "install": bool(install and install.is_installed()),
+            "tracker": self._find_tracker(),
+        }
+
+    def _find_tracker(self) -> int | None:
+        """The number of the resource tracker's descriptor. One is started if
+        this program has to do with shared memory."""
+        module: Any = sys.modules.get("multiprocessing.resource_tracker")
+        if module is None:
+            return None
+        if "multiprocessing.shared_memory" not in sys.modules:
+            if getattr(module._resource_tracker, "_fd", None) is None:
+                return None
+        return self.duplicate_for_child(module.getfd())
+
+    def close(self) -> None:
+        while self.fds:
+            os.close(self.fds.pop())
+
+
+# ---- in a worker --------------------------------------------------------------
+
+
+def prepare(data: dict[str, Any] | None, fds: list[int]) -> None:
+    """Managers and connections of the parent accept this process, its shared
+    memory is left alone, and a nested multiprocessing sends functions by value
+    if the parent's does.
+
+    Args:
+        data: What `Handover.describe` has said.
+        fds: The copies of the descriptors.
+    """
+    received[:] = fds
+    tracker = data["tracker"] if data is not None else None
+    fd = None if tracker is None else fds[tracker]
+    _when_imported(
+        "multiprocessing.resource_tracker",
+        lambda module: _adopt_tracker(module._resource_tracker, fd),
+    )
+    if data is not None:
+        authkey = data["authkey"]
+        _when_imported(
+            "multiprocessing.process",
+            lambda module: setattr(module.current_process(), "authkey", authkey),
+        )
+        if data["install"]:
+            from fpickle import _install
+
+            _install.install_on_import()
+
+
+def _adopt_tracker(tracker: Any, fd: int | None) -> None:
+    if fd is not None:
+        # As multiprocessing.spawn does in its children.
+        tracker._fd = fd
+        return
+    send = tracker._send
+
+    def send_other(command: str, name: str, kind: str) -> None:
+        if kind != "shared_memory":
+            send(command, name, kind)
+
+    if getattr(tracker, "_fd", None) is None:  # else forked with the parent's
+        tracker._send = send_other
+
+
+def _when_imported(name: str, function: Callable[[Any], Any]) -> None:
+    """Calls function(module) now, or once the module is imported."""
+    if name in sys.modules:
+        function(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, _Watch(name, function))
+
+
+class _Watch:
+    """A finder that waits for one module, then leaves."""
+
+    def __init__(self, name: str, function: Callable[[Any], Any]) -> None:
+        self.name = name
+        self.function = function
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name != self.name:
+            return None
+        sys.meta_path.remove(self)
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    load: Callable[[Any], None] = spec.loader.exec_module
+
+                    def exec_module(module: Any) -> None:
+                        load(module)
+                        self.function(module)
+
+                    spec.loader.exec_module = exec_module  # type: ignore
+                return spec
+        return None

@@ -1,0 +1,116 @@
+"""What of the standard multiprocessing goes along to the workers."""
+
+import logging
+import logging.handlers
+import multiprocessing
+import subprocess
+import sys
+from concurrent.futures.process import BrokenProcessPool
+
+import pytest
+
+import fpickle
+
+METHODS = ("zygote", "fork", "spawn")
+
+
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_queue_and_a_lock_for_the_initializer(method, context):
+    made = multiprocessing.get_context(context)
+    queue, lock, value = made.Queue(), made.Lock(), made.Value("i", 0)
+
+    def init(*things):
+        global shared
+        shared = things
+
+    def work(item):
+        queue, lock, value = shared
+        with lock:
+            value.value += item
+        queue.put(item)
+
+    with fpickle.Pool(2, init, (queue, lock, value), start=method) as pool:
+        pool.map(work, range(20))
+        assert sorted(queue.get(timeout=20) for _ in range(20)) == list(range(20))
+    assert value.value == 190
+
+
+def test_workers_that_replace_others_get_them_too():
+    made = multiprocessing.get_context("spawn")
+    queue = made.Queue()
+
+    def init(queue):
+        queue.put(fpickle.worker().id)
+
+    with fpickle.Pool(1, init, (queue,), 1, start="zygote") as pool:
+        pool.map(abs, range(3), 1)
+        assert [queue.get(timeout=20) for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_lock_for_forks_says_what_to_do():
+    made = multiprocessing.get_context("fork")
+    with pytest.raises(RuntimeError) as caught:
+        fpickle.Pool(1, print, (made.Lock(),), start="zygote")
+    assert "start='fork'" in "".join(caught.value.__notes__)
+
+
+def test_too_many_pipes():
+    made = multiprocessing.get_context("spawn")
+    pipes = [made.Pipe() for _ in range(30)]
+    with pytest.raises(ValueError, match="more than 48"):
+        fpickle.Pool(1, print, (pipes,), start="zygote")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_initializer_that_fails_is_logged(method):
+    queue = multiprocessing.get_context("spawn").Queue()
+
+    def init(queue):
+        logger = logging.getLogger("concurrent.futures")
+        logger.addHandler(logging.handlers.QueueHandler(queue))
+        logger.propagate = False
+        raise ValueError("no luck")
+
+    with fpickle.ProcessPoolExecutor(
+        1, initializer=init, initargs=(queue,), start=method
+    ) as executor:
+        with pytest.raises(BrokenProcessPool, match="initializer"):
+            executor.submit(abs, 1).result()
+    assert "no luck" in queue.get(timeout=20).getMessage()
+
+
+SHARED_MEMORY = """
+import sys, time, fpickle
+early = sys.argv[2] == "early"
+if early:
+    from multiprocessing import shared_memory
+
+def use(name):
+    from multiprocessing import shared_memory
+    memory = shared_memory.SharedMemory(name=name)
+    memory.buf[1] = 7
+    memory.close()
+
+with fpickle.Pool(2, start=sys.argv[1]) as pool:
+    pool.map(abs, range(9))
+    from multiprocessing import shared_memory
+    memory = shared_memory.SharedMemory(create=True, size=100)
+    pool.map(use, [memory.name] * 9, 1)
+time.sleep(0.3)
+other = shared_memory.SharedMemory(name=memory.name)
+print(other.buf[1])
+other.close()
+memory.close()
+memory.unlink()
+"""
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_leave_shared_memory_alone(method, when):
+    """gh-82300: a process that only attaches removes it when it ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHARED_MEMORY, method, when],
+        capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("7\n", "")
