@@ -4,6 +4,9 @@ Environment:
     FPICKLE_SANITIZER     set by `make asan`: tests marked no_sanitizer are
                           skipped, because they measure memory or time, or run
                           on a C stack too small for instrumented code
+    FPICKLE_REPEATED      set by `make test-all` for all Pythons but the first:
+                          tests marked any_python are skipped, because the
+                          Python that runs them makes no difference
     FPICKLE_TEST_PROFILE  short (the default), or long: more examples for
                           property tests, larger sets of borrowed tests
 """
@@ -40,15 +43,22 @@ def pytest_configure(config):
         "no_sanitizer: measures memory or time, or needs a small C stack; "
         "skipped under sanitizers",
     )
+    config.addinivalue_line(
+        "markers",
+        "any_python: its outcome does not depend on the version of Python",
+    )
 
 
 def pytest_collection_modifyitems(config, items):
-    if not os.environ.get("FPICKLE_SANITIZER"):
-        return
-    skip = pytest.mark.skip(reason="not meaningful under a sanitizer")
-    for item in items:
-        if "no_sanitizer" in item.keywords:
-            item.add_marker(skip)
+    for variable, marker, reason in (
+        ("FPICKLE_SANITIZER", "no_sanitizer", "not meaningful under a sanitizer"),
+        ("FPICKLE_REPEATED", "any_python", "runs with another Python"),
+    ):
+        if os.environ.get(variable):
+            skip = pytest.mark.skip(reason=reason)
+            for item in items:
+                if marker in item.keywords:
+                    item.add_marker(skip)
 
 
 def pytest_report_header(config):

@@ -1,12 +1,10 @@
 #!/bin/sh
-# test_all.sh -- the test suite on every supported Python of this machine.
+# test_all.sh -- `make test` on every supported Python of this machine.
 #
-#   tools/test_all.sh [DONE]
-#
-# DONE is a minor version, such as 3.11, that was tested already.  Each Python
-# also exchanges streams with those before it: FPICKLE_PYTHONS names their
-# environments.  The suites run side by side, two at a time, with their output
-# in build/test-MINOR.log, which is shown when they end.  Ends with one line a
+# Each Python also exchanges streams with those before it: FPICKLE_PYTHONS names
+# their environments.  All but the first leave out what does not depend on the
+# Python.  The suites run side by side, two at a time, with their output in
+# build/test-MINOR.log, which is shown when they end.  Ends with one line a
 # Python and exit status 1 if any failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -28,6 +26,7 @@ finish_first() {
         result=FAILED
         status=1
     fi
+    echo "== Python $minor"
     cat "build/test-$minor.log"
     summary="$summary
   $minor  $result"
@@ -35,17 +34,14 @@ finish_first() {
 
 for python in $pythons; do
     minor=$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    # Built one after the other, since the suites use the environments of others.
     environment=$(PYTHON=$python tools/build.sh test) || environment=
-    if [ "$minor" = "${1-}" ]; then
-        summary="$summary
-  $minor  tested before"
-    else
-        case $running in *" "*" "*) finish_first ;; esac
-        echo "== Python $minor: $python"
-        PYTHON=$python FPICKLE_PYTHONS=$FPICKLE_PYTHONS tools/test.sh test \
-            >"build/test-$minor.log" 2>&1 &
-        running="$running$minor:$! "
-    fi
+    case $running in *" "*" "*) finish_first ;; esac
+    echo "== make test with Python $minor: $python"
+    PYTHON=$python FPICKLE_PYTHONS=$FPICKLE_PYTHONS \
+        FPICKLE_REPEATED=$FPICKLE_PYTHONS make test \
+        >"build/test-$minor.log" 2>&1 &
+    running="$running$minor:$! "
     if [ -n "$environment" ]; then
         FPICKLE_PYTHONS=$environment:$FPICKLE_PYTHONS
     fi

@@ -46,8 +46,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["frozenset", "linked"])
 def test_a_million_levels_round_trip(name):
+    """The others: tests/contract/test_roundtrip.py."""
     wrap, step = CASES[name]
     stream = _core.dumps(nest(wrap))
     unnest(_core.loads(stream), step)

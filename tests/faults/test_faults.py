@@ -117,6 +117,7 @@ class PoolProbe(faults_runner.Script):
 
 
 @pytest.mark.no_sanitizer
+@pytest.mark.any_python
 @pytest.mark.parametrize("body, holds, outcome", [
     ("t.ok('one', True)", True, "holds: 2 trials, 4 checks"),
     ("t.ok('one', False, 'that')", False,

@@ -22,9 +22,12 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 SOURCES = ["arena", "bell", "channel", "cpus", "ring", "segment"]
 TESTS = sorted(HERE.glob("*_test.c"))
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="the tests ask Linux"
-)
+pytestmark = [
+    pytest.mark.any_python,
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="the tests ask Linux"
+    ),
+]
 
 
 def compiler():
