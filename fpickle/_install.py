@@ -174,7 +174,7 @@ def _import_reduction() -> Any:
     """multiprocessing.reduction; to be called before our lock is taken.
 
     The import may wait for another thread that has begun it, and that thread
-    may wait for our lock: see `_InstallingLoader`.
+    may wait for our lock: see `install_on_import`.
     """
     from multiprocessing import reduction
 
@@ -201,45 +201,9 @@ def install_on_import(pool: bool = False) -> None:
         with _lock:
             _loose_pools += 1
         _update_pools()
-    if "multiprocessing.reduction" in sys.modules:
-        install()
-    else:
-        sys.meta_path.insert(0, _ImportWatch())
+    from fpickle._watch import when_imported
 
-
-class _ImportWatch:
-    """A finder that waits for one module, then leaves."""
-
-    NAME = "multiprocessing.reduction"
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name != self.NAME:
-            return None
-        sys.meta_path.remove(self)
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _InstallingLoader(spec.loader)  # type: ignore
-                return spec
-        return None
-
-
-class _InstallingLoader:
-    """Loads as the loader it stands for, then installs; leaves no trace."""
-
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: Any) -> Any:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__loader__ = self._loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
-        install()
+    when_imported("multiprocessing.reduction", lambda module: install())
 
 
 # ---- the hooks ----------------------------------------------------------------

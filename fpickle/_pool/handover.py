@@ -18,10 +18,11 @@ import os
 import sys
 
 from fpickle import _core
+from fpickle._watch import when_imported
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any
 
 _MOST_FDS = 48  # all descriptors of a worker travel in one packet
 
@@ -132,13 +133,13 @@ def prepare(data: dict[str, Any] | None, fds: list[int]) -> None:
     received[:] = fds
     tracker = data["tracker"] if data is not None else None
     fd = None if tracker is None else fds[tracker]
-    _when_imported(
+    when_imported(
         "multiprocessing.resource_tracker",
         lambda module: _adopt_tracker(module._resource_tracker, fd),
     )
     if data is not None:
         authkey = data["authkey"]
-        _when_imported(
+        when_imported(
             "multiprocessing.process",
             lambda module: setattr(module.current_process(), "authkey", authkey),
         )
@@ -161,37 +162,3 @@ def _adopt_tracker(tracker: Any, fd: int | None) -> None:
 
     if getattr(tracker, "_fd", None) is None:  # else forked with the parent's
         tracker._send = send_other
-
-
-def _when_imported(name: str, function: Callable[[Any], Any]) -> None:
-    """Calls function(module) now, or once the module is imported."""
-    if name in sys.modules:
-        function(sys.modules[name])
-    else:
-        sys.meta_path.insert(0, _Watch(name, function))
-
-
-class _Watch:
-    """A finder that waits for one module, then leaves."""
-
-    def __init__(self, name: str, function: Callable[[Any], Any]) -> None:
-        self.name = name
-        self.function = function
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name != self.name:
-            return None
-        sys.meta_path.remove(self)
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    load: Callable[[Any], None] = spec.loader.exec_module
-
-                    def exec_module(module: Any) -> None:
-                        load(module)
-                        self.function(module)
-
-                    spec.loader.exec_module = exec_module  # type: ignore
-                return spec
-        return None

@@ -10,6 +10,7 @@
 #include "decode/limits.h"
 
 #include "base/bytes.h"
+#include "wire/arguments.h"
 
 void
 fpk_guard_free(fpk_decoder *d)
@@ -91,32 +92,11 @@ fpk_guard_refuse_line(fpk_decoder *d)
                : fpk_guard_refuse(d, "allocation", most->allocation);
 }
 
-/* What follows the opcode, as in opcodes.def. */
-enum argument {
-    NOTHING,
-    FIXED1,
-    FIXED2,
-    FIXED4,
-    FIXED8,
-    COUNTED1,
-    COUNTED4,
-    COUNTED8,
-    LINE,
-    LINE_PAIR,
-};
-
-static const uint8_t arguments[256] = {
-#define FPK_OPCODE(name, code, protocol, argument, before, after, doc)        \
-    [code] = argument,
-#include "wire/opcodes.def"
-#undef FPK_OPCODE
-};
-
 /* The bytes of the argument itself; lines are checked where they are read. */
 static unsigned
 argument_size(unsigned op)
 {
-    switch ((enum argument)arguments[op]) {
+    switch ((enum fpk_argument)fpk_arguments[op]) {
     case FIXED1:
     case COUNTED1:
         return 1;
@@ -147,8 +127,8 @@ check_argument(fpk_decoder *d, unsigned op)
     if (check_bytes(d, size) < 0) {
         return -1;
     }
-    bool counted = arguments[op] == COUNTED1 || arguments[op] == COUNTED4 ||
-                   arguments[op] == COUNTED8;
+    unsigned kind = fpk_arguments[op];
+    bool counted = kind == COUNTED1 || kind == COUNTED4 || kind == COUNTED8;
     if (!counted && op != FPK_OP_FRAME) {
         return 0;
     }

@@ -20,6 +20,7 @@
    key come in the order in which they were met before. */
 #include "base/bytes.h"
 #include "encode/encoder.h"
+#include "wire/arguments.h"
 
 struct fpk_canonical {
     PyObject *texts;   /* owned: str -> the first of this value */
@@ -586,26 +587,6 @@ done:
 
 /* ---- the second pass ---------------------------------------------------- */
 
-enum argument_kind {
-    NOTHING,
-    FIXED1,
-    FIXED2,
-    FIXED4,
-    FIXED8,
-    COUNTED1,
-    COUNTED4,
-    COUNTED8,
-    LINE,
-    LINE_PAIR,
-};
-
-static const uint8_t argument_kinds[256] = {
-#define FPK_OPCODE(name, byte, protocol, argument, before, after, doc) \
-    [byte] = argument,
-#include "wire/opcodes.def"
-#undef FPK_OPCODE
-};
-
 static size_t
 line_size(const uint8_t *p)
 {
@@ -623,7 +604,7 @@ opcode_size(const uint8_t *p, size_t *header)
 {
     size_t size;
     *header = 0;
-    switch ((enum argument_kind)argument_kinds[*p]) {
+    switch ((enum fpk_argument)fpk_arguments[*p]) {
     case NOTHING:
         return 1;
     case FIXED1:
