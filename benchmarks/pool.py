@@ -21,6 +21,7 @@ import re
 import statistics
 import sys
 
+import machine
 import pool_rows
 from pool_peers import PEERS
 
@@ -161,7 +162,7 @@ def main():
             row, [peer for peer in peers if row.fits(peer)], options)))
         if options.json:  # after each row: the whole takes long
             with open(options.json, "w") as file:
-                json.dump({"python": sys.version, "rows": done}, file,
+                json.dump({"machine": machine.describe(), "rows": done}, file,
                           indent=1)
     progress("")
     print_table(done, peers, options.markdown)
