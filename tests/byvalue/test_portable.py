@@ -151,9 +151,11 @@ def test_other_pythons_with_fpickle(script, folder):
 # ---- as if this were another Python ------------------------------------------
 
 # The receiver's magic number is changed, which it reads from a module: all
-# code is made of its source.
+# code is made of its source.  No module that it imports may be left in the
+# caches with that number: every later process would compile it again.
 DISGUISE = """
-import _frozen_importlib_external
+import _frozen_importlib_external, sys
+sys.dont_write_bytecode = True
 _frozen_importlib_external.MAGIC_NUMBER = b"????"
 """
 
@@ -436,3 +438,10 @@ def test_source_that_the_receiver_cannot_compile(tmp_path):
     text = child.stderr.decode()
     assert f"written for Python {HERE}, read by" in text, text
     assert "sender.py" in text
+
+
+def test_the_disguise_spoils_no_cache(tmp_path):
+    subprocess.run(
+        [sys.executable, "-I", "-X", f"pycache_prefix={tmp_path}", "-c",
+         DISGUISE + "import colorsys"], check=True)
+    assert list(tmp_path.rglob("*.pyc")) == []

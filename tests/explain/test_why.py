@@ -258,7 +258,8 @@ def claim_17(folder):
 
 def claim_18(folder):
     other = (
-        "import _frozen_importlib_external, pickle\n"
+        "import _frozen_importlib_external, pickle, sys\n"
+        "sys.dont_write_bytecode = True  # or the caches are spoilt\n"
         "_frozen_importlib_external.MAGIC_NUMBER = b'????'\n"
         "f = pickle.loads(open('stream', 'rb').read())\n"
     )
