@@ -96,7 +96,7 @@ LIBRARY = Library("numba", "numba", [
         OBJ = Counter
         """, """
         assert o(4).twice() == 8
-        """),
+        """, known="numba refuses: jitclasses are registered as unpicklable"),
     Case("typed list and dict", """
         import numba
         from numba.typed import Dict, List
@@ -104,7 +104,8 @@ LIBRARY = Library("numba", "numba", [
         OBJ = [List([1, 2]), d]
         """, """
         assert list(o[0]) == [1, 2] and o[1]["a"] == 1
-        """),
+        """, known="the memory of numba's typed containers has no Python "
+                   "object that can be pickled"),
     Case("stencil of __main__", """
         import numba
         @numba.stencil
@@ -116,5 +117,5 @@ LIBRARY = Library("numba", "numba", [
         """, """
         import numpy as np
         assert o(np.arange(4.0)).tolist() == [0, 2, 4, 0]
-        """),
+        """, known="numba's `StencilFunc` holds compiled code, as a capsule"),
 ])

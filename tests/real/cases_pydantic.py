@@ -144,26 +144,32 @@ LIBRARY = Library("pydantic", "pydantic", [
         except pydantic.ValidationError: pass
         else: raise AssertionError("extra is not forbidden")
         """),
-    Case("pydantic dataclass, validate_call", """
-        import pydantic
+    Case("pydantic dataclass", """
         from pydantic.dataclasses import dataclass
         @dataclass
         class Point:
             x: int
             y: int = 2
+        OBJ = Point("1")
+        """, """
+        import pydantic
+        assert o.x == 1 and type(o)("3").x == 3 and o == type(o)(1)
+        try: type(o)("x")
+        except pydantic.ValidationError: pass
+        else: raise AssertionError("no validation")
+        """),
+    Case("function with validate_call", """
+        import pydantic
         k = 10
         @pydantic.validate_call
         def f(n: int) -> int:
             return n * k
-        OBJ = [Point("1"), f]
+        OBJ = f
         """, """
-        import pydantic
-        assert o[0].x == 1 and type(o[0])("3").x == 3
-        assert o[0] == type(o[0])(1) and o[1]("4") == 40
-        try: o[1]("x")
-        except pydantic.ValidationError: pass
-        else: raise AssertionError("no validation")
-        """),
+        assert o("4") == 40
+        """, known="the `__getattr__` of pydantic's `ConfigWrapper` calls "
+                   "itself without end while the object is empty, which it "
+                   "is when any pickle is loaded"),
     Case("TypeAdapter over a class of __main__", """
         import dataclasses
         import pydantic
