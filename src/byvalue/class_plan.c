@@ -15,8 +15,9 @@ fpk_find_in_mro(PyTypeObject *type, PyObject *name, Py_ssize_t *i)
         PyObject *dict =
             fpk_type_dict((PyTypeObject *)PyTuple_GET_ITEM(mro, *i));
         PyObject *value =
-            dict == NULL ? NULL
-                         : Py_XNewRef(PyDict_GetItemWithError(dict, name));
+            dict == NULL
+                ? NULL
+                : Py_XNewRef(PyDict_GetItemWithError(dict, name));
         Py_XDECREF(dict);
         if (value != NULL || PyErr_Occurred()) {
             return value;
@@ -161,10 +162,10 @@ overrides_prepare(PyObject *metaclass)
     PyObject *base =
         PyObject_GetAttrString((PyObject *)&PyType_Type, "__prepare__");
     /* Both are new bound methods of builtins: the functions are compared. */
-    bool same =
-        own != NULL && base != NULL && PyCFunction_Check(own) &&
-        PyCFunction_Check(base) &&
-        PyCFunction_GET_FUNCTION(own) == PyCFunction_GET_FUNCTION(base);
+    bool same = own != NULL && base != NULL && PyCFunction_Check(own) &&
+                PyCFunction_Check(base) &&
+                PyCFunction_GET_FUNCTION(own) ==
+                    PyCFunction_GET_FUNCTION(base);
     Py_XDECREF(own);
     Py_XDECREF(base);
     PyErr_Clear();
@@ -242,8 +243,9 @@ choose_creator(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
     if (is_enum < 0 || by_value < 0) {
         return -1;
     }
-    enum rerun rerun =
-        by_value || is_enum ? RERUN_NEVER : judge_metaclass(e, metaclass, 0);
+    enum rerun rerun = by_value || is_enum
+                           ? RERUN_NEVER
+                           : judge_metaclass(e, metaclass, 0);
     if (rerun == RERUN_ERROR) {
         return -1;
     }
@@ -325,15 +327,17 @@ find_virtual_subclasses(fpk_encoder *e, PyObject *cls)
 {
     PyObject *abc = PyImport_ImportModule("_abc");
     PyObject *dump =
-        abc == NULL ? NULL : PyObject_CallMethod(abc, "_get_dump", "O", cls);
+        abc == NULL ? NULL
+                    : PyObject_CallMethod(abc, "_get_dump", "O", cls);
     Py_XDECREF(abc);
     if (dump == NULL) {
         return NULL;
     }
     PyObject *result = PyList_New(0);
-    PyObject *references = PyTuple_Check(dump) && PyTuple_GET_SIZE(dump) > 0
-                               ? PySequence_List(PyTuple_GET_ITEM(dump, 0))
-                               : PyList_New(0);
+    PyObject *references =
+        PyTuple_Check(dump) && PyTuple_GET_SIZE(dump) > 0
+            ? PySequence_List(PyTuple_GET_ITEM(dump, 0))
+            : PyList_New(0);
     Py_DECREF(dump);
     for (Py_ssize_t i = 0; result != NULL && references != NULL &&
                            i < PyList_GET_SIZE(references);
@@ -370,7 +374,8 @@ normalise_members(fpk_encoder *e, PyObject *members)
             name == NULL ? -1 : PyDict_GetItemRef(members, name, &value);
         if (status > 0) {
             Py_SETREF(value, fpk_normalise_constant(e, name, value));
-            status = value == NULL ? -1 : PyDict_SetItem(members, name, value);
+            status =
+                value == NULL ? -1 : PyDict_SetItem(members, name, value);
         }
         Py_XDECREF(name);
         Py_XDECREF(value);
@@ -395,13 +400,15 @@ fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
         return -1;
     }
     int by_setattr = needs_setattr(e, cls);
-    int is_abstract = PyDict_Contains(job->members, e->state->str._abc_impl);
+    int is_abstract =
+        PyDict_Contains(job->members, e->state->str._abc_impl);
     if (by_setattr < 0 || is_abstract < 0 ||
         plan_init_subclass(e, job, (PyTypeObject *)cls) < 0) {
         return -1;
     }
     job->by_setattr = by_setattr;
-    job->updates = e->isolated && job->enumeration == NULL && !job->prepared;
+    job->updates =
+        e->isolated && job->enumeration == NULL && !job->prepared;
     if (is_abstract) {
         job->virtual_subclasses = find_virtual_subclasses(e, cls);
         if (job->virtual_subclasses == NULL) {

@@ -84,7 +84,8 @@ static bool
 is_builtin(PyObject *value)
 {
     if (PyType_Check(value)) {
-        return !PyType_HasFeature((PyTypeObject *)value, Py_TPFLAGS_HEAPTYPE);
+        return !PyType_HasFeature((PyTypeObject *)value,
+                                  Py_TPFLAGS_HEAPTYPE);
     }
     if (PyCFunction_CheckExact(value)) {
         PyObject *owner = PyCFunction_GET_SELF(value);
@@ -152,8 +153,8 @@ fpk_is_method(fpk_encoder *e, PyObject *value)
     for (Py_ssize_t i = 0; answer > 0 && i < PyTuple_GET_SIZE(parts); i++) {
         PyObject *part = PyTuple_GET_ITEM(parts, i);
         answer = fpk_is_dispatcher(e->state, part) ? 0
-                 : PyFunction_Check(part)          ? fpk_goes_by_value(e, part)
-                                                   : fpk_is_plain_data(part);
+                 : PyFunction_Check(part) ? fpk_goes_by_value(e, part)
+                                          : fpk_is_plain_data(part);
     }
     Py_DECREF(parts);
     return answer;
@@ -231,15 +232,10 @@ is_enum_copy(const fpk_class_job *job, PyObject *cls, PyObject *key,
              PyObject *value)
 {
     static const char *const names[] = {
-        "_boundary_",   "_generate_next_value_",
-        "_inverted_",   "_member_type_",
-        "_new_member_", "_use_args_",
-        "_value_repr_", "__and__",
-        "__format__",   "__invert__",
-        "__new__",      "__or__",
-        "__rand__",     "__ror__",
-        "__rxor__",     "__str__",
-        "__xor__",
+        "_boundary_", "_generate_next_value_", "_inverted_",
+        "_member_type_", "_new_member_", "_use_args_", "_value_repr_",
+        "__and__", "__format__", "__invert__", "__new__", "__or__", "__rand__",
+        "__ror__", "__rxor__", "__str__", "__xor__",
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
         if (is_name(key, names[i])) {
@@ -278,8 +274,8 @@ fpk_classify_member(fpk_encoder *e, const fpk_class_job *job, PyObject *cls,
         PyDescr_TYPE(value) == (PyTypeObject *)cls) {
         return FPK_MEMBER_SKIP;
     }
-    bool special =
-        PyUnicode_GET_LENGTH(key) > 5 && PyUnicode_READ_CHAR(key, 0) == '_';
+    bool special = PyUnicode_GET_LENGTH(key) > 5 &&
+                   PyUnicode_READ_CHAR(key, 0) == '_';
     if (special) {
         if (is_made_anew(job, key, value)) {
             return FPK_MEMBER_SKIP;
@@ -293,8 +289,9 @@ fpk_classify_member(fpk_encoder *e, const fpk_class_job *job, PyObject *cls,
         if (is_name(key, "__module__")) {
             return FPK_MEMBER_DATA;
         }
-        int copy =
-            job->enumeration == NULL ? 0 : is_enum_copy(job, cls, key, value);
+        int copy = job->enumeration == NULL
+                       ? 0
+                       : is_enum_copy(job, cls, key, value);
         if (copy != 0) {
             return copy < 0 ? FPK_MEMBER_ERROR : FPK_MEMBER_SKIP;
         }

@@ -58,20 +58,20 @@ typedef struct {
     uint64_t metaclass;
     uint64_t bases;
     uint64_t id;
-    uint64_t present;     /* is the class at the receiver already? */
-    uint64_t fixed;       /* is it one that this stream must not change? */
-    uint64_t target;      /* what attributes are set on, or what sets them */
-    int arguments;        /* of the creator */
-    int early_names;      /* of fpk_get_early_names, done so far */
-    bool in_early;        /* an early member is being written */
-    bool superseded;      /* it led to the class, which is made now */
-    size_t outer;         /* number of the job that this one supersedes, + 1 */
-    bool needs_metaclass; /* as an argument */
-    bool prepared;        /* by __prepare__ of the metaclass */
-    bool quiet;           /* __init_subclass__ must not run again */
-    bool reruns;          /* code of importable classes runs again */
-    bool updates;         /* a class that streams have brought is changed */
-    bool by_setattr;      /* attributes cannot be set by BUILD */
+    uint64_t present;       /* is the class at the receiver already? */
+    uint64_t fixed;         /* is it one that this stream must not change? */
+    uint64_t target;        /* what attributes are set on, or what sets them */
+    size_t outer;           /* the job that this one supersedes, + 1; or 0 */
+    int arguments;          /* of the creator */
+    int early_names;        /* of fpk_get_early_names, done so far */
+    bool in_early;          /* an early member is being written */
+    bool superseded;        /* it led to the class, which another job makes */
+    bool needs_metaclass;   /* as an argument */
+    bool prepared;          /* by __prepare__ of the metaclass */
+    bool quiet;             /* __init_subclass__ must not run again */
+    bool reruns;            /* code of importable classes runs again */
+    bool updates;           /* a class that streams have brought is changed */
+    bool by_setattr;        /* attributes cannot be set by BUILD */
     bool runtime_checkable; /* a protocol, in a portable stream */
 } fpk_class_job;
 
@@ -124,8 +124,8 @@ void fpk_byvalue_clear(fpk_encoder *e);
 /* As fpk_memoize and fpk_emit_get_if_saved, also in fast mode. */
 int fpk_remember(fpk_encoder *e, PyObject *obj);
 int fpk_recall(fpk_encoder *e, PyObject *obj);
-/* True if fpk_recall would find it, and what it is of is no reduction that is
-   still open. */
+/* True if fpk_recall will find [obj], and not as a tuple or a reduction that is
+   open still. */
 bool fpk_can_recall(const fpk_encoder *e, PyObject *obj);
 
 /* The stack top gets a memo entry of its own. */

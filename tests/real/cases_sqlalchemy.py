@@ -9,6 +9,11 @@ from sqlalchemy.orm import (DeclarativeBase, Mapped, Session, declarative_base,
 """
 
 
+MAPPED = ("a mapped class is registered, instrumented and watched by "
+          "SQLAlchemy where it is defined; models belong in a module that "
+          "both sides import")
+
+
 def script(text):
     import textwrap
 
@@ -82,7 +87,7 @@ LIBRARY = Library("sqlalchemy", "SQLAlchemy", [
             assert s.scalars(select(cls.name).order_by(cls.id)).all() == [
                 "x", "y"]
             assert s.get(cls, 2).shout() == "Y"
-        """),
+        """, known=MAPPED),
     Case("DeclarativeBase of __main__: the class alone", script("""
         class Base(DeclarativeBase):
             pass
@@ -99,7 +104,7 @@ LIBRARY = Library("sqlalchemy", "SQLAlchemy", [
         with Session(engine) as s:
             s.add(o(id=2, name="y")); s.commit()
             assert s.scalars(select(o).where(o.name == "y")).one().id == 2
-        """),
+        """, known=MAPPED),
     Case("models with a relationship, loaded from a database", script("""
         class Base(DeclarativeBase):
             pass
@@ -125,7 +130,7 @@ LIBRARY = Library("sqlalchemy", "SQLAlchemy", [
         post = type(o.posts[0])(id=6)
         o.posts.append(post)
         assert post.user is o
-        """),
+        """, known=MAPPED),
     Case("declarative_base() of older programs", script("""
         Base = declarative_base()
         class User(Base):
@@ -136,7 +141,7 @@ LIBRARY = Library("sqlalchemy", "SQLAlchemy", [
         """), """
         assert (o.id, o.name) == (1, "x")
         assert str(type(o).name == "y") == "users.name = :name_1"
-        """),
+        """, known=MAPPED),
     Case("imperative mapping of a class of __main__", script("""
         mapping = registry()
         class User:
@@ -148,7 +153,7 @@ LIBRARY = Library("sqlalchemy", "SQLAlchemy", [
         OBJ = User(3)
         """), """
         assert o.id == 3 and str(type(o).id == 1) == "users.id = :id_1"
-        """),
+        """, known=MAPPED),
     Case("function of __main__ that builds a query from models", script("""
         class Base(DeclarativeBase):
             pass
@@ -161,7 +166,7 @@ LIBRARY = Library("sqlalchemy", "SQLAlchemy", [
         OBJ = older
         """), """
         assert "users.age > :age_1" in str(o(5))
-        """),
+        """, known=MAPPED),
     Case("TypeDecorator of __main__", script("""
         class Upper(types.TypeDecorator):
             impl = String

@@ -12,6 +12,7 @@ import tempfile
 HERE = pathlib.Path(__file__).parent
 NAMES = sorted(path.stem.removeprefix("cases_")
                for path in HERE.glob("cases_*.py"))
+PATH = []  # of further cases
 
 # Each pickler, and who loads what it wrote.
 LOADERS = {
@@ -47,7 +48,7 @@ def run_side(side, name, module, folder):
          name, module, folder],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=dict(os.environ, PYTHONPATH=str(HERE), OMP_NUM_THREADS="1",
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(HERE), *PATH]), OMP_NUM_THREADS="1",
                  POLARS_MAX_THREADS="1", PYTHONDONTWRITEBYTECODE="1"),
         cwd=folder,
     )
