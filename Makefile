@@ -9,8 +9,8 @@
 #   FUZZ_SECONDS=... how long each fuzz target runs; FUZZ_ARGS=... which
 export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
-.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults real-objects \
-	bench bench-pool lint format warnings docs dist release-check clean
+.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults \
+	real-objects bench bench-pool lint format warnings docs dist release-check clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 

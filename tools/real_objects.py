@@ -8,7 +8,6 @@ exit status is 1 if fpickle fails a case that does not say why it has to.
 """
 
 import argparse
-import importlib
 import importlib.metadata
 import pathlib
 import platform
@@ -137,11 +136,9 @@ def main():
     results, missing = [], []
     for name in arguments.library or real_cases.NAMES:
         library = real_cases.load_library(name)
-        try:
-            importlib.import_module(library.module)
-        except ImportError as error:
+        if not real_cases.is_installed(library):
             missing.append(library.distribution)
-            print(f"{name}: not run: {error}", file=sys.stderr)
+            print(f"{name}: is not installed", file=sys.stderr)
             continue
         outcomes = {each: real_cases.run_library(name, each)
                     for each in NAMES}

@@ -11,6 +11,7 @@ const struct fpk_byvalue_table fpk_byvalue_table = {
     .save_class = fpk_byvalue_save_class,
     .find_handler = fpk_find_handler,
     .save_handled = fpk_save_handled,
+    .reduce_unnamed = fpk_reduce_unnamed,
     .parse_modules = fpk_parse_modules,
     .begin_stream = fpk_byvalue_begin_stream,
     .abandon_frame = fpk_abandon_class,

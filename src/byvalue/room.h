@@ -124,8 +124,8 @@ void fpk_byvalue_clear(fpk_encoder *e);
 /* As fpk_memoize and fpk_emit_get_if_saved, also in fast mode. */
 int fpk_remember(fpk_encoder *e, PyObject *obj);
 int fpk_recall(fpk_encoder *e, PyObject *obj);
-/* True if fpk_recall will find [obj], and not as a tuple or a reduction that is
-   open still. */
+/* True if fpk_recall will find [obj], and not as a tuple or a reduction that
+   is still open. */
 bool fpk_can_recall(const fpk_encoder *e, PyObject *obj);
 
 /* The stack top gets a memo entry of its own. */
@@ -189,6 +189,10 @@ int fpk_init_registry(PyObject *module, fpk_state *state);
 /* Writes [type] after the attempt by its name has raised what is set; that
    stays if there is no other way. */
 int fpk_save_unnamed_type(fpk_encoder *e, PyObject *type);
+
+/* A reduction of [obj], whose own is a name that does not lead to it; NULL,
+   perhaps with an exception, if there is none. */
+PyObject *fpk_reduce_unnamed(fpk_encoder *e, PyObject *obj);
 
 /* sys.flags and its like; by their reduction if they are not those of sys. */
 int fpk_save_of_sys(fpk_encoder *e, PyObject *obj);
@@ -473,6 +477,10 @@ int fpk_save_value(fpk_encoder *e, PyObject *obj, PyObject *value);
    exception, that the receiver makes where the result stands in the arguments
    of another call.  It is a tuple (callable, args) of a type of its own. */
 PyObject *fpk_make_call(fpk_state *state, PyObject *callable, PyObject *args);
+
+/* functools.partial(callable, **kwargs), both stolen. */
+PyObject *fpk_make_partial(const fpk_state *state, PyObject *callable,
+                           PyObject *kwargs);
 int fpk_save_call(fpk_encoder *e, PyObject *call);
 
 /* What [obj] holds, as the garbage collector sees it: a new list; or the first

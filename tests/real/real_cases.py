@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -40,6 +41,15 @@ class Outcome:
 
 def load_library(name):
     return importlib.import_module(f"cases_{name}").LIBRARY
+
+
+def is_installed(library):
+    """Without an import, which may take seconds and what it likes."""
+    try:
+        importlib.metadata.version(library.distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def run_side(side, name, module, folder):
