@@ -258,6 +258,16 @@ ENTRIES = (
         ("send the path", "send list(it)"),
     ),
     Entry(
+        "iterators",
+        ("builtins.memory_iterator", "_sre.SRE_Scanner"),
+        "it stands in the middle of what it goes through, and nobody can "
+        "read where",
+        ("send list(it)",
+         "send what it goes through: the memoryview, or the pattern and the "
+         "text"),
+        False,
+    ),
+    Entry(
         "modules",
         ("builtins.module",),
         "the standard module has no way to write a module",

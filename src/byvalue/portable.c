@@ -189,8 +189,9 @@ fpk_save_dataclass_params(fpk_encoder *e, PyObject *obj)
     }
     PyObject *cls = fpk_make_call(
         e->state,
-        fpk_make_partial(e->state, fpk_new_name("dataclasses", "make_dataclass"),
-                     kwargs),
+        fpk_make_partial(e->state,
+                         fpk_new_name("dataclasses", "make_dataclass"),
+                         kwargs),
         Py_BuildValue("(s())", "C"));
     return fpk_save_value(
         e, obj,

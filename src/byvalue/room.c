@@ -12,6 +12,7 @@ const struct fpk_byvalue_table fpk_byvalue_table = {
     .find_handler = fpk_find_handler,
     .save_handled = fpk_save_handled,
     .reduce_unnamed = fpk_reduce_unnamed,
+    .reduce_tuple = fpk_reduce_tuple,
     .parse_modules = fpk_parse_modules,
     .begin_stream = fpk_byvalue_begin_stream,
     .abandon_frame = fpk_abandon_class,

@@ -194,6 +194,9 @@ int fpk_save_unnamed_type(fpk_encoder *e, PyObject *type);
    perhaps with an exception, if there is none. */
 PyObject *fpk_reduce_unnamed(fpk_encoder *e, PyObject *obj);
 
+/* What object.__reduce_ex__ gives for the tuple [obj], stolen, or better. */
+PyObject *fpk_reduce_tuple(fpk_encoder *e, PyObject *obj, PyObject *value);
+
 /* sys.flags and its like; by their reduction if they are not those of sys. */
 int fpk_save_of_sys(fpk_encoder *e, PyObject *obj);
 

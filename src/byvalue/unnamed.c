@@ -3,7 +3,8 @@
    Does:      writes a type that its own module does not name by another
               module's name for it, or as the type of something that is easily
               made; the values of the sys module whose types have their
-              names; and the ufuncs that numpy makes of Python functions.
+              names; the ufuncs that numpy makes of Python functions; and
+              named tuples whose __new__ takes something else than the fields.
    Owns:      the table of such types, in the module state.  It is made when
               the first of them is met.
    Invariant: what stands in the table for a type has given it here.
@@ -295,5 +296,61 @@ fpk_reduce_unnamed(fpk_encoder *e, PyObject *obj)
     Py_XDECREF(name);
     Py_XDECREF(module);
     Py_XDECREF(maker);
+    return result;
+}
+
+/* ---- named tuples ------------------------------------------------------- */
+
+/* 1 if [type] derives from a named tuple and has another __new__, which need
+   not take the fields that __getnewargs__ gives. */
+static int
+has_other_new(fpk_encoder *e, PyTypeObject *type)
+{
+    Py_ssize_t i = 0, j = 0;
+    PyObject *function = fpk_find_in_mro(type, e->state->str.__new__, &i);
+    Py_XDECREF(function);
+    function = function == NULL
+                   ? NULL
+                   : fpk_find_in_mro(type, e->state->str.__getnewargs__, &j);
+    if (function == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    int answer = i < j && PyFunction_Check(function) &&
+                 PyFunction_GET_CODE(function) == e->state->namedtuple_newargs;
+    Py_DECREF(function);
+    return answer;
+}
+
+/* It is made as protocols 0 and 1 do, by the __new__ of tuple. */
+PyObject *
+fpk_reduce_tuple(fpk_encoder *e, PyObject *obj, PyObject *value)
+{
+    PyObject *type = (PyObject *)Py_TYPE(obj);
+    if (!e->by_value || !PyTuple_CheckExact(value) ||
+        PyTuple_GET_SIZE(value) < 2 ||
+        PyTuple_GET_ITEM(value, 0) != e->state->copyreg_newobj) {
+        return value;
+    }
+    int other = has_other_new(e, Py_TYPE(obj));
+    int by_value = other > 0 ? fpk_goes_by_value(e, type) : other;
+    if (by_value == 0) {
+        return value;
+    }
+    PyObject *fields =
+        by_value < 0 ? NULL
+                     : PyTuple_GetSlice(obj, 0, PyTuple_GET_SIZE(obj));
+    PyObject *rest = PyTuple_GetSlice(value, 2, PyTuple_GET_SIZE(value));
+    PyObject *maker =
+        fields == NULL ? NULL : fpk_new_name("copyreg", "_reconstructor");
+    PyObject *call = maker == NULL || rest == NULL
+                         ? NULL
+                         : Py_BuildValue("(O(OOO))", maker, type,
+                                         &PyTuple_Type, fields);
+    PyObject *result = call == NULL ? NULL : PySequence_Concat(call, rest);
+    Py_XDECREF(fields);
+    Py_XDECREF(rest);
+    Py_XDECREF(maker);
+    Py_XDECREF(call);
+    Py_DECREF(value);
     return result;
 }

@@ -684,5 +684,11 @@ fpk_save_object(fpk_encoder *e, PyObject *obj, bool shared)
         Py_DECREF(value);
         return FPK_ERROR;
     }
+    if (PyType_HasFeature(type, Py_TPFLAGS_TUPLE_SUBCLASS)) {
+        value = byvalue->reduce_tuple(e, obj, value);
+        if (value == NULL) {
+            return FPK_ERROR;
+        }
+    }
     return fpk_save_reduced(e, obj, value, shared);
 }

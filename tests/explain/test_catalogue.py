@@ -276,6 +276,16 @@ def make_csv_reader():
     return csv.reader([])
 
 
+@case("iterators", "nobody can read where", "list(it)")
+def make_memory_iterator():
+    return iter(memoryview(b"ab"))
+
+
+@case("iterators", "nobody can read where", "the pattern and the text")
+def make_match_iterator():
+    return re.finditer("a", "banana")
+
+
 @case("modules", "no way to write a module", "inside of the function",
       by_value=False)
 def make_module():
