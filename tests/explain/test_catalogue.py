@@ -506,6 +506,15 @@ class Slotted:
     __slots__ = ("x",)
 
 
+@case("mapped-classes", "registers, instruments and watches",
+      "a module that the receiver can import", error=pickle.PicklingError)
+def make_mapped_class():
+    class User:  # as if SQLAlchemy were here
+        _sa_class_manager = object()
+
+    return User
+
+
 @case("slots", "protocols 0 and 1 know nothing of __slots__", "protocol 2",
       protocol=1)
 def make_slots():
@@ -597,7 +606,9 @@ def make_raises():
 @case("unknown", "is made in C and has no __reduce__",
       "register a reducer: fpickle.register(")
 def make_unknown():
-    return iter(memoryview(b"x"))
+    import json.scanner
+
+    return json.scanner.c_make_scanner(json.JSONDecoder())
 
 
 # ---- the tests ------------------------------------------------------------------------

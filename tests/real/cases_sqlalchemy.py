@@ -9,9 +9,9 @@ from sqlalchemy.orm import (DeclarativeBase, Mapped, Session, declarative_base,
 """
 
 
-MAPPED = ("a mapped class is registered, instrumented and watched by "
-          "SQLAlchemy where it is defined; models belong in a module that "
-          "both sides import")
+MAPPED = ("SQLAlchemy registers, instruments and watches a mapped class "
+          "where it is defined; models belong in a module that both sides "
+          "import")
 
 
 def script(text):

@@ -15,7 +15,7 @@ LIBRARY = Library("torch", "torch", [
         assert o[3].shape == (0, 2) and o[4].dtype == torch.bfloat16
         assert o[5].item() == 1 + 2j and o[6].item() is True
         """),
-    Case("views of one storage", """
+    Case("one tensor twice, and a view of it", """
         import torch
         a = torch.zeros(4)
         OBJ = [a, a[:2], a]
