@@ -99,9 +99,9 @@ fpk_is_inherited(PyObject *cls, PyObject *key, PyObject *value)
     return answer;
 }
 
-/* True if all that [function] does when it makes a class is in the class, though
-   it is no code of the standard library.  pydantic builds what validates its
-   models, all of it attributes, from members that are not there any more. */
+/* True if all that [function] does when it makes a class is in the class,
+   though it is not of the standard library.  pydantic builds what validates
+   its models, all of it attributes, from members that are gone by then. */
 static bool
 is_known_inert(PyObject *function)
 {
