@@ -301,8 +301,23 @@ fpk_reduce_unnamed(fpk_encoder *e, PyObject *obj)
 
 /* ---- named tuples ------------------------------------------------------- */
 
+/* 1 if the class number [i] of [type]'s mro has its _fields. */
+static int
+has_fields(PyTypeObject *type, Py_ssize_t i)
+{
+    PyObject *dict =
+        fpk_type_dict((PyTypeObject *)PyTuple_GET_ITEM(type->tp_mro, i));
+    PyObject *name = PyUnicode_FromString("_fields");
+    int answer = dict == NULL || name == NULL ? -1
+                                              : PyDict_Contains(dict, name);
+    Py_XDECREF(dict);
+    Py_XDECREF(name);
+    return answer;
+}
+
 /* 1 if [type] derives from a named tuple and has another __new__, which need
-   not take the fields that __getnewargs__ gives. */
+   not take the fields that __getnewargs__ gives.  The class may have come in a
+   stream, with code of its own. */
 static int
 has_other_new(fpk_encoder *e, PyTypeObject *type)
 {
@@ -315,10 +330,25 @@ has_other_new(fpk_encoder *e, PyTypeObject *type)
     if (function == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    int answer = i < j && PyFunction_Check(function) &&
-                 PyFunction_GET_CODE(function) == e->state->namedtuple_newargs;
     Py_DECREF(function);
-    return answer;
+    return i < j ? has_fields(type, j) : 0;
+}
+
+/* True if [args] are the class of [tuple] and its items. */
+static bool
+are_items(PyObject *args, PyObject *tuple)
+{
+    Py_ssize_t size = PyTuple_GET_SIZE(tuple);
+    if (!PyTuple_CheckExact(args) || PyTuple_GET_SIZE(args) != size + 1 ||
+        PyTuple_GET_ITEM(args, 0) != (PyObject *)Py_TYPE(tuple)) {
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (PyTuple_GET_ITEM(args, i + 1) != PyTuple_GET_ITEM(tuple, i)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* It is made as protocols 0 and 1 do, by the __new__ of tuple. */
@@ -328,7 +358,8 @@ fpk_reduce_tuple(fpk_encoder *e, PyObject *obj, PyObject *value)
     PyObject *type = (PyObject *)Py_TYPE(obj);
     if (!e->by_value || !PyTuple_CheckExact(value) ||
         PyTuple_GET_SIZE(value) < 2 ||
-        PyTuple_GET_ITEM(value, 0) != e->state->copyreg_newobj) {
+        PyTuple_GET_ITEM(value, 0) != e->state->copyreg_newobj ||
+        !are_items(PyTuple_GET_ITEM(value, 1), obj)) {
         return value;
     }
     int other = has_other_new(e, Py_TYPE(obj));
