@@ -9,8 +9,8 @@
 #   FUZZ_SECONDS=... how long each fuzz target runs; FUZZ_ARGS=... which
 export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
-.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults bench \
-	bench-pool lint format warnings docs dist release-check clean
+.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults \
+	real-objects bench bench-pool lint format warnings docs dist release-check clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -44,6 +44,9 @@ fuzz: ## the fuzz targets, FUZZ_SECONDS (60) each, with clang's libFuzzer
 
 faults: ## docs/faults.md: fpickle beside pickle and other pools on each fault row
 	@tools/faults.sh
+
+real-objects: ## docs/real-objects.md: objects of numpy, pandas, torch, ..., by each pickler
+	@tools/real_objects.sh
 
 bench: ## fpickle beside pickle, marshal, cloudpickle and dill
 	@tools/bench.sh

@@ -258,6 +258,16 @@ ENTRIES = (
         ("send the path", "send list(it)"),
     ),
     Entry(
+        "iterators",
+        ("builtins.memory_iterator", "_sre.SRE_Scanner"),
+        "it stands in the middle of what it goes through, and nobody can "
+        "read where",
+        ("send list(it)",
+         "send what it goes through: the memoryview, or the pattern and the "
+         "text"),
+        False,
+    ),
+    Entry(
         "modules",
         ("builtins.module",),
         "the standard module has no way to write a module",
@@ -567,6 +577,15 @@ def _pointers(match, error, culprit, trail, by_value):
     return entry.why, list(entry.do)
 
 
+def _mapped(match, error, culprit, trail, by_value):
+    return (
+        "SQLAlchemy registers, instruments and watches a mapped class where "
+        "it is defined",
+        ["define the models in a module that the receiver can import",
+         "send the values of the columns"],
+    )
+
+
 def _slots(match, error, culprit, trail, by_value):
     return (
         "protocols 0 and 1 know nothing of __slots__",
@@ -659,6 +678,7 @@ _SAYINGS = (
     ("processes", re.compile("AuthenticationString"), _authkey),
     ("ctypes-pointers", re.compile("objects containing pointers"),
      _pointers),
+    ("mapped-classes", re.compile("SQLAlchemy has mapped it$"), _mapped),
     ("slots", re.compile("__slots__"), _slots),
     ("slots", re.compile(r"with protocol [01]: protocol 2"), _new_protocol),
     ("reductions", re.compile(

@@ -140,6 +140,7 @@ struct fpk_survey_table;
     X(__type_params__)                                                        \
     X(_abc)                                                                   \
     X(_abc_impl)                                                              \
+    X(_sa_class_manager)                                                      \
     X(_codecs)                                                                \
     X(_compat_pickle)                                                         \
     X(_frozen_importlib_external)                                             \

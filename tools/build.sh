@@ -10,6 +10,7 @@
 #           asan    with AddressSanitizer and UndefinedBehaviorSanitizer
 #           fuzz    the same for libFuzzer, with clang
 #           coverage  with line counts
+#           real    the release build; tools/real_objects.sh adds the libraries
 #           docs    the release build and what the documentation needs
 #           stubs   the release build and what compares it with its stub
 #           tools   the build tools alone, nothing of fpickle

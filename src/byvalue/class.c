@@ -5,7 +5,9 @@
    Owns:      the jobs in the context: one for each class on the stack.
    Invariant: the class is memoised before anything is written that may refer
               back to it, except its bases and metaclass; when these have led
-              to the class, it is written and done when they return.
+              to the class, it is written and done when they return.  When an
+              early member has led there, a second job makes the class without
+              those that are not complete, and the first one sets them.
    Called by: rules.c. */
 #include "byvalue/room.h"
 
@@ -185,8 +187,8 @@ write_placeholder(fpk_encoder *e, fpk_class_job *job, PyObject *key)
     return fpk_emit_op(e, FPK_OP_SETITEM);
 }
 
-/* Where the early member [key] was put. */
-static uint64_t
+/* Where the early member [key] was put; NULL if it was not written. */
+static const fpk_memo_entry *
 find_early(const fpk_encoder *e, const fpk_class_job *job, PyObject *key)
 {
     const fpk_memo_entry *entry = fpk_memo_find(&job->early, key);
@@ -197,8 +199,27 @@ find_early(const fpk_encoder *e, const fpk_class_job *job, PyObject *key)
             entry = fpk_memo_find(&job->early, names[i]);
         }
     }
-    assert(entry != NULL);
-    return entry->index;
+    return entry;
+}
+
+/* An early member has led to the class, and may be half of what it will be:
+   the class is made without it, and without those that come after it and may
+   need it.  Only the annotations and their like are taken as they are, because
+   what makes a class asks for them. */
+static bool
+must_defer(const fpk_encoder *e, const fpk_class_job *job, PyObject *key,
+           PyObject *value)
+{
+    return job->outer != 0 && find_early(e, job, key) == NULL &&
+           (!fpk_is_early_name(e, key) || !fpk_can_recall(e, value));
+}
+
+/* The job [outer] sets the member when it has written it. */
+static int
+defer_member(fpk_encoder *e, size_t outer, PyObject *key)
+{
+    fpk_context *c = e->byvalue;
+    return note_late(&c->jobs[outer], key);
 }
 
 static int
@@ -216,7 +237,11 @@ write_member(fpk_encoder *e, fpk_class_job *job, int kind, PyObject *key,
     if (kind == FPK_MEMBER_DATA) {
         return fpk_save(e, value);
     }
-    return fpk_emit_get(e, find_early(e, job, key));
+    const fpk_memo_entry *early = find_early(e, job, key);
+    if (early != NULL) {
+        return fpk_emit_get(e, early->index);
+    }
+    return fpk_recall(e, value) < 0 ? FPK_ERROR : FPK_DONE;
 }
 
 /* The next member that the class is created with. */
@@ -245,6 +270,12 @@ write_members(fpk_encoder *e)
             }
             break;
         default:
+            if (kind == FPK_MEMBER_EARLY && must_defer(e, job, key, value)) {
+                if (defer_member(e, job->outer - 1, key) < 0) {
+                    return FPK_ERROR;
+                }
+                break;
+            }
             frame->step = WRITE_MEMBER_DONE;
             return write_member(e, job, kind, key, value);
         }
@@ -408,6 +439,7 @@ save_early(fpk_encoder *e, PyObject *key, PyObject *value)
     fpk_frame *frame = fpk_top_frame(e);
     frame->step = PRELUDE_EARLY_DONE;
     Py_XSETREF(frame->aux, Py_NewRef(key));
+    current_job(e)->in_early = true;
     return fpk_save(e, value);
 }
 
@@ -418,32 +450,32 @@ write_early_member(fpk_encoder *e)
     fpk_frame *frame = fpk_top_frame(e);
     fpk_class_job *job = current_job(e);
     PyObject *key, *value;
+    PyObject *names[FPK_EARLY_COUNT];
+    fpk_get_early_names(e, names);
+    while (!job->superseded && job->early_names < FPK_EARLY_COUNT) {
+        key = names[job->early_names++];
+        value = PyDict_GetItemWithError(job->members, key);
+        if (value != NULL) {
+            return save_early(e, key, value);
+        }
+        if (PyErr_Occurred()) {
+            return FPK_ERROR;
+        }
+    }
     if (job->reruns) {
-        while (PyDict_Next(job->members, &frame->position, &key, &value)) {
+        while (!job->superseded &&
+               PyDict_Next(job->members, &frame->position, &key, &value)) {
             int kind = fpk_classify_member(e, job, frame->object, key, value);
             if (kind == FPK_MEMBER_ERROR) {
                 return FPK_ERROR;
             }
-            if (kind == FPK_MEMBER_EARLY) {
+            if (kind == FPK_MEMBER_EARLY && find_early(e, job, key) == NULL) {
                 return save_early(e, key, value);
-            }
-        }
-    }
-    else {
-        PyObject *names[FPK_EARLY_COUNT];
-        fpk_get_early_names(e, names);
-        while (frame->position < FPK_EARLY_COUNT) {
-            key = names[frame->position++];
-            value = PyDict_GetItemWithError(job->members, key);
-            if (value != NULL) {
-                return save_early(e, key, value);
-            }
-            if (PyErr_Occurred()) {
-                return FPK_ERROR;
             }
         }
     }
     frame->step = OPEN_CALL;
+    job->in_early = false;
     return job->enumeration == NULL
                ? FPK_DONE
                : fpk_write_enum_maker(e, job->enumeration);
@@ -500,6 +532,41 @@ advance_prelude(fpk_encoder *e)
     }
 }
 
+/* What the job that was superseded needs to set its members. */
+static void
+tell_outer(const fpk_encoder *e, const fpk_class_job *job)
+{
+    fpk_context *c = e->byvalue;
+    if (job->outer != 0) {
+        c->jobs[job->outer - 1].fixed = job->fixed;
+    }
+}
+
+/* When an early member of the class has led to it, the job [number] makes it,
+   with the early members that are complete. */
+static bool
+take_over(const fpk_encoder *e, size_t number)
+{
+    fpk_context *c = e->byvalue;
+    fpk_class_job *job = &c->jobs[number];
+    for (size_t i = 0; i < number; i++) {
+        fpk_class_job *outer = &c->jobs[i];
+        if (outer->cls == job->cls && outer->in_early && outer->reruns) {
+            job->outer = i + 1;
+            job->creator_index = outer->creator_index;
+            job->metaclass = outer->metaclass;
+            job->bases = outer->bases;
+            job->early = outer->early;
+            memset(&outer->early, 0, sizeof outer->early);
+            outer->superseded = true;
+            Py_CLEAR(outer->virtual_subclasses);
+            outer->runtime_checkable = false;
+            return true;
+        }
+    }
+    return false;
+}
+
 static int
 advance_class(fpk_encoder *e)
 {
@@ -511,6 +578,12 @@ advance_class(fpk_encoder *e)
         switch (frame->step) {
         case OPEN_CALL:
             result = fpk_recall(e, cls);
+            if (result > 0 && current_job(e)->superseded) {
+                frame->step = SET_MEMBERS;
+                frame->position = 0;
+                result = FPK_DONE;
+                break;
+            }
             if (result != 0) {
                 /* The bases or the metaclass have led here. */
                 (void)end_job(e);
@@ -519,6 +592,7 @@ advance_class(fpk_encoder *e)
             frame->step = WRITE_MEMBERS;
             frame->position = 0;
             result = fpk_open_class_call(e, current_job(e), cls);
+            tell_outer(e, current_job(e));
             break;
         case WRITE_MEMBER_DONE:
             frame->step = WRITE_MEMBERS;
@@ -581,6 +655,10 @@ fpk_save_class_body(fpk_encoder *e, PyObject *cls)
     }
     const fpk_context *c = e->byvalue;
     frame->size = (Py_ssize_t)c->job_count - 1;
+    c->jobs[frame->size].cls = cls;
+    if (take_over(e, (size_t)frame->size)) {
+        frame->step = OPEN_CALL;
+    }
     return FPK_MORE;
 }
 

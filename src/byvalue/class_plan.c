@@ -99,6 +99,15 @@ fpk_is_inherited(PyObject *cls, PyObject *key, PyObject *value)
     return answer;
 }
 
+/* True if all that [function] does when it makes a class is in the class,
+   though it is not of the standard library.  pydantic builds what validates
+   its models, all of it attributes, from members that are gone by then. */
+static bool
+is_known_inert(PyObject *function)
+{
+    return is_of_module(function, "pydantic._internal._model_construction");
+}
+
 /* What to do with code that would run when the class is made. */
 enum rerun {
     RERUN_ERROR = -1,
@@ -129,8 +138,10 @@ judge_code(fpk_encoder *e, PyObject *value, int given)
         return RERUN_ERROR;
     }
     if (!of_stdlib) {
-        return fpk_needs_more_arguments(function, given) ? RERUN_NEVER
-                                                         : RERUN_RESET;
+        return is_known_inert(function) ||
+                       fpk_needs_more_arguments(function, given)
+                   ? RERUN_NEVER
+                   : RERUN_RESET;
     }
     /* Here too: what takes keywords may have had some. */
     PyCodeObject *code =
@@ -375,6 +386,20 @@ normalise_members(fpk_encoder *e, PyObject *members)
     return 0;
 }
 
+/* A class that SQLAlchemy has mapped holds the mapper's state of this process,
+   with weak references, events and locks: a copy would be half of it. */
+static int
+refuse_mapped_class(fpk_encoder *e, PyObject *members, PyObject *cls)
+{
+    int mapped = PyDict_Contains(members, e->state->str._sa_class_manager);
+    if (mapped > 0) {
+        PyErr_Format(e->state->PicklingError,
+                     "Can't pickle %R by value: SQLAlchemy has mapped it",
+                     cls);
+    }
+    return mapped == 0 ? 0 : -1;
+}
+
 int
 fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
 {
@@ -383,6 +408,7 @@ fpk_plan_class(fpk_encoder *e, fpk_class_job *job, PyObject *cls)
     job->functions = PyList_New(0);
     Py_XDECREF(dict);
     if (job->members == NULL || job->functions == NULL ||
+        refuse_mapped_class(e, job->members, cls) < 0 ||
         (e->canonical != NULL && normalise_members(e, job->members) < 0) ||
         (e->portable && fpk_plan_protocol(job) < 0) ||
         choose_creator(e, job, cls) < 0) {

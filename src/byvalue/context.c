@@ -171,6 +171,17 @@ fpk_recall(fpk_encoder *e, PyObject *obj)
     return fpk_emit_get(e, entry->index) < 0 ? -1 : 1;
 }
 
+bool
+fpk_can_recall(const fpk_encoder *e, PyObject *obj)
+{
+    const fpk_context *c = e->byvalue;
+    const fpk_memo_entry *entry = !e->fast ? fpk_memo_find(&e->memo, obj)
+                                  : c != NULL
+                                      ? fpk_memo_find(&c->fast_memo, obj)
+                                      : NULL;
+    return entry != NULL && entry->index < FPK_MEMO_OPEN;
+}
+
 /* ---- parts that are due ------------------------------------------------- */
 
 int

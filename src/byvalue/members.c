@@ -196,8 +196,8 @@ is_made_anew(const fpk_class_job *job, PyObject *key, PyObject *value)
                "Protocol.__init_subclass__.<locals>._proto_hook") == 0;
 }
 
-static bool
-is_early_name(const fpk_encoder *e, PyObject *key)
+bool
+fpk_is_early_name(const fpk_encoder *e, PyObject *key)
 {
     PyObject *names[FPK_EARLY_COUNT];
     fpk_get_early_names(e, names);
@@ -280,7 +280,7 @@ fpk_classify_member(fpk_encoder *e, const fpk_class_job *job, PyObject *cls,
         if (is_made_anew(job, key, value)) {
             return FPK_MEMBER_SKIP;
         }
-        if (is_early_name(e, key)) {
+        if (fpk_is_early_name(e, key)) {
             return FPK_MEMBER_EARLY;
         }
         if (is_name(key, "__slots__")) {

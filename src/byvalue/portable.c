@@ -149,18 +149,17 @@ copy_attribute(PyObject *kwargs, PyObject *obj, const char *from,
     return status;
 }
 
-/* functools.partial(callable, **kwargs), both stolen. */
-static PyObject *
-make_partial(const fpk_state *state, PyObject *callable, PyObject *kwargs)
+PyObject *
+fpk_make_partial(const fpk_state *state, PyObject *callable, PyObject *kwargs)
 {
     PyObject *args = callable == NULL ? NULL : PyTuple_Pack(1, callable);
     PyObject *result =
-        args == NULL
+        args == NULL || kwargs == NULL
             ? NULL
             : PyObject_Call(state->functools_partial, args, kwargs);
     Py_XDECREF(args);
     Py_XDECREF(callable);
-    Py_DECREF(kwargs);
+    Py_XDECREF(kwargs);
     return result;
 }
 
@@ -190,8 +189,9 @@ fpk_save_dataclass_params(fpk_encoder *e, PyObject *obj)
     }
     PyObject *cls = fpk_make_call(
         e->state,
-        make_partial(e->state, fpk_new_name("dataclasses", "make_dataclass"),
-                     kwargs),
+        fpk_make_partial(e->state,
+                         fpk_new_name("dataclasses", "make_dataclass"),
+                         kwargs),
         Py_BuildValue("(s())", "C"));
     return fpk_save_value(
         e, obj,
@@ -217,7 +217,7 @@ fpk_save_forward_reference(fpk_encoder *e, PyObject *obj)
         Py_XDECREF(kwargs);
         return FPK_ERROR;
     }
-    PyObject *partial = make_partial(
+    PyObject *partial = fpk_make_partial(
         e->state, Py_NewRef((PyObject *)Py_TYPE(obj)), kwargs);
     return fpk_save_value(
         e, obj, partial == NULL ? NULL : Py_BuildValue("(N())", partial));

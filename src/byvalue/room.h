@@ -44,6 +44,7 @@ typedef struct {
 /* One class that is being written.  They end in the reverse order of their
    begin. */
 typedef struct {
+    PyObject *cls;       /* borrowed from the frame */
     PyObject *creator;   /* owned: the callable that makes the class */
     PyObject *members;   /* owned: a copy of the class's dict */
     PyObject *functions; /* owned list: methods that are to be completed */
@@ -60,7 +61,11 @@ typedef struct {
     uint64_t present;       /* is the class at the receiver already? */
     uint64_t fixed;         /* is it one that this stream must not change? */
     uint64_t target;        /* what attributes are set on, or what sets them */
+    size_t outer;           /* the job that this one supersedes, + 1; or 0 */
     int arguments;          /* of the creator */
+    int early_names;        /* of fpk_get_early_names, done so far */
+    bool in_early;          /* an early member is being written */
+    bool superseded;        /* it led to the class, which another job makes */
     bool needs_metaclass;   /* as an argument */
     bool prepared;          /* by __prepare__ of the metaclass */
     bool quiet;             /* __init_subclass__ must not run again */
@@ -119,6 +124,9 @@ void fpk_byvalue_clear(fpk_encoder *e);
 /* As fpk_memoize and fpk_emit_get_if_saved, also in fast mode. */
 int fpk_remember(fpk_encoder *e, PyObject *obj);
 int fpk_recall(fpk_encoder *e, PyObject *obj);
+/* True if fpk_recall will find [obj], and not as a tuple or a reduction that
+   is still open. */
+bool fpk_can_recall(const fpk_encoder *e, PyObject *obj);
 
 /* The stack top gets a memo entry of its own. */
 int fpk_remember_anonymous(fpk_encoder *e, uint64_t *index);
@@ -181,6 +189,13 @@ int fpk_init_registry(PyObject *module, fpk_state *state);
 /* Writes [type] after the attempt by its name has raised what is set; that
    stays if there is no other way. */
 int fpk_save_unnamed_type(fpk_encoder *e, PyObject *type);
+
+/* A reduction of [obj], whose own is a name that does not lead to it; NULL,
+   perhaps with an exception, if there is none. */
+PyObject *fpk_reduce_unnamed(fpk_encoder *e, PyObject *obj);
+
+/* What object.__reduce_ex__ gives for the tuple [obj], stolen, or better. */
+PyObject *fpk_reduce_tuple(fpk_encoder *e, PyObject *obj, PyObject *value);
 
 /* sys.flags and its like; by their reduction if they are not those of sys. */
 int fpk_save_of_sys(fpk_encoder *e, PyObject *obj);
@@ -408,6 +423,7 @@ enum fpk_member {
 /* The names of the members that are always early. */
 void fpk_get_early_names(const fpk_encoder *e,
                          PyObject *names[FPK_EARLY_COUNT]);
+bool fpk_is_early_name(const fpk_encoder *e, PyObject *key);
 
 /* An enum fpk_member. */
 int fpk_classify_member(fpk_encoder *e, const fpk_class_job *job,
@@ -464,6 +480,10 @@ int fpk_save_value(fpk_encoder *e, PyObject *obj, PyObject *value);
    exception, that the receiver makes where the result stands in the arguments
    of another call.  It is a tuple (callable, args) of a type of its own. */
 PyObject *fpk_make_call(fpk_state *state, PyObject *callable, PyObject *args);
+
+/* functools.partial(callable, **kwargs), both stolen. */
+PyObject *fpk_make_partial(const fpk_state *state, PyObject *callable,
+                           PyObject *kwargs);
 int fpk_save_call(fpk_encoder *e, PyObject *call);
 
 /* What [obj] holds, as the garbage collector sees it: a new list; or the first

@@ -171,6 +171,12 @@ struct fpk_byvalue_table {
        table, no Python call. */
     int (*find_handler)(fpk_encoder *e, PyTypeObject *type);
     int (*save_handled)(fpk_encoder *e, PyObject *obj, int handler);
+    /* Another reduction of [obj], whose own is a name that does not lead to
+       it; NULL, perhaps with an exception, if there is none. */
+    PyObject *(*reduce_unnamed)(fpk_encoder *e, PyObject *obj);
+    /* The reduction of a tuple of a type of its own, given the one that object
+       made, which is stolen. */
+    PyObject *(*reduce_tuple)(fpk_encoder *e, PyObject *obj, PyObject *value);
     /* Checks what by_value names and returns it in a form for
        by_value_modules: a new reference, or NULL with an exception. */
     PyObject *(*parse_modules)(fpk_state *state, PyObject *value);

@@ -121,6 +121,9 @@ is_named_tuple(const fpk_state *state, PyTypeObject *type)
         return 0;
     }
     owner = find_owner(type, state->str.__getnewargs__);
+    if (owner != find_owner(type, state->str.__new__)) {
+        return 0; /* the fields may not be what its __new__ takes */
+    }
     PyObject *dict = owner == NULL ? NULL : fpk_type_dict(owner);
     PyObject *function = NULL;
     int found = dict == NULL ? -1

@@ -429,13 +429,37 @@ error:
     return FPK_ERROR;
 }
 
+/* The name that [obj] gave does not lead to it: nothing was written, and there
+   is an exception, which stays if nobody knows better. */
+static PyObject *
+find_other_reduction(fpk_encoder *e, PyObject *obj)
+{
+    PyObject *error = fpk_get_raised_exception();
+    PyObject *value = obj == NULL || e->state->byvalue == NULL
+                          ? NULL
+                          : e->state->byvalue->reduce_unnamed(e, obj);
+    if (value == NULL) {
+        fpk_set_raised_exception(error);
+        return NULL;
+    }
+    Py_XDECREF(error);
+    return value;
+}
+
 int
 fpk_save_reduced(fpk_encoder *e, PyObject *obj, PyObject *value, bool shared)
 {
     if (PyUnicode_Check(value)) {
         int status = fpk_save_global(e, obj, value);
         Py_DECREF(value);
-        return status;
+        if (status != FPK_ERROR ||
+            !PyErr_ExceptionMatches(e->state->PicklingError)) {
+            return status;
+        }
+        value = find_other_reduction(e, obj);
+        if (value == NULL) {
+            return FPK_ERROR;
+        }
     }
     if (e->canonical != NULL && obj != NULL && PyAnySet_Check(obj) &&
         !PyAnySet_CheckExact(obj)) {
@@ -659,6 +683,12 @@ fpk_save_object(fpk_encoder *e, PyObject *obj, bool shared)
     if (fpk_learn_instance(e, type, value) < 0) {
         Py_DECREF(value);
         return FPK_ERROR;
+    }
+    if (PyType_HasFeature(type, Py_TPFLAGS_TUPLE_SUBCLASS)) {
+        value = byvalue->reduce_tuple(e, obj, value);
+        if (value == NULL) {
+            return FPK_ERROR;
+        }
     }
     return fpk_save_reduced(e, obj, value, shared);
 }

@@ -290,6 +290,25 @@ class SlottedSub(collections.namedtuple("SlottedSub", "x y")):
         return super().__new__(cls, x, y)
 
 
+class Parsed(collections.namedtuple("Pair", "x y")):
+    """__new__ takes something else than the fields."""
+
+    def __new__(cls, text):
+        return super().__new__(cls, *text.split(","))
+
+
+class Turned(collections.namedtuple("Pair", "x y")):
+    """As many arguments as there are fields, which are others."""
+
+    __slots__ = ()
+
+    def __new__(cls, a, b):
+        return super().__new__(cls, a + b, a - b)
+
+
+parsed = Parsed("1,2")
+parsed.note = [parsed]
+
 case(
     "namedtuple",
     [Point, Point(1), Empty(), Renamed],
@@ -316,6 +335,16 @@ case(
     "namedtuple with __slots__ and __new__",
     [SlottedSub, SlottedSub(3, 4)],
     "o[1].norm() == 25 and o[0](2).y == 0 and not hasattr(o[1], '__dict__')",
+    (2, 3, 4, 5),
+)
+
+case(
+    "named tuples with another __new__",
+    [parsed, Turned(5, 3), Parsed, {Turned(1, 0): 1}],
+    "o[0] == ('1', '2') and type(o[0]) is o[2] and o[0].note[0] is o[0]"
+    " and o[2]('3,4').y == '4' and o[1] == (8, 2) and o[1]._fields == ('x',"
+    " 'y') and type(o[1])(2, 1) == (3, 1) and list(o[3]) == [(1, 1)]"
+    " and not hasattr(o[1], '__dict__')",
     (2, 3, 4, 5),
 )
 

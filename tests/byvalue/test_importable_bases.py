@@ -75,6 +75,25 @@ class Mixin:
     def shout(self):
         return self.name + "!"
 
+class Validator:
+    def __init__(self, schema):
+        self.schema, self.kind, self.cls = schema, schema["type"], schema["cls"]
+    def __reduce__(self):
+        return Validator, (self.schema,)
+
+class Validated:
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        registry.append(cls)
+        if "schema" in vars(cls):
+            Validator(cls.schema)
+
+class Attribute:
+    def __init__(self, key, cls):
+        self.key, self.cls = key, cls
+    def __reduce__(self):
+        return Attribute, (self.key, self.cls)
+
 class Failure(Exception):
     def __init__(self, path, *, reason):
         super().__init__(f"{path}: {reason}")
@@ -196,6 +215,45 @@ def test_abstract_metaclass_with_required_keywords(carry):
         "try: o[0]()\n"
         "except TypeError: pass\n"
         "else: raise AssertionError\n",
+    )
+
+
+def test_members_that_lead_back_to_the_class(carry):
+    """The class is made in the middle of one of them; what is made from that
+    one must find it complete."""
+    carry(
+        "import typing\n"
+        "T = typing.TypeVar('T')\n"
+        "class C(bases.Validated, typing.Generic[T]):\n"
+        "    before = [object()]\n"
+        "    def f(self): return __class__\n"
+        "C.schema = {'f': [C.f], 'cls': C, 'type': 'model'}\n"
+        "C.validator = bases.Validator(C.schema)\n"
+        "C.after = [C.before[0], C]\n"
+        "OBJ = C(), C\n",
+        "o, cls = o\n"
+        "assert type(o) is cls and o.f() is cls and len(bases.registry) == 1\n"
+        "assert cls.validator.kind == 'model' and cls.validator.cls is cls\n"
+        "assert cls.schema['f'][0](o) is cls\n"
+        "assert cls.validator.schema is cls.schema\n"
+        "assert cls.after[0] is cls.before[0] and cls.after[1] is cls\n"
+        "assert cls[int].__origin__ is cls and len(cls.__parameters__) == 1\n"
+        "cls.schema, cls.after = 'kept', 'too'\n"
+        "assert type(loads(stream)[0]) is cls and len(bases.registry) == 1\n"
+        "assert (cls.schema, cls.after) == ('kept', 'too')\n",
+    )
+
+
+def test_members_whose_reduction_leads_back_to_the_class(carry):
+    carry(
+        "class C(bases.Validated):\n"
+        "    def f(self): return 1\n"
+        "C.first = bases.Attribute('first', C)\n"
+        "C.second = [bases.Attribute('second', C)]\n"
+        "OBJ = C.first\n",
+        "cls = o.cls\n"
+        "assert o is cls.first and o.key == 'first' and cls().f() == 1\n"
+        "assert cls.second[0].cls is cls\n",
     )
 
 

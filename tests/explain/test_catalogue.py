@@ -276,6 +276,16 @@ def make_csv_reader():
     return csv.reader([])
 
 
+@case("iterators", "nobody can read where", "list(it)")
+def make_memory_iterator():
+    return iter(memoryview(b"ab"))
+
+
+@case("iterators", "nobody can read where", "the pattern and the text")
+def make_match_iterator():
+    return re.finditer("a", "banana")
+
+
 @case("modules", "no way to write a module", "inside of the function",
       by_value=False)
 def make_module():
@@ -496,6 +506,15 @@ class Slotted:
     __slots__ = ("x",)
 
 
+@case("mapped-classes", "registers, instruments and watches",
+      "a module that the receiver can import", error=pickle.PicklingError)
+def make_mapped_class():
+    class User:  # as if SQLAlchemy were here
+        _sa_class_manager = object()
+
+    return User
+
+
 @case("slots", "protocols 0 and 1 know nothing of __slots__", "protocol 2",
       protocol=1)
 def make_slots():
@@ -587,7 +606,9 @@ def make_raises():
 @case("unknown", "is made in C and has no __reduce__",
       "register a reducer: fpickle.register(")
 def make_unknown():
-    return iter(memoryview(b"x"))
+    import json.scanner
+
+    return json.scanner.c_make_scanner(json.JSONDecoder())
 
 
 # ---- the tests ------------------------------------------------------------------------
