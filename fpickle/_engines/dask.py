@@ -86,7 +86,7 @@ class DaskExecutor(EngineExecutor):
 
     def _withdraw(self, task: Task) -> bool:
         if task.handle is not None:
-            task.handle.cancel()
+            task.handle.release()  # as cancel(), without waiting for an answer
         return True
 
     def _collect(self) -> None:

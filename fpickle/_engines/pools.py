@@ -9,9 +9,11 @@ it needs it, and the message is sent again.
 from __future__ import annotations
 
 import os
+from _pickle import loads
 from collections import deque
 from concurrent import futures
 
+from fpickle import _core
 from fpickle._engines.base import EngineExecutor, Task, died
 from fpickle._engines.bootstrap import trampoline
 
@@ -164,7 +166,7 @@ def _mpi(options: dict[str, Any]) -> Callable[[], Any]:
             name="mpi4py",
         ) from error
     # The main script is not needed in the workers.
-    options = {"main": False, **options}
+    options = {"main": False, **_carry(options)}
     return lambda: MPIPoolExecutor(**options)
 
 
@@ -173,8 +175,25 @@ def _loky(name: str, options: dict[str, Any]) -> Callable[[], Any]:
         from joblib.externals import loky
     else:
         import loky  # type: ignore[no-redef]
-    if options.get("initializer") is not None:
-        from fpickle._wrap import wrap
-
-        options = {**options, "initializer": wrap(options["initializer"])}
+    options = _carry(options)
     return lambda: loky.ProcessPoolExecutor(**options)
+
+
+class Carried:
+    """A function that any pickler can pickle, as a standalone stream."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._fn(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return loads, (_core.dumps(self._fn, 5),)
+
+
+def _carry(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with an initializer that can be sent."""
+    if options.get("initializer") is None:
+        return options
+    return {**options, "initializer": Carried(options["initializer"])}

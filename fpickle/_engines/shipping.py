@@ -144,4 +144,18 @@ def open_results(parts: list[tuple[int, bytes]]) -> list[tuple[bool, Any]]:
 
 def open_failure(packed: Any) -> BaseException:
     """The exception of a chunk of which nothing could be called."""
-    return _unpack(packed)
+    error = _unpack(packed)
+    name = getattr(error, "name", None)
+    if isinstance(error, ModuleNotFoundError) and name and find_here(name):
+        error.add_note(
+            f"the workers do not have the module {name!r}, which this process "
+            f"has: install it there, or fpickle.register_by_value({name!r}) "
+            "lets its functions and classes travel with the call"
+        )
+    return error
+
+
+def find_here(name: str) -> bool:
+    import sys
+
+    return name in sys.modules

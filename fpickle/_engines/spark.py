@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -16,10 +17,10 @@ SMALL = 1 << 13  # of a function that is in each message
 MOST_THREADS = 256
 
 # What Spark says of workers that are gone.
-_DEATHS = (
-    "Python worker exited unexpectedly",
-    "ExecutorLostFailure",
-    "Python worker failed to connect back",
+_DEATHS = re.compile(
+    r"Python worker exited unexpectedly[^.\n]*"
+    r"|Python worker failed to connect back[^.\n]*"
+    r"|ExecutorLostFailure[^\n]*"
 )
 
 
@@ -73,14 +74,8 @@ class SparkExecutor(EngineExecutor):
             run = partial(trampoline(), function.digest, function.body)
             [answer] = self._context.parallelize([task.chunk], 1).map(run).collect()
         except BaseException as error:
-            text = str(error)
-            if any(words in text for words in _DEATHS):
-                cause = next(
-                    line.strip() for line in text.split("\n")
-                    if any(words in line for words in _DEATHS)
-                )  # fmt: skip
-                error = died(error, cause)
-            self._fail(task, error)
+            words = _DEATHS.search(str(error))
+            self._fail(task, died(error, words[0]) if words else error)
         else:
             self._answer(task, answer)
 
@@ -106,6 +101,7 @@ def _find_context(
     config: dict[str, Any] | None = None,
 ) -> tuple[Any, bool]:
     """A context, and whether it is ours to stop."""
+    import os
     import sys
 
     from pyspark import SparkConf, SparkContext
@@ -128,22 +124,16 @@ def _find_context(
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }
-    if (conf.get("spark.master") or "").startswith("local"):
-        settings["spark.pyspark.python"] = _worker_python() or sys.executable
     for key, value in settings.items():
         conf.setIfMissing(key, value)
     for key, value in (config or {}).items():
         conf.set(key, str(value))
     context = SparkContext(conf=conf)
+    if context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+        context.pythonExec = sys.executable  # not any python3 in PATH
     if "spark.log.level" not in (config or {}):
         context.setLogLevel("ERROR")
     return context, True
-
-
-def _worker_python() -> str | None:
-    import os
-
-    return os.environ.get("PYSPARK_PYTHON")
 
 
 def _check_java() -> None:

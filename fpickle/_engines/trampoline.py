@@ -16,6 +16,8 @@ exception nothing more of a chunk is called.
 """
 
 import collections
+import copyreg
+import io
 import os
 import pickle
 import socket
@@ -23,6 +25,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 
 VERSION = globals().get("VERSION", "")
 ORIGIN = globals().get("ORIGIN", {})
@@ -153,7 +156,7 @@ def dump_results(results):
 
 
 def choose():
-    """The functions that write and read pickles here.
+    """The functions that write, write exceptions, and read pickles here.
 
     fpickle's own, if it is there in the version of the sender. Otherwise a
     pickler of cloudpickle or of the standard library, which writes classes
@@ -163,7 +166,7 @@ def choose():
         import fpickle
 
         if fpickle.__version__ == VERSION:
-            return fpickle.dumps, fpickle.loads
+            return fpickle.dumps, dump_error_with(fpickle.dumps), fpickle.loads
     except Exception:
         pass
     base, hint = find_pickler()
@@ -174,23 +177,53 @@ def choose():
                 key = find_key(obj)
                 if key is not None:
                     return eval, ("__import__('copyreg')._by_value[%r]" % key,)
+            elif isinstance(obj, BaseException) and takes_other_arguments(obj):
+                return copyreg.__newobj__, (type(obj), *obj.args), vars(obj)
             if base is not pickle.Pickler:
                 return super().reducer_override(obj)
             return NotImplemented
 
-    def dumps(obj):
-        import io
+    class PlainPickler(Pickler):
+        dispatch_table = {}
 
+    def dumps(obj, pickler=Pickler):
         file = io.BytesIO()
         try:
-            Pickler(file, 5).dump(obj)
+            pickler(file, 5).dump(obj)
         except Exception as error:
             if hint and hasattr(error, "add_note"):
                 error.add_note(hint)
             raise
         return file.getvalue()
 
-    return dumps, pickle.loads
+    def dump_error(obj):
+        table = getattr(base, "dispatch_table", copyreg.dispatch_table)
+        if not hasattr(table, "items"):  # the slot of the standard class
+            table = copyreg.dispatch_table
+        PlainPickler.dispatch_table = without_tblib(table)
+        return dumps(obj, PlainPickler)
+
+    return dumps, dump_error, pickle.loads
+
+
+def dump_error_with(dumps):
+    """The same by fpickle's means."""
+
+    def dump_error(obj):
+        table = without_tblib(copyreg.dispatch_table)
+        return dumps(obj, dispatch_table=table)
+
+    return dump_error
+
+
+def without_tblib(table):
+    """Reducers but those of tblib, which Dask turns on for exceptions: they
+    need tblib where they are read, and lose attributes."""
+    return {
+        kind: reducer
+        for kind, reducer in table.items()
+        if not str(getattr(reducer, "__module__", "")).startswith("tblib")
+    }
 
 
 def find_pickler():
@@ -220,9 +253,6 @@ def find_pickler():
 
 def find_key(cls):
     """The key under which streams have registered a class here, or None."""
-    import copyreg
-    import weakref
-
     registry = getattr(copyreg, "_by_value", None)
     if registry is None:
         return None
@@ -233,19 +263,40 @@ def find_key(cls):
     return None
 
 
+def takes_other_arguments(error):
+    """Whether the class has a constructor of its own, which may not take what
+    is in ``args``, on top of an exception that has nothing but these."""
+    kind = type(error)
+    if kind.__reduce__ is not BaseException.__reduce__:
+        return False
+    if not hasattr(kind.__init__, "__code__"):
+        return False
+    in_c = next(base for base in kind.__mro__ if not base.__flags__ & 1 << 9)
+    return in_c.__basicsize__ == BaseException.__basicsize__
+
+
 def dumps(obj):
     """Pickles [obj] for the sender; what does so is chosen at the first call,
     after whatever the program imports."""
-    global dumps, loads
-    dumps, loads = choose()
+    set_picklers()
     return dumps(obj)
 
 
+def dump_error(obj):
+    """The same for exceptions."""
+    set_picklers()
+    return dump_error(obj)
+
+
 def loads(data):
-    """Likewise."""
-    global dumps, loads
-    dumps, loads = choose()
+    """What is read here was written by the sender."""
+    set_picklers()
     return loads(data)
+
+
+def set_picklers():
+    global dumps, dump_error, loads
+    dumps, dump_error, loads = choose()
 
 
 # ---- exceptions ---------------------------------------------------------------
@@ -260,7 +311,7 @@ def pack(error):
     if kind.__module__ not in ("builtins", "__main__"):
         name = "%s.%s" % (kind.__module__, name)
     try:
-        data = dumps(take_apart(error))
+        data = dump_error(take_apart(error))
     except Exception as failure:
         data = None
         text += "\nThe exception itself could not be pickled: %s\n" % (
