@@ -33,19 +33,16 @@ class Variant:
             makes an executor.
         library: What has to be importable.
         is_bare: The workers have no fpickle.
-        returns_functions: They have a pickler for functions.
         survives: The engine goes on after the loss of a worker.
         tells_running: A task that runs can not be cancelled.
         at_once: The variant is part of the ordinary suite.
     """
 
     def __init__(self, opened, library=None, *, is_bare=False,
-                 returns_functions=True, survives=True, tells_running=True,
-                 at_once=False):
+                 survives=True, tells_running=True, at_once=False):
         self.opened = contextmanager(opened)
         self.library = library
         self.is_bare = is_bare
-        self.returns_functions = returns_functions
         self.survives = survives
         self.tells_running = tells_running
         self.at_once = at_once
@@ -73,13 +70,14 @@ def joblib():
     yield lambda: fpickle.executor("joblib", max_workers=2)
 
 
-def loky_bare():
-    """Its workers are of this Python; so the import is made impossible."""
-    def forbid():
-        import sys
-        assert "fpickle" not in sys.modules
-        sys.modules["fpickle"] = None
+def forbid():
+    """Makes fpickle impossible to import in a worker of this Python."""
+    import sys
+    assert "fpickle" not in sys.modules
+    sys.modules["fpickle"] = None
 
+
+def loky_bare():
     yield lambda: fpickle.executor("loky", max_workers=2, initializer=forbid)
 
 
@@ -133,11 +131,9 @@ def ray():
 
 
 def ray_bare():
-    def make():
-        return fpickle.executor(
-            "ray", num_cpus=2, runtime_env={"py_executable": WORKER})
-
-    with make():
+    """Ray gives its workers this process's sys.path."""
+    hook = {"worker_process_setup_hook": fpickle.wrap(forbid)}
+    with fpickle.executor("ray", num_cpus=2, runtime_env=hook):
         yield lambda: fpickle.executor("ray")
 
 
@@ -188,8 +184,7 @@ VARIANTS = {
     "ray-bare": Variant(ray_bare, "ray", is_bare=True, tells_running=False),
     "spark": Variant(spark, "pyspark"),
     "spark-bare": Variant(spark_bare, "pyspark", is_bare=True),
-    "mpi": Variant(mpi, "mpi4py", is_bare=True, returns_functions=False,
-                   survives=False),
+    "mpi": Variant(mpi, "mpi4py", is_bare=True, survives=False),
     "mpi-spawn": Variant(mpi_spawn, "mpi4py", survives=False),
 }
 
