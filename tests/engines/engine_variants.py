@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.util import find_spec
 
 import fpickle
@@ -218,6 +219,7 @@ def wait_until(condition, seconds=30):
         time.sleep(0.01)
 
 
+@lru_cache(None)
 def find_pythons():
     """Interpreters of other minor versions: {(3, 12): path, ...}."""
     import sys
