@@ -10,8 +10,8 @@
 #   FUZZ_SECONDS=... how long each fuzz target runs; FUZZ_ARGS=... which
 export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
-.PHONY: help run test test-all test-engines asan valgrind tsan coverage fuzz faults bench \
-	bench-pool lint format warnings docs dist release-check clean
+.PHONY: help run test test-all test-engines asan valgrind tsan coverage fuzz \
+	faults bench bench-pool lint format warnings docs dist release-check clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 

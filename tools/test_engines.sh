@@ -70,7 +70,8 @@ suite() { # VARIANTS COMMAND...
     variants=$1
     shift
     (cd "$scratch" && FPICKLE_ENGINES=$variants timeout -k 10 900 "$@" \
-        "$pytest" -q --color=no -p no:cacheprovider "$root/tests/engines")
+        "$pytest" -q --color=no -p no:cacheprovider \
+        "$root/tests/engines/${tests-test_engines.py}")
 }
 
 # Runs the example, which has to print what it prints here.
@@ -114,7 +115,7 @@ check() { # ENGINE
     script=$root/examples/anywhere.py
     case $1 in
     local)
-        suite local,standard "$python"
+        tests='' suite local,standard "$python"
         ;;
     loky)
         suite loky,joblib,loky-bare "$driver" &&
@@ -134,7 +135,7 @@ check() { # ENGINE
         # more started.
         (cd "$scratch" && FPICKLE_ENGINES=mpi timeout -k 10 900 mpiexec \
             -n 1 "$driver" -m mpi4py.futures "$pytest" -q --color=no \
-            -p no:cacheprovider "$root/tests/engines" : \
+            -p no:cacheprovider "$root/tests/engines/test_engines.py" : \
             -n 2 "$worker" -m mpi4py.futures "$pytest") &&
             suite mpi-spawn mpiexec -n 1 "$driver" &&
             example mpiexec -n 3 "$driver" -m mpi4py.futures "$script" mpi

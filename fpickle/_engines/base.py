@@ -18,7 +18,7 @@ import threading
 import weakref
 from concurrent import futures
 
-from fpickle._engines import mapping, shipping
+from fpickle._engines import shipping
 from fpickle._pool.errors import WorkerDied
 from fpickle._pool.results import pickling_error
 
@@ -157,8 +157,11 @@ class EngineExecutor(futures.Executor):
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> EngineFuture:
         self._check()
-        function = self._shipper.send(fn)
-        chunk = shipping.pickle_calls("call", [(args, kwargs)])
+        try:
+            function = self._shipper.send(fn)
+            chunk = shipping.pickle_calls("call", [(args, kwargs)])
+        except Exception as error:
+            return failed(error)
         return self._start(function, chunk)
 
     def map(
@@ -177,6 +180,8 @@ class EngineExecutor(futures.Executor):
             if buffersize < 1:
                 raise ValueError("buffersize must be None or > 0")
         self._check()
+        from fpickle._engines import mapping
+
         return mapping.start(
             self, fn, iterables, timeout, chunksize, buffersize
         )
@@ -337,6 +342,15 @@ def _attend(news: queue.SimpleQueue[Any]) -> None:
 
             sys.excepthook(type(error), error, error.__traceback__)
         del item, function, args
+
+
+def failed(error: BaseException) -> EngineFuture:
+    """The future of a call that cannot be sent: as with the other pools, the
+    error is told where the result is asked for."""
+    future = EngineFuture()
+    future.set_running_or_notify_cancel()
+    future.set_exception(error)
+    return future
 
 
 def _shutdown_at_exit(this: Callable[[], EngineExecutor | None]) -> None:

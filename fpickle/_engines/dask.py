@@ -198,6 +198,7 @@ def _make_cluster(
         "host": "127.0.0.1",
         "nthreads": threads_per_worker,
         "dashboard": False,
+        "death_timeout": 60,  # without a scheduler
         "silence_logs": logging.ERROR,
     }
     if memory_limit is not None:

@@ -8,6 +8,7 @@ from itertools import islice
 
 from fpickle import _core
 from fpickle._engines import shipping
+from fpickle._engines.base import failed
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ class Map:
         limit: int | None,
     ) -> None:
         self.executor = executor
-        self.function = executor._shipper.send(fn)
         self.source = source
         self.kind = kind
         self.slots = max(1, executor._slots())
@@ -84,6 +84,13 @@ class Map:
         self.open = 0  # calls whose result was not taken
         self.error: BaseException | None = None  # behind all that was sent
         self.is_over = False
+        self.function: shipping.Function | None = None
+        try:
+            self.function = executor._shipper.send(fn)
+        except Exception as error:
+            if next(iter(source), self) is not self:
+                self.error = error
+            self.is_over = True
 
     # ---- sending -----------------------------------------------------------
 
@@ -100,9 +107,6 @@ class Map:
     def send_all(self) -> None:
         while not self.is_over:
             self.send()
-        if self.error is not None:
-            self.cancel()
-            raise self.error
 
     def top_up(self) -> None:
         """Reads and sends as much as the limits allow."""
@@ -115,23 +119,38 @@ class Map:
         return len(self.sent) < 2 * self.slots + 1
 
     def send(self) -> None:
-        """One chunk. What goes wrong comes behind the results before it."""
+        """One chunk. An input that fails does so behind the results that come
+        before."""
+        calls: list[Any] = []
         try:
-            calls = list(islice(self.source, self.size))
-            if len(calls) < self.size:
-                self.is_over = True
-            if calls:
-                chunk = shipping.pickle_calls(self.kind, calls)
-                if len(chunk) > MOST_BYTES and not self.is_fixed:
-                    self.size = max(1, self.size // 2)
-                future = self.executor._start(self.function, chunk, True)
-                self.sent.append((future, len(calls)))
-                self.open += len(calls)
-        except BaseException as error:
+            calls.extend(islice(self.source, self.size))
+            self.is_over = len(calls) < self.size
+        except Exception as error:
             self.is_over = True
             self.error = error
-            if not isinstance(error, Exception):
-                raise
+        if calls:
+            try:
+                self.send_calls(calls)
+            except Exception as error:  # the executor takes no more
+                self.is_over = True
+                self.error = error
+
+    def send_calls(self, calls: list[Any]) -> None:
+        assert self.function is not None
+        try:
+            chunk = shipping.pickle_calls(self.kind, calls)
+        except Exception as error:
+            if len(calls) > 1:  # the others can be made
+                for call in calls:
+                    self.send_calls([call])
+                return
+            future = failed(error)
+        else:
+            if len(chunk) > MOST_BYTES and not self.is_fixed:
+                self.size = max(1, self.size // 2)
+            future = self.executor._start(self.function, chunk, True)
+        self.sent.append((future, len(calls)))
+        self.open += len(calls)
 
     def adapt(self, seconds: float, count: int) -> None:
         """A better size, after a chunk took so long."""

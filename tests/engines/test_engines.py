@@ -389,17 +389,21 @@ def test_a_failing_item_comes_at_its_place(executor):
 
 
 def test_arguments_that_cannot_be_pickled(executor):
-    # From submit, or, as in the standard pool, from the future.
     lock = threading.Lock()
-    with pytest.raises((pickle.PicklingError, TypeError)) as caught:
-        executor.submit(len, {"a": [1, {"b": lock}]}).result(60)
-    assert any("['a'][1]['b']" in note for note in caught.value.__notes__)
-    with pytest.raises((pickle.PicklingError, TypeError)):
-        executor.submit(lambda: lock).result(60)
-    with pytest.raises((pickle.PicklingError, TypeError)):
-        list(executor.map(len, [[1], [lock]]))
-    with pytest.raises((pickle.PicklingError, TypeError)):
+    error = executor.submit(len, {"a": [1, {"b": lock}]}).exception(60)
+    assert isinstance(error, pickle.PicklingError)
+    assert any("['a'][1]['b']" in note for note in error.__notes__)
+    error = executor.submit(lambda: lock).exception(60)
+    assert isinstance(error, pickle.PicklingError)
+    for chunksize in (1, 3):
+        found = executor.map(
+            len, [[1], [1, 2], [lock], []], chunksize=chunksize)
+        assert [next(found), next(found)] == [1, 2]
+        with pytest.raises(pickle.PicklingError, match="lock"):
+            next(found)
+    with pytest.raises(pickle.PicklingError, match="lock"):
         list(executor.map(lambda x: lock, [1]))
+    assert list(executor.map(lambda x: lock, [])) == []
     assert executor.submit(len, "abc").result(60) == 3
 
 
