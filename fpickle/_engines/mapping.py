@@ -72,6 +72,7 @@ class Map:
         limit: int | None,
     ) -> None:
         self.executor = executor
+        self.function = executor._shipper.send(fn)
         self.source = source
         self.kind = kind
         self.slots = max(1, executor._slots())
@@ -84,13 +85,6 @@ class Map:
         self.open = 0  # calls whose result was not taken
         self.error: BaseException | None = None  # behind all that was sent
         self.is_over = False
-        self.function: shipping.Function | None = None
-        try:
-            self.function = executor._shipper.send(fn)
-        except Exception as error:
-            if next(iter(source), self) is not self:
-                self.error = error
-            self.is_over = True
 
     # ---- sending -----------------------------------------------------------
 
@@ -136,7 +130,6 @@ class Map:
                 self.error = error
 
     def send_calls(self, calls: list[Any]) -> None:
-        assert self.function is not None
         try:
             chunk = shipping.pickle_calls(self.kind, calls)
         except Exception as error:
