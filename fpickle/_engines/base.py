@@ -13,10 +13,12 @@ who has settled it touches its future.
 from __future__ import annotations
 
 import atexit
+import os
 import queue
 import threading
 import weakref
 from concurrent import futures
+from functools import partial
 
 from fpickle._engines import shipping
 from fpickle._pool.errors import WorkerDied
@@ -63,12 +65,13 @@ class Task:
     Attributes:
         function, chunk: The function, and the pickle of the calls.
         is_raw: The future gets the answer as it came, for `map`.
+        body: What leads to the function, for engines where it may be lost.
         handle: The engine's own, None before it has one.
         with_body: The function's stream is in the message.
     """
 
     __slots__ = (
-        "executor", "function", "chunk", "is_raw", "future", "handle",
+        "executor", "function", "body", "chunk", "is_raw", "future", "handle",
         "with_body", "attempts", "is_running", "is_settled", "is_cancelled",
     )  # fmt: skip
 
@@ -83,6 +86,7 @@ class Task:
         self.function = function
         self.chunk = chunk
         self.is_raw = is_raw
+        self.body: Any = None
         self.handle: Any = None
         self.with_body = False
         self.attempts = 0
@@ -109,7 +113,9 @@ class EngineExecutor(futures.Executor):
         self._idle = threading.Condition(self._lock)
         self._tasks: set[Task] = set()
         self._is_closed = False
-        self._has_ended = False
+        self._is_ending = False
+        self._has_ended = threading.Event()
+        self._pid = os.getpid()
         self._shipper = shipping.Shipper(
             lambda data: this()._ship(data),  # type: ignore[union-attr]
             lambda old: this()._drop(old.body),  # type: ignore[union-attr]
@@ -124,7 +130,10 @@ class EngineExecutor(futures.Executor):
         weakref.finalize(self, self._news.put, None).atexit = False
         self._closer = weakref.finalize(self, closer or (lambda: None))
         self._closer.atexit = False
-        atexit.register(_shutdown_at_exit, this)
+        self._at_exit = partial(_shutdown_at_exit, this)
+        atexit.register(self._at_exit)
+        forget = weakref.finalize(self, atexit.unregister, self._at_exit)
+        forget.atexit = False
 
     # ---- what an engine defines -------------------------------------------
 
@@ -156,6 +165,15 @@ class EngineExecutor(futures.Executor):
     def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> EngineFuture:
+        """Runs ``fn(*args, **kwargs)`` on the engine.
+
+        Returns:
+            A `concurrent.futures.Future`. What cannot be pickled is its
+            exception, a `fpickle.PicklingError` with the path.
+
+        Raises:
+            RuntimeError: The executor was shut down, or this is a fork.
+        """
         self._check()
         try:
             function = self._shipper.send(fn)
@@ -172,6 +190,23 @@ class EngineExecutor(futures.Executor):
         chunksize: int | None = None,
         buffersize: int | None = None,
     ) -> Iterator[Any]:
+        """An iterator over ``fn(*xs)`` for the items of all iterables, in
+        their order.
+
+        If all of them have a length and there is no [buffersize], they are
+        read now; otherwise as the results are taken, a little ahead, so that
+        they may be endless.
+
+        Args:
+            timeout: Seconds from now until the last result has to be there.
+            chunksize: Items that are sent together; None: as many as pay.
+            buffersize: The most items that are read and not yet taken.
+
+        Raises:
+            fpickle.PicklingError: The function cannot be pickled. Of an item,
+                it comes from the iterator, in its place.
+            TimeoutError: From the iterator, when the time is over.
+        """
         if chunksize is not None and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None:
@@ -189,6 +224,15 @@ class EngineExecutor(futures.Executor):
     def shutdown(
         self, wait: bool = True, *, cancel_futures: bool = False
     ) -> None:
+        """Takes no more calls.
+
+        Args:
+            wait: Return when all that was taken is done, and the engine has
+                ended if it is the executor's.
+            cancel_futures: Cancel what can be cancelled.
+        """
+        if self._pid != os.getpid():
+            return
         with self._lock:
             self._is_closed = True
             tasks = list(self._tasks)
@@ -203,12 +247,21 @@ class EngineExecutor(futures.Executor):
         else:
             self._news.put((self._end_if_idle, ()))
 
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        is_interrupt = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.shutdown(cancel_futures=is_interrupt)
+
     def __reduce__(self) -> Any:
         raise pickling_error("executor")
 
     # ---- tasks -------------------------------------------------------------
 
     def _check(self) -> None:
+        if self._pid != os.getpid():
+            raise RuntimeError(
+                "this executor belongs to the process that made it; make "
+                "another one in this process"
+            )
         if self._is_closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
@@ -223,6 +276,7 @@ class EngineExecutor(futures.Executor):
             self._begin(task)
         except BaseException:
             self._settle(task)
+            self._forget(task)
             raise
         return task.future
 
@@ -318,13 +372,17 @@ class EngineExecutor(futures.Executor):
     def _end(self) -> None:
         """Ends the engine, or what of it is ours, once."""
         with self._lock:
-            if self._has_ended:
-                return
-            self._has_ended = True
+            is_first = not self._is_ending
+            self._is_ending = True
+        if not is_first:
+            self._has_ended.wait()
+            return
         try:
+            atexit.unregister(self._at_exit)
             self._shipper.clear()
             self._closer()
         finally:
+            self._has_ended.set()
             self._news.put(None)
 
 
@@ -354,9 +412,11 @@ def failed(error: BaseException) -> EngineFuture:
 
 
 def _shutdown_at_exit(this: Callable[[], EngineExecutor | None]) -> None:
+    from fpickle._pool.engine import was_interrupted
+
     executor = this()
     if executor is not None:
-        executor.shutdown()
+        executor.shutdown(cancel_futures=was_interrupted())
 
 
 def died(cause: BaseException, text: str = "") -> WorkerDied:

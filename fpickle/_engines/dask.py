@@ -74,8 +74,9 @@ class DaskExecutor(EngineExecutor):
         chunk: Any = task.chunk
         if len(chunk) > LARGE and not task.attempts:
             chunk = self._spread(chunk, broadcast=False)
+        task.body = task.function.body
         task.handle = handle = self._client.submit(
-            trampoline(), task.function.digest, task.function.body, chunk,
+            trampoline(), task.function.digest, task.body, chunk,
             key=self._name(), pure=False,
         )  # fmt: skip
         handle.add_done_callback(lambda done: self._note(task, done))
@@ -91,7 +92,8 @@ class DaskExecutor(EngineExecutor):
 
     def _collect(self) -> None:
         """Fetches all results that are ready by one request."""
-        finished, others = [], []
+        finished: list[tuple[Task, Any]] = []
+        others: list[tuple[Task, Any]] = []
         while self._ready:
             task, done = self._ready.popleft()
             if task.is_settled:
@@ -134,8 +136,7 @@ class DaskExecutor(EngineExecutor):
             self._finish(task, None, died(cause))
             return
         try:
-            if not isinstance(task.function.body, bytes):
-                self._shipper.ship_again(task.function)
+            self._shipper.ship_again(task.function, task.body)
             self._begin(task)
         except Exception as error:
             self._finish(task, None, died(error))

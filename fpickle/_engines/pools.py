@@ -43,7 +43,7 @@ class PoolExecutor(EngineExecutor):
     ) -> None:
         self._make = make
         self._held: dict[str, deque[Task]] = {}
-        box = [inner or (make and make())]
+        box: list[Any] = [inner or (make and make())]
         self._box = box  # what the closer closes is the last one
         super().__init__((lambda: box[0].shutdown()) if make else None)
 
@@ -53,6 +53,7 @@ class PoolExecutor(EngineExecutor):
             getattr(inner, "num_workers", 0)
             or getattr(inner, "_max_workers", 0)
             or os.cpu_count()
+            or 1
         )
 
     def _ship(self, data: bytes) -> bytes:
@@ -99,7 +100,7 @@ class PoolExecutor(EngineExecutor):
     def _attend_done(self, task: Task, done: Any, inner: Any) -> None:
         function = task.function
         error = None if done.cancelled() else done.exception()
-        answer = None if done.cancelled() or error else done.result()
+        answer: Any = None if done.cancelled() or error else done.result()
         with self._lock:
             function.copies -= task.with_body
             task.with_body = False
@@ -174,7 +175,7 @@ def _loky(name: str, options: dict[str, Any]) -> Callable[[], Any]:
     if name == "joblib":
         from joblib.externals import loky
     else:
-        import loky  # type: ignore[no-redef]
+        import loky
     options = _carry(options)
     return lambda: loky.ProcessPoolExecutor(**options)
 

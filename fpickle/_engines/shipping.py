@@ -87,10 +87,11 @@ class Shipper:
             self._drop(old)
         return function
 
-    def ship_again(self, function: Function) -> None:
-        """Makes another body of a function whose body was lost."""
+    def ship_again(self, function: Function, lost: Any) -> None:
+        """Makes another body of a function whose body was lost, once."""
         with self._lock:
-            function.body = self._ship(function.data)
+            if function.body is lost and not isinstance(lost, bytes):
+                function.body = self._ship(function.data)
 
     def clear(self) -> None:
         with self._lock:

@@ -15,6 +15,8 @@ A result is (True, value) or (False, packed exception); see `pack`. After an
 exception nothing more of a chunk is called.
 """
 
+# mypy: ignore-errors
+
 import collections
 import copyreg
 import io

@@ -138,6 +138,23 @@ def ray_bare():
         yield lambda: fpickle.executor("ray")
 
 
+def ray_client():
+    """A head that was started by command, through Ray's client."""
+    program = os.path.join(os.path.dirname(WORKER), "ray")
+    port = free_port()
+    environment = dict(os.environ, RAY_TMPDIR="/tmp")
+    subprocess.run(
+        [program, "start", "--head", "--num-cpus", "2", "--port",
+         str(free_port()), "--ray-client-server-port", str(port),
+         "--include-dashboard", "false", "--disable-usage-stats"],
+        check=True, env=environment)
+    try:
+        with fpickle.executor(f"ray://127.0.0.1:{port}"):
+            yield lambda: fpickle.executor("ray")
+    finally:
+        subprocess.run([program, "stop"], check=True, env=environment)
+
+
 def spark():
     def make():
         return fpickle.executor("local[2]")
@@ -183,6 +200,8 @@ VARIANTS = {
                          tells_running=False),
     "ray": Variant(ray, "ray", tells_running=False),
     "ray-bare": Variant(ray_bare, "ray", is_bare=True, tells_running=False),
+    "ray-client": Variant(ray_client, "ray", is_bare=True,
+                          tells_running=False),
     "spark": Variant(spark, "pyspark"),
     "spark-bare": Variant(spark_bare, "pyspark", is_bare=True),
     "mpi": Variant(mpi, "mpi4py", is_bare=True, survives=False),

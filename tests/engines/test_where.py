@@ -103,3 +103,67 @@ del other
     done = subprocess.run([sys.executable, "-c", script], capture_output=True,
                           text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_a_fork_is_told_that_the_executor_is_not_its_own():
+    script = """
+import concurrent.futures, fpickle, os, sys
+inner = concurrent.futures.ThreadPoolExecutor(1)
+executor = fpickle.executor(inner)
+future = executor.submit(abs, -1)
+future.result()
+if os.fork() == 0:
+    try:
+        executor.submit(abs, 1)
+    except RuntimeError as error:
+        print(str(error).split(";")[0], flush=True)
+    executor.shutdown()
+    sys.exit()
+os.wait()
+print(executor.submit(abs, -2).result())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True,
+                          text=True, timeout=60)
+    assert done.stdout == (
+        "this executor belongs to the process that made it\n2\n"), done.stderr
+
+
+def test_an_engine_that_takes_nothing_ends_all_the_same():
+    class Refusing(cf.Executor):
+        def submit(self, *args):
+            raise OSError("no")
+
+    executor = fpickle.executor(Refusing())
+    for _ in range(2):
+        with pytest.raises(OSError, match="no"):
+            executor.submit(abs, 1)
+    with pytest.raises(OSError, match="no"):
+        list(executor.map(abs, [1]))
+    executor.shutdown()
+
+
+def test_ctrl_c_in_the_block_cancels_what_waits():
+    with cf.ThreadPoolExecutor(1) as inner:
+        with pytest.raises(KeyboardInterrupt):
+            with fpickle.executor(inner) as executor:
+                futures = [executor.submit(__import__("time").sleep, 0.2)
+                           for _ in range(20)]
+                raise KeyboardInterrupt
+    assert sum(future.cancelled() for future in futures) >= 15
+
+
+def test_an_executor_goes_when_it_is_forgotten():
+    import gc
+    import threading
+    import weakref
+
+    with cf.ThreadPoolExecutor(1) as inner:
+        executor = fpickle.executor(inner)
+        assert executor.submit(abs, -1).result(60) == 1
+        thread = executor._thread
+        gone = weakref.ref(executor)
+        del executor
+        gc.collect()
+        thread.join(10)
+        assert gone() is None and not thread.is_alive()
+        assert thread not in threading.enumerate()
