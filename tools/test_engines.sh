@@ -106,7 +106,7 @@ packages() {
     dask) echo distributed ;;
     loky) echo loky joblib ;;
     mpi) echo mpi4py ;;
-    ray) echo ray ;;
+    ray) echo 'ray[client]' ;;
     spark) echo pyspark ;;
     esac
 }
@@ -128,6 +128,7 @@ check() { # ENGINE
         ;;
     ray)
         suite ray "$driver" && suite ray-bare "$driver" &&
+            suite ray-client "$driver" &&
             example "$driver" "$script" ray
         ;;
     mpi)
@@ -164,6 +165,7 @@ run() { # ENGINE
     fi
     versions=
     for package in $list; do
+        package=${package%%[*}
         versions="$versions $package $("$worker" -I -c 'import sys
 from importlib.metadata import version
 print(version(sys.argv[1]))' "$package"),"

@@ -142,17 +142,19 @@ def ray_client():
     """A head that was started by command, through Ray's client."""
     program = os.path.join(os.path.dirname(WORKER), "ray")
     port = free_port()
-    environment = dict(os.environ, RAY_TMPDIR="/tmp")
+    # Ray's client sends no token, which a cluster of Ray's own making wants.
+    os.environ["RAY_AUTH_MODE"] = "disabled"
     subprocess.run(
         [program, "start", "--head", "--num-cpus", "2", "--port",
          str(free_port()), "--ray-client-server-port", str(port),
+         "--runtime-env-agent-port", str(free_port()),
          "--include-dashboard", "false", "--disable-usage-stats"],
-        check=True, env=environment)
+        check=True)
     try:
         with fpickle.executor(f"ray://127.0.0.1:{port}"):
             yield lambda: fpickle.executor("ray")
     finally:
-        subprocess.run([program, "stop"], check=True, env=environment)
+        subprocess.run([program, "stop"], check=True)
 
 
 def spark():
