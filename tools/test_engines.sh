@@ -80,7 +80,7 @@ example() { # COMMAND... WHERE
         (cd "$scratch" && "$python" "$root/examples/anywhere.py") \
             >"$scratch/expected"
     fi
-    eval "where=\${$#}"
+    for where in "$@"; do :; done
     echo "example with $where"
     (cd "$scratch" && timeout -k 10 300 "$@") >"$scratch/printed"
     cmp "$scratch/expected" "$scratch/printed"
