@@ -6,11 +6,13 @@
 #   CC=...           the C compiler
 #   PYTEST_ARGS=...  more arguments for pytest: PYTEST_ARGS='-k memo -x'
 #   BENCH_ARGS=...   arguments for the benchmarks: BENCH_ARGS='--quick'
+#   ENGINES=...      which engines: ENGINES='dask ray'
 #   FUZZ_SECONDS=... how long each fuzz target runs; FUZZ_ARGS=... which
 export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
-.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults \
-	real-objects bench bench-pool lint format warnings docs dist release-check clean
+.PHONY: help run test test-all test-engines test-libraries asan valgrind tsan \
+	coverage fuzz faults real-objects bench bench-pool lint format warnings docs \
+	dist release-check clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -26,6 +28,9 @@ test: ## the test suite on one Python
 
 test-all: ## the test suite on every supported Python of this machine
 	@tools/test_all.sh
+
+test-engines: ## executors on Dask, Ray, MPI, Spark and loky, each in its environment
+	@tools/test_engines.sh $(ENGINES)
 
 asan: ## the test suite under the address and undefined behaviour sanitizers
 	@tools/test.sh asan

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fpickle._dis import disassemble as disassemble
+    from fpickle._engines.registry import executor as executor
     from fpickle._explain import explain as explain, sizes as sizes
     from fpickle._pool.bootstrap import worker as worker
     from fpickle._pool.errors import RemoteError as RemoteError
@@ -68,6 +69,7 @@ __all__ = [
     "disassemble",
     "dump",
     "dumps",
+    "executor",
     "explain",
     "fingerprint",
     "install",
@@ -92,6 +94,7 @@ _LATER = {
     "RemoteError": "_pool.errors",
     "WorkerDied": "_pool.errors",
     "disassemble": "_dis",
+    "executor": "_engines.registry",
     "explain": "_explain",
     "sizes": "_explain",
     "worker": "_pool.bootstrap",

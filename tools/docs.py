@@ -27,6 +27,7 @@ CONTENTS = {
         "guide-notebooks",
         "?pool",
         "guide-big-data",
+        "guide-engines",
         "?engines",
         "cli",
         "explain",
