@@ -10,6 +10,7 @@
 #           asan    with AddressSanitizer and UndefinedBehaviorSanitizer
 #           fuzz    the same for libFuzzer, with clang
 #           coverage  with line counts
+#           libraries  the release build; tools/test_libraries.sh adds libraries
 #           docs    the release build and what the documentation needs
 #           stubs   the release build and what compares it with its stub
 #           tools   the build tools alone, nothing of fpickle
@@ -85,7 +86,7 @@ import sys, tomllib
 with open("pyproject.toml", "rb") as file:
     settings = tomllib.load(file)
 extras = settings["project"]["optional-dependencies"]
-flavour = {"asan": "test", "coverage": "test"}.get(sys.argv[1], sys.argv[1])
+flavour = {"asan": "test", "coverage": "test", "libraries": "test"}.get(sys.argv[1], sys.argv[1])
 print(*settings["build-system"]["requires"], *extras.get(flavour, ()),
       sep="\n")
 END
