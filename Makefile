@@ -9,7 +9,7 @@
 #   FUZZ_SECONDS=... how long each fuzz target runs; FUZZ_ARGS=... which
 export PYTEST_ARGS BENCH_ARGS FUZZ_SECONDS FUZZ_ARGS
 
-.PHONY: help run test test-all asan valgrind tsan coverage fuzz faults bench \
+.PHONY: help run test test-all test-libraries asan valgrind tsan coverage fuzz faults bench \
 	bench-pool lint format warnings docs dist release-check clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -26,6 +26,9 @@ test: ## the test suite on one Python
 
 test-all: ## the test suite on every supported Python of this machine
 	@tools/test_all.sh
+
+test-libraries: ## fpickle in other libraries: joblib, Dask, PyTorch, ..., and docs/engines.md
+	@tools/test_libraries.sh
 
 asan: ## the test suite under the address and undefined behaviour sanitizers
 	@tools/test.sh asan

@@ -8,7 +8,7 @@ prints what passed and failed. The third suite, "backend", is joblib's tests of
 parallel calls with the backend "fpickle" among those that they go through, of
 which those are run that name it. What failed is run again alone, so that a slow
 machine proves nothing. Ends with status 1 if a test fails with fpickle that
-passes with cloudpickle, and is not in EXPECTED.
+does not with cloudpickle, and is not in EXPECTED.
 
 The interpreter must have joblib, loky, fpickle, pytest, pytest-timeout, psutil
 and numpy: `tools/test_libraries.sh --peers` sees to that. This file is also the
@@ -28,6 +28,7 @@ import tarfile
 
 RUN_SECONDS = 2400
 TEST_SECONDS = 150
+TRIES = 3
 PICKLERS = ("cloudpickle", "fpickle")
 
 # Suite: its distribution, the tests in it, arguments of pytest.
@@ -39,7 +40,11 @@ SUITES = {
 
 # Tests that cannot pass with another pickler than cloudpickle, or on another
 # backend than joblib's own, and why.
-EXPECTED = {}
+EXPECTED = {
+    "tests/test_cloudpickle_wrapper.py::TestCloudpickleWrapper::"
+    "test_set_loky_pickler":
+        "asserts that the default pickler is the one named cloudpickle",
+}
 
 # The lists of joblib's tests that do not come from its registry of backends.
 LISTS = 'PROCESS_BACKENDS = ["multiprocessing", "loky"]'
@@ -105,6 +110,8 @@ def run(source, tests, arguments, environment, folder, name):
     environment = {
         **os.environ, **environment,
         "PYTHONPATH": str(plugin), "PEER_REPORT": str(report),
+        # Some tests look for "python" in the path.
+        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     with open(folder / f"{name}.log", "w") as log:
         process = subprocess.Popen(
@@ -136,15 +143,19 @@ def run(source, tests, arguments, environment, folder, name):
     return outcomes
 
 
-def run_twice(source, tests, arguments, environment, folder, name):
-    """Runs tests, and those that failed a second time, alone."""
+def run_suite(source, tests, arguments, environment, folder, name):
+    """Runs tests, and those that failed again, each alone, TRIES times at
+    most: many of them give other processes one second."""
     outcomes = run(source, [tests], arguments, environment, folder, name)
-    failed = [test for test, (how, _) in outcomes.items() if how == "failed"]
-    if failed:
-        again = run(source, failed, [a for a in arguments if a[:2] == "--"],
-                    environment, folder, f"{name}-again")
-        outcomes.update((test, again.get(test, outcomes[test]))
-                        for test in failed)
+    options = [argument for argument in arguments if argument[:2] == "--"]
+    for test in [t for t, (how, _) in outcomes.items() if how == "failed"]:
+        for _ in range(TRIES):
+            again = run(source, [test], options, environment, folder,
+                        f"{name}-again").get(test, outcomes[test])
+            if again[0] != "failed":
+                print(f"  {name}: not each time: {test}")
+                outcomes[test] = again
+                break
     counts = collections.Counter(how for how, _ in outcomes.values())
     print(f"{name}: {counts['passed']} passed, {counts['failed']} failed, "
           f"{counts['skipped']} skipped", flush=True)
@@ -161,12 +172,12 @@ def compare(suite, folder):
     source = fetch(distribution, folder)
     if suite == "backend":
         source = with_backend(source, folder)
-        ours = failures(run_twice(
+        ours = failures(run_suite(
             source, tests, arguments, {"PEER_BACKEND": "1"}, folder, suite))
         theirs = {}
     else:
         theirs, ours = (
-            failures(run_twice(source, tests, arguments,
+            failures(run_suite(source, tests, arguments,
                                {"LOKY_PICKLER": pickler}, folder,
                                f"{suite}-{pickler}"))
             for pickler in PICKLERS

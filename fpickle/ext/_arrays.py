@@ -21,7 +21,8 @@ class Sender:
     """Pickles the batches of one call of `joblib.Parallel`.
 
     Args:
-        share: `fpickle.Pool.share`.
+        share: Returns a handle of an array that workers have; the handle must
+            not keep the array.
         limit: The bytes from which on an array is shared; None: none is.
     """
 
@@ -34,6 +35,9 @@ class Sender:
     def pack(self, batch: Any) -> tuple[bytes, list[PickleBuffer], Handles]:
         """The pickle of [batch], its buffers, and what has to live until it
         was run.
+
+        Functions bring the globals that they use, as they are now: workers
+        serve more than one call.
 
         Called by one thread at a time: joblib holds a lock.
         """
@@ -48,8 +52,9 @@ class Sender:
             }
         buffers: list[PickleBuffer] = []
         stream = _core.dumps(
-            batch, 5, buffer_callback=buffers.append, dispatch_table=table
-        )
+            batch, 5, buffer_callback=buffers.append, dispatch_table=table,
+            isolated=True,
+        )  # fmt: skip
         used, self._used = self._used, []
         return stream, buffers, Handles(used)
 

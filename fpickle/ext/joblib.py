@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from concurrent.futures import Future
 from typing import Any, Callable
 
@@ -27,11 +28,13 @@ from joblib.parallel import (
 
 import fpickle
 from fpickle import _core
+from fpickle._pool.share import make_handle
 from fpickle.ext import _arrays
 
 __all__ = ["FpickleBackend", "register"]
 
 _IDLE_PATIENCE = 300.0  # s, as the executor that joblib reuses
+_EXIT_PATIENCE = 5.0  # s
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
 )  # fmt: skip
@@ -145,8 +148,15 @@ class FpickleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         }
         self._pool = _take(self._key) or _make_pool(self._key)
         limit = max_nbytes if mmap_mode == "r" else None
-        self._arrays = _arrays.Sender(self._pool.share, limit)
+        self._arrays = _arrays.Sender(self._share, limit)
         return n_jobs
+
+    def _share(self, array: Any) -> Any:
+        """As `fpickle.Pool.share`, but the handle does not keep [array]: it is
+        sent once as long as the program has it."""
+        engine = self._pool._engine
+        number = engine.dispatcher.define(array)
+        return make_handle(engine.token, number, None, engine.forget)
 
     def _threads(self, n_jobs: int) -> int | None:
         if self.inner_max_num_threads is not None:
@@ -253,14 +263,18 @@ class _Idle:
         self.key = key
         self.pool = pool
         self.timer: threading.Timer | None = None
+        self.at_exit = weakref.finalize(self, _end_at_exit, pool)
         if patience is not None:
             self.timer = threading.Timer(patience, _end, [self])
             self.timer.daemon = True
             self.timer.start()
 
-    def stop_timer(self) -> None:
+    def release(self) -> Any:
+        """Waits no longer; returns the pool."""
+        self.at_exit.detach()
         if self.timer is not None:
             self.timer.cancel()
+        return self.pool
 
 
 _lock = threading.Lock()
@@ -268,9 +282,9 @@ _idle: _Idle | None = None  # at most one
 
 
 def _make_pool(key: dict[str, Any]) -> Any:
-    options = dict(key)
-    preload = [*options.pop("preload", ()), __name__]
-    return fpickle.Pool(preload=preload, **options)
+    # Workers import joblib themselves. What it registers to run at the exit of
+    # a process would be forgotten if it came by `preload`.
+    return fpickle.Pool(**key)
 
 
 def _take(key: dict[str, Any]) -> Any:
@@ -281,8 +295,7 @@ def _take(key: dict[str, Any]) -> Any:
         if idle is None or not _same(idle.key, key):
             return None
         _idle = None
-    idle.stop_timer()
-    return idle.pool
+    return idle.release()
 
 
 def _put_back(key: dict[str, Any], pool: Any, patience: float | None) -> None:
@@ -294,8 +307,7 @@ def _put_back(key: dict[str, Any], pool: Any, patience: float | None) -> None:
     with _lock:
         old, _idle = _idle, new
     if old is not None:
-        old.stop_timer()
-        old.pool.close()
+        old.release().close()
 
 
 def _end(idle: _Idle) -> None:
@@ -305,7 +317,14 @@ def _end(idle: _Idle) -> None:
         if _idle is not idle:
             return
         _idle = None
-    idle.pool.close()
+    idle.release().close()
+
+
+def _end_at_exit(pool: Any) -> None:
+    """Workers leave as interpreters do, with what tasks have left in `atexit`:
+    a pool of loky, say, whose processes would stay behind."""
+    pool.close()
+    pool._engine.join(_EXIT_PATIENCE)
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -52,8 +52,8 @@ class FpickleSerializer(_serializers.FramedSerializer):  # type: ignore[misc]
 
 
 def install() -> None:
-    """From now on the driver writes functions by fpickle: those of RDDs, of
-    ``udf`` and of ``mapInPandas``.
+    """From now on the driver writes functions by fpickle: those of RDDs
+    and of ``udf``.
 
     Workers need not know: the streams are plain pickles. A second call changes
     nothing.
