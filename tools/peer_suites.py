@@ -44,10 +44,28 @@ EXPECTED = {
     "tests/test_cloudpickle_wrapper.py::TestCloudpickleWrapper::"
     "test_set_loky_pickler":
         "asserts that the default pickler is the one named cloudpickle",
+    "joblib/test/test_parallel.py::test_globals_update_at_each_parallel_call":
+        "a function of an importable module uses the worker's globals, unless "
+        "the name is fpickle.compat.cloudpickle",
+    "joblib/test/test_parallel.py::test_auto_memmap_on_arrays_from_generator":
+        "asserts numpy.memmap; the backend has arrays in shared memory",
+    "joblib/test/test_parallel.py::test_memmapping_leaks":
+        "asserts numpy.memmap; the backend has arrays in shared memory",
 }
 
 # The lists of joblib's tests that do not come from its registry of backends.
 LISTS = 'PROCESS_BACKENDS = ["multiprocessing", "loky"]'
+
+
+# The processes that tests start must know the backend as well; pytest itself
+# must not import the installed joblib before the one that it tests.
+SITE = """
+import os, sys
+if os.environ.get("PEER_BACKEND") and not any(
+        "pytest" in word for word in sys.orig_argv):
+    from fpickle.ext import joblib
+    joblib.register()
+"""
 
 
 # ---- the plug-in --------------------------------------------------------------
@@ -105,6 +123,7 @@ def run(source, tests, arguments, environment, folder, name):
     plugin = folder / "plugin"
     plugin.mkdir(exist_ok=True)
     shutil.copy(__file__, plugin / "peer_suites.py")
+    (plugin / "sitecustomize.py").write_text(SITE)
     report = folder / f"{name}.jsonl"
     report.unlink(missing_ok=True)
     environment = {

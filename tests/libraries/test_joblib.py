@@ -212,7 +212,6 @@ def test_many_small_tasks_go_in_batches(backend):
 
 @pytest.mark.parametrize("inner, kind", [
     ("", "ThreadingBackend"), ("backend='fpickle'", "FpickleBackend"),
-    ("backend='loky'", "LokyBackend"),
 ])
 def test_nested_calls(inner, kind, backend):
     assert backend(f"""
