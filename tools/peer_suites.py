@@ -57,25 +57,7 @@ EXPECTED = {
 LISTS = 'PROCESS_BACKENDS = ["multiprocessing", "loky"]'
 
 
-# The processes that tests start must know the backend as well; pytest itself
-# must not import the installed joblib before the one that it tests.
-SITE = """
-import os, sys
-if os.environ.get("PEER_BACKEND") and not any(
-        "pytest" in word for word in sys.orig_argv):
-    from fpickle.ext import joblib
-    joblib.register()
-"""
-
-
 # ---- the plug-in --------------------------------------------------------------
-
-
-def pytest_configure(config):
-    if os.environ.get("PEER_BACKEND"):
-        from fpickle.ext import joblib
-
-        joblib.register()
 
 
 def pytest_runtest_logreport(report):
@@ -115,6 +97,10 @@ def with_backend(source, folder):
     if text.count(LISTS) != 1:
         raise SystemExit(f"{path} has no longer the line {LISTS!r}")
     path.write_text(text.replace(LISTS, LISTS[:-1] + ', "fpickle"]'))
+    # Also in the processes that tests start.
+    with open(copy / "joblib" / "__init__.py", "a") as file:
+        file.write("\nimport fpickle.ext.joblib\n"
+                   "fpickle.ext.joblib.register()\n")
     return copy
 
 
@@ -123,7 +109,6 @@ def run(source, tests, arguments, environment, folder, name):
     plugin = folder / "plugin"
     plugin.mkdir(exist_ok=True)
     shutil.copy(__file__, plugin / "peer_suites.py")
-    (plugin / "sitecustomize.py").write_text(SITE)
     report = folder / f"{name}.jsonl"
     report.unlink(missing_ok=True)
     environment = {
@@ -192,7 +177,7 @@ def compare(suite, folder):
     if suite == "backend":
         source = with_backend(source, folder)
         ours = failures(run_suite(
-            source, tests, arguments, {"PEER_BACKEND": "1"}, folder, suite))
+            source, tests, arguments, {}, folder, suite))
         theirs = {}
     else:
         theirs, ours = (
