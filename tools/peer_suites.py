@@ -99,8 +99,10 @@ def with_backend(source, folder):
     path.write_text(text.replace(LISTS, LISTS[:-1] + ', "fpickle"]'))
     # Also in the processes that tests start.
     with open(copy / "joblib" / "__init__.py", "a") as file:
-        file.write("\nimport fpickle.ext.joblib\n"
-                   "fpickle.ext.joblib.register()\n")
+        file.write("\nimport sys\n"
+                   "if 'fpickle.ext.joblib' not in sys.modules:\n"
+                   "    import fpickle.ext.joblib\n"
+                   "    fpickle.ext.joblib.register()\n")
     return copy
 
 
