@@ -32,6 +32,9 @@ test-all: ## the test suite on every supported Python of this machine
 test-engines: ## executors on Dask, Ray, MPI, Spark and loky, each in its environment
 	@tools/test_engines.sh $(ENGINES)
 
+test-libraries: ## fpickle in other libraries: joblib, Dask, PyTorch, ..., and docs/engines.md
+	@tools/test_libraries.sh
+
 asan: ## the test suite under the address and undefined behaviour sanitizers
 	@tools/test.sh asan
 

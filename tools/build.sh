@@ -11,6 +11,7 @@
 #           fuzz    the same for libFuzzer, with clang
 #           coverage  with line counts
 #           real    the release build; tools/real_objects.sh adds the libraries
+#           libraries  the release build; tools/test_libraries.sh adds libraries
 #           docs    the release build and what the documentation needs
 #           stubs   the release build and what compares it with its stub
 #           tools   the build tools alone, nothing of fpickle
@@ -86,7 +87,7 @@ import sys, tomllib
 with open("pyproject.toml", "rb") as file:
     settings = tomllib.load(file)
 extras = settings["project"]["optional-dependencies"]
-flavour = {"asan": "test", "coverage": "test"}.get(sys.argv[1], sys.argv[1])
+flavour = {"asan": "test", "coverage": "test", "libraries": "test"}.get(sys.argv[1], sys.argv[1])
 print(*settings["build-system"]["requires"], *extras.get(flavour, ()),
       sep="\n")
 END

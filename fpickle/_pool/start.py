@@ -141,6 +141,8 @@ def _needs_site() -> bool:
     """
     if "sitecustomize" in sys.modules or "usercustomize" in sys.modules:
         return True
+    if "loky" in sys.modules or "joblib.externals.loky" in sys.modules:
+        return True  # a task's own loky starts programs with the same options
     for finder in sys.meta_path:
         kind = finder if isinstance(finder, type) else type(finder)
         if kind.__module__.partition(".")[0] not in _KNOWN_FINDERS:

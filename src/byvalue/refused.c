@@ -28,8 +28,8 @@ const fpk_refused_type fpk_refused_types[FPK_REFUSED_COUNT] = {
     {"_io", "BufferedRWPair"},
     {"_asyncio", "Future"},
     {"_asyncio", "Task"},
-    {"concurrent.futures", "ThreadPoolExecutor"},
-    {"concurrent.futures", "ProcessPoolExecutor"},
+    {"concurrent.futures.thread", "ThreadPoolExecutor"},
+    {"concurrent.futures.process", "ProcessPoolExecutor"},
 };
 
 int
