@@ -481,7 +481,11 @@ class Engine:
 
     def _worker_ended(self, worker: WorkerProcess, status: int | None) -> None:
         error = None
-        if status not in _IN_ORDER or self.dispatcher.worker_state(worker.index) != "leaving":
+        is_leaving = self.dispatcher.worker_state(worker.index) == "leaving"
+        # Once the engine has ended, what was outstanding has failed.
+        if self.state is not ENDED and (
+            status not in _IN_ORDER or not is_leaving
+        ):
             error = _died(worker, status)
         had_task = self.dispatcher.worker_ended(worker.index, error)
         with self.lock:
