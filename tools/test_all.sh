@@ -19,17 +19,17 @@ FPICKLE_PYTHONS=
 finish_first() {
     first=${running%% *}
     running=${running#* }
-    minor=${first%%:*}
+    ended=${first%%:*}
     if wait "${first##*:}"; then
         result=passed
     else
         result=FAILED
         status=1
     fi
-    echo "== Python $minor"
-    cat "build/test-$minor.log"
+    echo "== Python $ended"
+    cat "build/test-$ended.log"
     summary="$summary
-  $minor  $result"
+  $ended  $result"
 }
 
 for python in $pythons; do
