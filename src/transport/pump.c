@@ -12,6 +12,17 @@
 
 #include "transport/dispatch_parts.h"
 
+/* Its channel holds nonsense: nothing more is read from it, and who looks for
+   replies without the mutex sees none, or he would look again at once, for
+   ever. */
+static void
+condemn(fpk_worker_place *place)
+{
+    place->corrupt = true;
+    atomic_store_explicit(&place->live, NULL, memory_order_release);
+    fpk_kill_worker_locked(place);
+}
+
 /* ---- requests ----------------------------------------------------------- */
 
 static uint64_t
@@ -399,8 +410,7 @@ fpk_refill_locked(fpk_dispatch *d)
         if (status != FPK_OK) {
             fpk_list_prepend(&d->queue, task);
             if (status == FPK_CORRUPT) {
-                place->corrupt = true;
-                fpk_kill_worker_locked(place);
+                condemn(place);
                 continue;
             }
             break; /* Its ring is full, though it looked the best choice. */
@@ -556,8 +566,7 @@ fpk_drain_place_locked(fpk_dispatch *d, fpk_worker_place *place)
             break;
         }
         if (status != FPK_OK || !take_reply(d, place, record)) {
-            place->corrupt = true;
-            fpk_kill_worker_locked(place);
+            condemn(place);
             break;
         }
         any = true;

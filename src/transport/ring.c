@@ -180,7 +180,13 @@ fpk_ring_next(fpk_ring *ring, fpk_record **record)
             }
             ring->seen = head;
             if (ring->tail == head) {
-                return FPK_OK;
+                /* Ours alone to write: who compares the two counters from
+                   outside would find a record for ever. */
+                return atomic_load_explicit(&ring->shared->tail,
+                                            memory_order_relaxed) ==
+                               ring->released
+                           ? FPK_OK
+                           : FPK_CORRUPT;
             }
         }
         uint64_t there = ring->seen - ring->tail;

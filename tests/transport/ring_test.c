@@ -256,6 +256,13 @@ ring_refuses_impossible_heads(void)
     atomic_store(&rings.counters->head, start + 8);
     CHECK(fpk_ring_next(&rings.consumer, &record) == FPK_CORRUPT);
     close_pair(&rings);
+    /* The counter of the consumer itself, changed by somebody else: a ring
+       without records that never looks empty from outside. */
+    open_pair(&rings, SIZE, start);
+    CHECK(fpk_ring_next(&rings.consumer, &record) == FPK_OK && !record);
+    atomic_store(&rings.counters->tail, start + 8);
+    CHECK(fpk_ring_next(&rings.consumer, &record) == FPK_CORRUPT);
+    close_pair(&rings);
 }
 
 static void
