@@ -18,6 +18,7 @@ import faulthandler
 
 from fpickle import _core, _poolcore
 from fpickle._pool import handover, remote
+from fpickle._watch import when_imported
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
@@ -241,16 +242,31 @@ def mirror(setup: dict[str, Any]) -> None:
         sys.set_int_max_str_digits(setup["int_digits"])
         _add_site_builtins()
         if setup["warnings"] is not None:
-            import warnings
-
-            warnings.resetwarnings()
-            warnings.filters[:] = _core.loads(setup["warnings"])  # type: ignore
+            _mirror_filters(*setup["warnings"])
     main_module = type(sys)("__main__")
     main_module.__builtins__ = __builtins__  # type: ignore[attr-defined]
     sys.modules["__main__"] = main_module
     if setup["threads"]:
         limit_threads(setup["threads"])
     reseed()
+
+
+def _mirror_filters(now: bytes, later: dict[str, bytes]) -> None:
+    import warnings
+
+    warnings.resetwarnings()
+    warnings.filters[:] = _core.loads(now)  # type: ignore[index]
+    for name, packed in later.items():
+
+        def add(module: Any, packed: bytes = packed) -> None:
+            # What the module has done itself is there already, and behind.
+            filters: Any = warnings.filters
+            try:
+                filters[:0] = _core.loads(packed)
+            except Exception:
+                pass  # not the import's fault: the module is another one here
+
+        when_imported(name, add)
 
 
 def _mirror_environment(environ: dict[bytes, bytes]) -> None:

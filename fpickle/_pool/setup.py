@@ -123,18 +123,28 @@ class Options:
         }
 
 
-def _pack_filters() -> bytes | None:
+def _pack_filters() -> tuple[bytes, dict[str, bytes]] | None:
+    """The filters for warnings: those that a worker has at once, and by the
+    name of a module those for its categories. It has them when it imports the
+    module, which may take longer than all else that a worker does."""
     warnings = sys.modules.get("warnings")
     if warnings is None:
         return None
-    kept = []
+    now: list[Any] = []
+    later: dict[str, list[Any]] = {}
     for one in list(warnings.filters):
         try:
             _core.dumps(one, 5)
         except Exception:  # of a category that only exists here
             continue
-        kept.append(one)
-    return _core.dumps(kept, 5)
+        module = one[2].__module__
+        if module in ("builtins", "__main__"):
+            now.append(one)
+        else:
+            later.setdefault(module, []).append(one)
+    return _core.dumps(now, 5), {
+        module: _core.dumps(filters, 5) for module, filters in later.items()
+    }
 
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

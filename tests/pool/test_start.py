@@ -93,6 +93,34 @@ def test_what_is_mirrored(method, tmp_path, monkeypatch):
     assert seen["exit"]
 
 
+@pytest.mark.parametrize("method", ["zygote", "spawn"])
+def test_filters_for_a_category_of_a_module_do_not_import_it(
+    method, tmp_path, monkeypatch
+):
+    (tmp_path / "slow_one.py").write_text("class Told(Warning): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import warnings
+
+    import slow_one
+
+    def look():
+        import sys, warnings
+
+        before = "slow_one" in sys.modules
+        import slow_one
+
+        try:
+            warnings.warn("you", slow_one.Told)
+        except slow_one.Told:
+            return before, True
+        return before, False
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", slow_one.Told)
+        with fpickle.Pool(1, start=method) as pool:
+            assert pool.apply(look) == (False, True)
+
+
 @methods
 def test_the_environment_is_that_of_the_making_of_the_pool(method):
     os.environ["POOL_FIRST"] = "1"
