@@ -243,13 +243,17 @@ def draw_values(title, values):
     return picture.finish()
 
 
+# As many as there are colours; the table has all.
+DRAWN = ("fpickle", "Pool", "Executor", "loky", "mpire")
+
+
 def pool_plots(content):
     """What is drawn of the benchmark of the pools, and its table."""
     lengths, pictures = {}, []
     for row in content["rows"]:
         task = TASK.match(row["name"])
         for peer, value in row["values"].items():
-            if task and value > 0:
+            if task and value > 0 and peer in DRAWN:
                 lengths.setdefault(peer, []).append(
                     (float(task[1]), 1e6 / value))
         if row["unit"] in ("MiB", "MB") and len(row["values"]) > 1:
