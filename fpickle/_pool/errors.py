@@ -7,7 +7,6 @@ from concurrent.futures.process import BrokenProcessPool
 
 __all__ = ["BrokenProcessPool", "PoolTimeout", "RemoteError", "WorkerDied"]
 
-_LONGEST_TASK = 200
 _LONGEST_TEXT = 8000
 
 
@@ -21,7 +20,6 @@ class WorkerDied(BrokenProcessPool):
         exitcode: Its exit code; the negative number of the signal that killed
             it; None if it is not known.
         signal: Name of that signal, or None.
-        task: What it did, as far as it is known, or None.
         text: What the interpreter said when it crashed: the stack of Python
             functions of each thread, or an empty string.
     """
@@ -30,15 +28,13 @@ class WorkerDied(BrokenProcessPool):
         self,
         pid: int | None = None,
         exitcode: int | None = None,
-        task: str | None = None,
         text: str = "",
     ) -> None:
         self.pid = pid
         self.exitcode = exitcode
         self.signal = _signal_name(exitcode)
-        self.task = task
         self.text = text[-_LONGEST_TEXT:]
-        super().__init__(pid, exitcode, task, self.text)
+        super().__init__(pid, exitcode, self.text)
 
     def __str__(self) -> str:
         who = "the worker" if self.pid is None else f"worker process {self.pid}"
@@ -50,9 +46,8 @@ class WorkerDied(BrokenProcessPool):
             how = "has ended"
         else:
             how = f"has exited with code {self.exitcode}"
-        what = "" if self.task is None else f" while it ran {self.task}"
         text = f"\n{self.text.rstrip()}" if self.text else ""
-        return f"{who} {how}{what}{text}"
+        return f"{who} {how}{text}"
 
 
 def _signal_name(exitcode: int | None) -> str | None:

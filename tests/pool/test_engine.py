@@ -33,7 +33,8 @@ def test_an_idle_worker_that_is_killed_is_replaced(method):
                 lambda: {w.pid for w in pool._pool}.isdisjoint({min(before)})
             )
             assert pool.map(abs, range(-9, 0)) == list(range(9, 0, -1))
-        assert len(pool._pool) == 2
+        # The last one may have to wait a moment before it is started.
+        assert wait_until(lambda: len(pool._pool) == 2)
 
 
 @linux
@@ -223,12 +224,9 @@ def test_worker_died_says_what_it_knows():
     error = fpickle.WorkerDied(5, -9)
     assert error.signal == "SIGKILL" and "out of memory" in str(error)
     assert "code 3" in str(fpickle.WorkerDied(5, 3))
-    assert "while it ran f" in str(fpickle.WorkerDied(5, 3, "f"))
     assert str(fpickle.WorkerDied()) == "the worker has ended"
-    again = fpickle.loads(fpickle.dumps(fpickle.WorkerDied(5, -11, "f", "text")))
-    assert (again.pid, again.exitcode, again.task, again.text) == (
-        5, -11, "f", "text"
-    )  # fmt: skip
+    again = fpickle.loads(fpickle.dumps(fpickle.WorkerDied(5, -11, "text")))
+    assert (again.pid, again.exitcode, again.text) == (5, -11, "text")
 
 
 def test_the_fallback():
