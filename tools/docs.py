@@ -43,6 +43,7 @@ CONTENTS = {
         "reference/by-value",
         "reference/multiprocessing",
         "?reference/pools",
+        "?reference/engines",
         "reference/inspecting",
         "reference/errors",
         "reference/compat",
@@ -180,6 +181,7 @@ def is_unlisted(page):
     """Whether no other entry of CONTENTS asks for this page."""
     return not any(
         pathlib.PurePath(page).match(pattern.lstrip("?"))
+        and page.count("/") == pattern.count("/")
         for patterns in CONTENTS.values() for pattern in patterns
         if pattern not in REST)
 

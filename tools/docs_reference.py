@@ -85,9 +85,7 @@ CONSTANTS = {
 # The pages of public names that no group has, by where they are defined.
 BY_MODULE = {
     "fpickle._pool": "pools",
-    "fpickle._executor": "engines",
     "fpickle._engines": "engines",
-    "fpickle.engines": "engines",
 }
 
 
