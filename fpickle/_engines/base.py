@@ -22,7 +22,7 @@ from functools import partial
 
 from fpickle._engines import shipping
 from fpickle._pool.errors import WorkerDied
-from fpickle._pool.results import pickling_error
+from fpickle._pool.results import check_map_sizes, pickling_error
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
@@ -207,13 +207,7 @@ class EngineExecutor(futures.Executor):
                 it comes from the iterator, in its place.
             TimeoutError: From the iterator, when the time is over.
         """
-        if chunksize is not None and chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None:
-            if not isinstance(buffersize, int):
-                raise TypeError("buffersize must be an integer or None")
-            if buffersize < 1:
-                raise ValueError("buffersize must be None or > 0")
+        check_map_sizes(chunksize, buffersize)
         self._check()
         from fpickle._engines import mapping
 

@@ -112,6 +112,9 @@ class Engine:
         self.handover = Handover()
         try:
             method, setup, inherited = options.pack(self.token, self.handover)
+            self.connection = start.Connection(
+                method, options.preload, inherited
+            )
         except BaseException:
             self.handover.close()
             raise
@@ -135,13 +138,6 @@ class Engine:
         self._finisher: threading.Thread | None = None
         self._owner: weakref.finalize[..., Any] | None = None
         self._setup_fd = self._wake_fd = -1
-        try:
-            self.connection = start.Connection(
-                method, options.preload, inherited
-            )
-        except BaseException:
-            self.handover.close()
-            raise
         try:
             self._setup_fd = start.memory_file("fpickle-setup", setup)
             self._wake_fd = _make_event()

@@ -151,13 +151,9 @@ class ProcessPoolExecutor(futures.Executor):
         Raises:
             TimeoutError: From the iterator, when the time is over.
         """
-        if chunksize is not None and chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None:
-            if not isinstance(buffersize, int):
-                raise TypeError("buffersize must be an integer or None")
-            if buffersize < 1:
-                raise ValueError("buffersize must be None or > 0")
+        from fpickle._pool.results import check_map_sizes
+
+        check_map_sizes(chunksize, buffersize)
         engine = self._engine
         if engine.state is not RUNNING or engine.is_foreign:
             self._check()

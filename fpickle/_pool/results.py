@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from fpickle._pool.pool import Pool
 
 
+def check_map_sizes(chunksize: int | None, buffersize: int | None) -> None:
+    """Raises what `Executor.map` raises for sizes that make no sense."""
+    if chunksize is not None and chunksize < 1:
+        raise ValueError("chunksize must be >= 1.")
+    if buffersize is not None:
+        if not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+
+
 def pickling_error(kind: str) -> TypeError:
     """The exception for an attempt to send what only lives in this process."""
     return TypeError(
