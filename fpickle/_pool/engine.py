@@ -326,7 +326,7 @@ class Engine:
             self.dispatcher.worker_ended(worker.index, self.broken)
             worker.close()
         self.workers.clear()
-        start.reap_zygotes(_GRACE)
+        start.reap_children(_GRACE)
         self.dispatcher.close()
         self._close_files()
         _engines.discard(self)
@@ -354,21 +354,23 @@ class Engine:
     # ---- the supervisor -------------------------------------------------------
 
     def _supervise(self) -> None:
-        poll = select.poll()
-        poll.register(self._wake_fd, select.POLLIN)
-        socket = None
         while not self._is_over():
-            if socket is not self.connection.socket:
-                socket = self.connection.socket
-                poll.register(socket.fileno(), select.POLLIN)
+            socket, first = self.connection.socket, self.connection.first
+            poll = select.poll()
+            poll.register(self._wake_fd, select.POLLIN)
+            poll.register(socket.fileno(), select.POLLIN)
+            if first is not None:
+                poll.register(first.pidfd, select.POLLIN)
             fds = [fd for fd, _ in poll.poll(self._next_timeout())]
             if self._wake_fd in fds:
                 os.read(self._wake_fd, 8)
+            if first is not None and first.pidfd in fds:
+                _, status = zygote.look_for_end(first.pid)
+                with self.lock:  # or it may be told now what it is for
+                    self._serve((zygote.ENDED, first.pid, status), [])
             if socket.fileno() in fds:
                 packet = self.connection.receive()
                 if packet is None:
-                    poll.unregister(socket.fileno())
-                    socket = None
                     self._zygote_ended()
                 else:
                     self._serve(*packet)
@@ -418,12 +420,7 @@ class Engine:
         kind = message[0]
         if kind == zygote.STARTED:
             _, index, pid = message
-            worker = self.workers[index]
-            worker.pid = pid
-            worker.pidfd = fds[0] if fds else -1
-            self.dispatcher.worker_started(index, pid)
-            if self.state is ENDED:
-                worker.kill(_signal.SIGTERM)
+            self._worker_started(index, pid, fds[0] if fds else -1)
         elif kind == zygote.ENDED:
             _, pid, status = message
             for worker in list(self.workers.values()):
@@ -447,11 +444,21 @@ class Engine:
         tasks = self.dispatcher.stats()[index]["tasks"]
         self.workers[index] = WorkerProcess(index, crash, tasks)
         try:
-            self.connection.start(
+            pid = self.connection.start(
                 index, (*fds, crash, self._setup_fd, *self.handover.fds)
             )
         except ConnectionError:
-            pass  # the zygote is gone: the supervisor will read so
+            return  # the zygote is gone: the supervisor will read so
+        if pid is not None:
+            self._worker_started(index, pid, zygote.open_pidfd(pid))
+
+    def _worker_started(self, index: int, pid: int, pidfd: int) -> None:
+        worker = self.workers[index]
+        worker.pid = pid
+        worker.pidfd = pidfd
+        self.dispatcher.worker_started(index, pid)
+        if self.state is ENDED:
+            worker.kill(_signal.SIGTERM)
 
     def _try_start(self, index: int) -> None:
         try:
@@ -538,6 +545,7 @@ class Engine:
             status = -int(_signal.SIGKILL) if worker.pid else None
             self.dispatcher.worker_ended(worker.index, _died(worker, status))
             worker.close()
+            self.connection.reap(worker.pid)
         if any(worker.is_ready for worker in ended):
             self._failed_starts = 0
         self._failed_starts += 1

@@ -467,7 +467,9 @@ class Pool:
         self._engine.join()
 
     def __enter__(self) -> Pool:
-        self._engine.check()
+        # A worker may have failed already: the first call says so.
+        if self._engine.broken is None:
+            self._engine.check()
         return self
 
     def __exit__(self, *exception: Any) -> None:

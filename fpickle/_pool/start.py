@@ -1,11 +1,14 @@
 """Starting worker processes, seen from the parent.
 
-Three ways, one protocol. Workers are always children of a zygote (zygote.py):
+Three ways, one protocol. Workers are children of a zygote (zygote.py):
 
     zygote   a fresh small interpreter, shared by the pools of this process,
              which imports the C extension and what [preload] names; it forks
     fork     a fork of this process as it is when the pool is made
     spawn    a fresh interpreter that starts each worker as a fresh interpreter
+
+With "fork" the first worker is a child of this process, because the first
+result would otherwise wait for two forks in a row.
 
 Functions travel by value, so none of them runs the main script again.
 
@@ -269,7 +272,8 @@ class ZygoteHandle:
 _lock = allocate_lock()
 _shared: dict[tuple[str, ...], ZygoteHandle] = {}
 _handles: list[ZygoteHandle] = []  # all that are open, shared or not
-_ended: list[int] = []  # zygotes that nobody has waited for
+_first_workers: list[FirstWorker] = []  # all that nobody has closed
+_ended: list[int] = []  # children that nobody has waited for
 
 
 def _start_zygote(method: str, preload: tuple[str, ...]) -> ZygoteHandle:
@@ -286,26 +290,93 @@ def _start_zygote(method: str, preload: tuple[str, ...]) -> ZygoteHandle:
     return ZygoteHandle(pid, ours)
 
 
-def _fork_zygote(inherited: Any) -> ZygoteHandle:
-    """A zygote that is a copy of this process."""
+def _fork_copy(
+    inherited: Any, live: Callable[[Any, int], int]
+) -> tuple[int, Any]:
+    """A copy of this process, which calls live(socket, our pid) and exits.
+
+    Returns its pid and the other end of its socket.
+    """
     from fpickle._pool import bootstrap
 
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     parent_pid = os.getpid()
     _flush_output()
-    pid = _fork()
+    try:
+        pid = _fork()
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
     if pid == 0:
+        status = bootstrap.BROKEN
         try:
             ours.close()
             bootstrap.inherited = inherited
             bootstrap.forget_parent()
-            zygote.run("fork", theirs, parent_pid, [])
+            status = live(theirs, parent_pid)
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
-            os._exit(0)
+            os._exit(status)
     theirs.close()
-    return ZygoteHandle(pid, ours)
+    return pid, ours
+
+
+def _fork_zygote(inherited: Any) -> ZygoteHandle:
+    """A zygote that is a copy of this process."""
+
+    def live(socket: Any, parent_pid: int) -> int:
+        zygote.run("fork", socket, parent_pid, [])
+        return 0
+
+    return ZygoteHandle(*_fork_copy(inherited, live))
+
+
+class FirstWorker:
+    """A fork of this process that waits to be told which worker it is.
+
+    It is our child, not a zygote's: whoever has it watches `pidfd`.
+    """
+
+    def __init__(self, inherited: Any) -> None:
+        """
+        Raises:
+            OSError: There are no pidfds, or no process can be started.
+        """
+        os.close(os.pidfd_open(os.getpid()))
+        self.pid, self.socket = _fork_copy(inherited, zygote.run_worker)
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            self.socket.close()
+            _ended.append(self.pid)
+            raise
+        _first_workers.append(self)
+
+    def start(self, index: int, fds: tuple[int, ...]) -> bool:
+        """It is worker [index]. False if it is one already, or is gone."""
+        socket, self.socket = self.socket, None
+        if socket is None:
+            return False
+        try:
+            zygote.send_packet(socket, (zygote.START, index), fds)
+        except ConnectionError:
+            return False
+        finally:
+            socket.close()
+        return True
+
+    def close(self) -> None:
+        """It ends, if it has not yet."""
+        if self not in _first_workers:
+            return
+        _first_workers.remove(self)
+        zygote.kill_by_pidfd(self.pidfd)
+        os.close(self.pidfd)
+        if self.socket is not None:
+            self.socket.close()
+        _ended.append(self.pid)
 
 
 def _fork() -> int:
@@ -335,8 +406,8 @@ def _flush_output() -> None:
             pass
 
 
-def reap_zygotes(patience: float) -> None:
-    """Waits for zygotes that are to end, so that no zombie stays."""
+def reap_children(patience: float) -> None:
+    """Waits for children that are to end, so that no zombie stays."""
     pause = 0.001
     while _ended:
         for pid in list(_ended):
@@ -356,12 +427,17 @@ def reap_zygotes(patience: float) -> None:
 
 def _after_fork_in_child() -> None:
     """The zygotes are not this process's; holding their sockets would keep
-    them alive."""
+    them alive, and workers that wait for work."""
     global _lock
     _lock = allocate_lock()
     for handle in _handles:
         handle.socket.close()
+    for worker in _first_workers:
+        os.close(worker.pidfd)
+        if worker.socket is not None:
+            worker.socket.close()
     _handles.clear()
+    _first_workers.clear()
     _shared.clear()
     _ended.clear()
 
@@ -384,8 +460,18 @@ class Connection:
         self.preload = preload
         self.inherited = inherited
         self.own: ZygoteHandle | None = None
+        self.first: FirstWorker | None = None
         self.socket: Any = None
-        self.open()
+        if method == "fork":
+            try:
+                self.first = FirstWorker(inherited)
+            except (AttributeError, OSError):
+                pass  # the zygote can do it, or says why not
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
 
     def open(self) -> None:
         """Connects; starts a zygote if there is none, or none that lives."""
@@ -394,6 +480,10 @@ class Connection:
                 self.own.close()
             self.own = _fork_zygote(self.inherited)
             self.socket = self.own.connect()
+            if self.first is not None:
+                zygote.send_packet(
+                    self.socket, (zygote.GUARD,), (self.first.pidfd,)
+                )
             return
         key = (self.method, *self.preload)
         with _lock:
@@ -409,16 +499,24 @@ class Connection:
             _shared[key] = handle
             self.socket = handle.connect()
 
-    def start(self, index: int, fds: tuple[int, ...]) -> None:
-        """Asks for worker [index].
+    def start(self, index: int, fds: tuple[int, ...]) -> int | None:
+        """Asks for worker [index]. Returns its pid if that is known at once.
 
         Raises:
             OSError: The zygote is gone.
         """
+        if self.first is not None and self.first.start(index, fds):
+            return self.first.pid
         zygote.send_packet(self.socket, (zygote.START, index), fds)
+        return None
 
     def reap(self, pid: int) -> None:
         """Says that nobody will send a signal to [pid] any more."""
+        if self.first is not None and self.first.pid == pid:
+            self.first.close()
+            self.first = None
+            reap_children(0)
+            return
         try:
             zygote.send_packet(self.socket, (zygote.REAP, pid))
         except OSError:
@@ -435,3 +533,6 @@ class Connection:
         if self.own is not None:
             self.own.close()
             self.own = None
+        if self.first is not None:
+            self.first.close()
+            self.first = None

@@ -5,6 +5,7 @@ one come new connections, one for each pool; over a connection come requests:
 
     (START, index) + file descriptors    fork a worker
     (REAP, pid)                          the pool knows that this one is dead
+    (GUARD,) + pidfd                     a worker that is not the zygote's own
 
 and back go
 
@@ -14,9 +15,9 @@ and back go
 
 A worker that has ended stays a zombie until the pool has said that it knows:
 until then nobody else can get its process id, and a signal for it cannot hit
-another process. When a connection ends, its workers are killed; when the main
-socket ends or the parent is dead, all are, and the zygote exits. A worker that
-is stopped or stuck in C dies like any other.
+another process. When a connection ends, its workers are killed, guarded ones
+too; when the main socket ends or the parent is dead, all are, and the zygote
+exits. A worker that is stopped or stuck in C dies like any other.
 
 Only what is needed is imported, because this is the time that the first
 result of a pool takes. The socket module alone would cost a third of it.
@@ -36,7 +37,7 @@ TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-START, REAP = 1, 2  # requests
+START, REAP, GUARD = 1, 2, 3  # requests
 STARTED, FAILED, ENDED = 1, 2, 3  # replies
 
 MOST_FDS = 64  # in one packet
@@ -107,6 +108,7 @@ class Zygote:
         self.make_worker = make_worker
         self.connections: dict[int, Any] = {}
         self.children: dict[int, tuple[int, Any]] = {}  # pidfd: pid, socket
+        self.guarded: dict[int, Any] = {}  # pidfd: socket
         self.unreaped: dict[int, Any] = {}  # pid: connection that must say so
         self.poll = select.poll()
 
@@ -128,6 +130,8 @@ class Zygote:
                     self._serve(self.connections[fd])
                 elif fd in self.children:
                     self._report(fd)
+                elif fd in self.guarded:
+                    self._release(fd)
             if self.parent_fd < 0:
                 for fd in list(self.children):
                     self._report(fd)
@@ -138,6 +142,8 @@ class Zygote:
         for fd in self.children:
             if fd >= 0:
                 os.close(fd)
+        for fd in self.guarded:
+            os.close(fd)
         for socket in self.connections.values():
             socket.close()
         self.main.close()
@@ -163,6 +169,11 @@ class Zygote:
             if self.unreaped.pop(message[1], None) is not None:
                 reap(message[1])
             return
+        if message[0] == GUARD:
+            for fd in fds:
+                self.guarded[fd] = socket
+                self.poll.register(fd, select.POLLIN)
+            return
         index = message[1]
         try:
             pid = self.make_worker(self, index, fds)
@@ -185,18 +196,9 @@ class Zygote:
     def _report(self, key: int) -> None:
         """Tells the pool of a child that has ended; it stays a zombie."""
         pid, socket = self.children[key]
-        try:
-            ended = os.waitid(
-                os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
-            )
-        except ChildProcessError:  # somebody else has waited for it
-            status = None
-        else:
-            if ended is None:
-                return
-            status = ended.si_status
-            if ended.si_code != os.CLD_EXITED:
-                status = -status
+        has_ended, status = look_for_end(pid)
+        if not has_ended:
+            return
         self._forget(key)
         if socket is None:
             reap(pid)
@@ -209,6 +211,12 @@ class Zygote:
         if key >= 0:
             self.poll.unregister(key)
             os.close(key)
+
+    def _release(self, pidfd: int) -> None:
+        """A guarded worker has ended: its parent sees to it."""
+        del self.guarded[pidfd]
+        self.poll.unregister(pidfd)
+        os.close(pidfd)
 
     def _send(self, socket: Any, message: Any, fds: tuple[int, ...] = ()) -> None:
         try:
@@ -226,6 +234,9 @@ class Zygote:
             if owner is socket:
                 self.children[key] = pid, None
                 kill(pid)
+        for pidfd, owner in self.guarded.items():
+            if owner is socket:
+                kill_by_pidfd(pidfd)
         for pid, owner in list(self.unreaped.items()):
             if owner is socket:
                 del self.unreaped[pid]
@@ -234,6 +245,8 @@ class Zygote:
     def _kill_all(self) -> None:
         for pid, _ in self.children.values():
             kill(pid)
+        for pidfd in self.guarded:
+            kill_by_pidfd(pidfd)
 
 
 def open_pidfd(pid: int) -> int:
@@ -244,10 +257,36 @@ def open_pidfd(pid: int) -> int:
         return -1
 
 
+def look_for_end(pid: int) -> tuple[bool, int | None]:
+    """Whether a child has ended, and its status; it stays a zombie.
+
+    The status is None if somebody else has waited for it.
+    """
+    try:
+        ended = os.waitid(
+            os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
+        )
+    except ChildProcessError:
+        return True, None
+    if ended is None:
+        return False, None
+    if ended.si_code != os.CLD_EXITED:
+        return True, -ended.si_status
+    return True, ended.si_status
+
+
 def kill(pid: int) -> None:
     """SIGKILL for a child that was not waited for."""
     try:
         os.kill(pid, _signal.SIGKILL)
+    except OSError:
+        pass
+
+
+def kill_by_pidfd(pidfd: int) -> None:
+    """SIGKILL for any process, if it has not ended."""
+    try:
+        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
     except OSError:
         pass
 
@@ -304,11 +343,7 @@ def spawn_worker(zygote: Zygote, index: int, fds: list[int]) -> int:
 
 def run(method: str, main: Any, parent_pid: int, preload: list[str]) -> None:
     """The life of a zygote."""
-    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    if hasattr(_signal, "pthread_sigmask"):
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+    _set_signals()
     if method == "spawn":
         make_worker = spawn_worker
     else:
@@ -320,6 +355,36 @@ def run(method: str, main: Any, parent_pid: int, preload: list[str]) -> None:
             load(name)
         gc.freeze()  # collections in a worker do not copy these pages
     Zygote(main, parent_pid, make_worker).run()
+
+
+def _set_signals() -> None:
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    if hasattr(_signal, "pthread_sigmask"):
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+
+
+def run_worker(socket: Any, parent_pid: int) -> int:
+    """The life of a worker that is forked before it is known what for: it
+    becomes the one that the first packet names. Returns its exit code."""
+    from fpickle._pool import bootstrap
+    import gc
+
+    _set_signals()
+    gc.freeze()
+    parent_fd = open_pidfd(parent_pid)
+    poll = select.poll()
+    poll.register(socket.fileno(), select.POLLIN)
+    poll.register(parent_fd, select.POLLIN)
+    if parent_fd in [fd for fd, _ in poll.poll()]:
+        return 0
+    packet = receive_packet(socket)
+    os.close(parent_fd)
+    socket.close()
+    if packet is None:  # the pool has ended, and there was no work
+        return 0
+    return bootstrap.main(parent_pid, packet[0][1], packet[1])
 
 
 def start(method: str, parent_pid: int, preload: list[str]) -> None:

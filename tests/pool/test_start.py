@@ -323,3 +323,92 @@ def test_the_package_is_loaded_when_it_is_used():
 def test_documented_files_exist():
     folder = pathlib.Path(fpickle.__file__).parent / "_pool"
     assert {"zygote.py", "bootstrap.py"} <= {p.name for p in folder.iterdir()}
+
+
+# ---- the first worker of a fork, a child of this process -------------------------
+
+
+def test_the_first_fork_is_replaced_like_the_others():
+    with fpickle.Pool(1, start="fork") as pool:
+        first = pool.apply(os.getpid)
+        assert parent_of(first) == os.getpid()
+        with pytest.raises(fpickle.WorkerDied) as caught:
+            pool.apply(os.kill, (first, signal.SIGKILL))
+        assert (caught.value.pid, caught.value.exitcode) == (
+            first,
+            -signal.SIGKILL,
+        )
+        second = pool.apply(os.getpid)
+        assert parent_of(second) not in (first, os.getpid())
+        wait_until(lambda: not pathlib.Path(f"/proc/{first}").exists())
+
+
+def test_somebody_else_waits_for_the_first_fork():
+    with fpickle.Pool(1, start="fork") as pool:
+        first = pool.apply(os.getpid)
+        result = pool.apply_async(signal.pause)
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
+        with pytest.raises(fpickle.WorkerDied):
+            result.get(30)
+        assert pool.apply(abs, (-2,)) == 2
+
+
+def test_a_first_fork_without_work_leaves_nothing():
+    out, err = run_script(
+        """
+        import os, fpickle
+        def children():
+            with open(f"/proc/self/task/{os.getpid()}/children") as file:
+                return file.read().split()
+        executor = fpickle.ProcessPoolExecutor(2, start="fork")
+        print(len(children()))  # the zygote, and who waits for work
+        executor.shutdown()
+        print(children())
+        """
+    )
+    assert (out, err) == ("2\n[]\n", "")
+
+
+def test_the_first_fork_ends_without_work_before_it_is_asked():
+    with fpickle.ProcessPoolExecutor(1, start="fork") as executor:
+        first = executor._engine.connection.first.pid
+        os.kill(first, signal.SIGKILL)
+        assert executor.submit(os.getpid).result(30) != first
+        wait_until(lambda: not pathlib.Path(f"/proc/{first}").exists())
+
+
+@pytest.mark.parametrize("state", ["stopped", "waiting"])
+def test_the_first_fork_dies_with_its_parent(state):
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(
+                """
+                import os, signal, sys, fpickle
+                executor = fpickle.ProcessPoolExecutor(1, start="fork")
+                print(executor._engine.connection.first.pid, flush=True)
+                if sys.argv[1] == "stopped":
+                    pid = executor.submit(os.getpid).result()
+                    os.kill(pid, signal.SIGSTOP)
+                print("ready", flush=True)
+                signal.pause()
+                """
+            ),
+            state,
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        first = int(process.stdout.readline())
+        assert process.stdout.readline() == "ready\n"
+        assert is_alive(first)
+        process.kill()
+    wait_until(lambda: not is_alive(first))
+
+
+def parent_of(pid):
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
