@@ -119,8 +119,11 @@ def start(parent_pid: int, index: int, count: int) -> None:
         os._exit(status)
 
 
-def main(parent_pid: int, index: int, fds: list[int]) -> int:
-    """Runs the worker. Returns its exit code; the caller exits with it."""
+def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
+    """Runs the worker. Returns its exit code; the caller exits with it.
+
+    Without [parent_pid] the parent is watched already.
+    """
     global current, engine, token
     crash = fds[CRASH]
     try:
@@ -128,7 +131,8 @@ def main(parent_pid: int, index: int, fds: list[int]) -> int:
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
         faulthandler.enable(file=crash, all_threads=True)
-        _poolcore.watch_parent(parent_pid)
+        if parent_pid is not None:
+            _poolcore.watch_parent(parent_pid)
         setup = marshal.loads(
             os.pread(fds[SETUP], os.fstat(fds[SETUP]).st_size, 0)
         )

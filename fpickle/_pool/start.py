@@ -30,7 +30,8 @@ from fpickle._pool import zygote
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
 METHODS = ("zygote", "fork", "spawn")
 
@@ -249,9 +250,7 @@ class ZygoteHandle:
         Raises:
             OSError: The zygote is gone.
         """
-        ours, theirs = _socket.socketpair(
-            _socket.AF_UNIX, _socket.SOCK_SEQPACKET
-        )
+        ours, theirs = _socketpair()
         try:
             zygote.send_packet(self.socket, None, (theirs.fileno(),))
         except OSError:
@@ -277,7 +276,7 @@ _ended: list[int] = []  # children that nobody has waited for
 
 
 def _start_zygote(method: str, preload: tuple[str, ...]) -> ZygoteHandle:
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    ours, theirs = _socketpair()
     try:
         pid = spawn_interpreter(
             "zygote", [theirs.fileno()], [method, os.getpid(), list(preload)]
@@ -290,47 +289,54 @@ def _start_zygote(method: str, preload: tuple[str, ...]) -> ZygoteHandle:
     return ZygoteHandle(pid, ours)
 
 
-def _fork_copy(
-    inherited: Any, live: Callable[[Any, int], int]
-) -> tuple[int, Any]:
-    """A copy of this process, which calls live(socket, our pid) and exits.
+def _fork_both(inherited: Any) -> tuple[FirstWorker, ZygoteHandle]:
+    """Two copies of this process: the first worker, and a zygote for others."""
+    from fpickle import _poolcore
+    from fpickle._pool import bootstrap  # not in each of the children
 
-    Returns its pid and the other end of its socket.
-    """
-    from fpickle._pool import bootstrap
-
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    sockets: list[Any] = []
     parent_pid = os.getpid()
-    _flush_output()
+    bootstrap.inherited = inherited
     try:
-        pid = _fork()
+        sockets += _socketpair()
+        sockets += _socketpair()
+        for_worker, of_worker, for_zygote, of_zygote = sockets
+        _warn_of_threads()
+        _flush_output()
+        worker, second = _poolcore.fork_twice()
+        if second == 0:
+            for_worker.close()
+            for_zygote.close()
+            if worker == 0:
+                of_zygote.close()
+                _live(zygote.run_worker, of_worker, parent_pid)
+            of_worker.close()
+            _live(zygote.run, "fork", of_zygote, parent_pid, [])
     except BaseException:
-        ours.close()
-        theirs.close()
+        for socket in sockets:
+            socket.close()
         raise
-    if pid == 0:
-        status = bootstrap.BROKEN
-        try:
-            ours.close()
-            bootstrap.inherited = inherited
-            bootstrap.forget_parent()
-            status = live(theirs, parent_pid)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(status)
-    theirs.close()
-    return pid, ours
+    finally:
+        bootstrap.inherited = None
+    of_worker.close()
+    of_zygote.close()
+    return FirstWorker(worker, for_worker), ZygoteHandle(second, for_zygote)
 
 
-def _fork_zygote(inherited: Any) -> ZygoteHandle:
-    """A zygote that is a copy of this process."""
+def _socketpair() -> tuple[Any, Any]:
+    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
 
-    def live(socket: Any, parent_pid: int) -> int:
-        zygote.run("fork", socket, parent_pid, [])
-        return 0
 
-    return ZygoteHandle(*_fork_copy(inherited, live))
+def _live(run: Callable[..., int | None], *args: Any) -> NoReturn:
+    """In a fork of the parent: runs, and exits."""
+    status = 70
+    try:
+        sys.modules["fpickle._pool.bootstrap"].forget_parent()
+        status = run(*args) or 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
 
 
 class FirstWorker:
@@ -339,19 +345,10 @@ class FirstWorker:
     It is our child, not a zygote's: whoever has it watches `pidfd`.
     """
 
-    def __init__(self, inherited: Any) -> None:
-        """
-        Raises:
-            OSError: There are no pidfds, or no process can be started.
-        """
-        os.close(os.pidfd_open(os.getpid()))
-        self.pid, self.socket = _fork_copy(inherited, zygote.run_worker)
-        try:
-            self.pidfd = os.pidfd_open(self.pid)
-        except OSError:
-            self.socket.close()
-            _ended.append(self.pid)
-            raise
+    def __init__(self, pid: int, socket: Any) -> None:
+        self.pid = pid
+        self.pidfd = zygote.open_pidfd(pid)
+        self.socket = socket
         _first_workers.append(self)
 
     def start(self, index: int, fds: tuple[int, ...]) -> bool:
@@ -372,29 +369,35 @@ class FirstWorker:
         if self not in _first_workers:
             return
         _first_workers.remove(self)
-        zygote.kill_by_pidfd(self.pidfd)
-        os.close(self.pidfd)
+        if self.pidfd >= 0:
+            zygote.kill_by_pidfd(self.pidfd)
+            os.close(self.pidfd)
+        else:
+            zygote.kill(self.pid)
         if self.socket is not None:
             self.socket.close()
         _ended.append(self.pid)
 
 
-def _fork() -> int:
-    """os.fork, which warns of other threads; ours do no harm, because they are
-    not needed in the child."""
-    import threading
+def _warn_of_threads() -> None:
+    """As os.fork does from Python 3.12 on; threads of ours do no harm, because
+    they are not needed in the child."""
+    if sys.version_info >= (3, 12):
+        import threading
 
-    if any(
-        not thread.name.startswith("fpickle-")
-        for thread in threading.enumerate()
-        if thread is not threading.current_thread()
-    ):
-        return os.fork()
-    import warnings
+        if any(
+            not thread.name.startswith("fpickle-")
+            for thread in threading.enumerate()
+            if thread is not threading.current_thread()
+        ):
+            import warnings
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+            warnings.warn(
+                f"This process (pid={os.getpid()}) is multi-threaded, use of "
+                "fork() may lead to deadlocks in the child.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
 
 
 def _flush_output() -> None:
@@ -433,7 +436,8 @@ def _after_fork_in_child() -> None:
     for handle in _handles:
         handle.socket.close()
     for worker in _first_workers:
-        os.close(worker.pidfd)
+        if worker.pidfd >= 0:
+            os.close(worker.pidfd)
         if worker.socket is not None:
             worker.socket.close()
     _handles.clear()
@@ -462,28 +466,24 @@ class Connection:
         self.own: ZygoteHandle | None = None
         self.first: FirstWorker | None = None
         self.socket: Any = None
-        if method == "fork":
-            try:
-                self.first = FirstWorker(inherited)
-            except (AttributeError, OSError):
-                pass  # the zygote can do it, or says why not
-        try:
-            self.open()
-        except BaseException:
-            self.close()
-            raise
+        self.open()
 
     def open(self) -> None:
         """Connects; starts a zygote if there is none, or none that lives."""
         if self.method == "fork":
-            if self.own is not None:
-                self.own.close()
-            self.own = _fork_zygote(self.inherited)
-            self.socket = self.own.connect()
-            if self.first is not None:
-                zygote.send_packet(
-                    self.socket, (zygote.GUARD,), (self.first.pidfd,)
-                )
+            self._close_own()
+            self.first, self.own = _fork_both(self.inherited)
+            try:
+                self.socket = self.own.connect()
+                if self.first.pidfd < 0:  # no death would be noticed
+                    self.reap(self.first.pid)
+                else:
+                    zygote.send_packet(
+                        self.socket, (zygote.GUARD,), (self.first.pidfd,)
+                    )
+            except BaseException:
+                self.close()
+                raise
             return
         key = (self.method, *self.preload)
         with _lock:
@@ -530,6 +530,9 @@ class Connection:
         """Workers that still run are killed."""
         if self.socket is not None:
             self.socket.close()
+        self._close_own()
+
+    def _close_own(self) -> None:
         if self.own is not None:
             self.own.close()
             self.own = None

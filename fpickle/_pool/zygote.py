@@ -358,6 +358,7 @@ def run(method: str, main: Any, parent_pid: int, preload: list[str]) -> None:
 
 
 def _set_signals() -> None:
+    """Of a process that others end."""
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
@@ -366,25 +367,20 @@ def _set_signals() -> None:
 
 
 def run_worker(socket: Any, parent_pid: int) -> int:
-    """The life of a worker that is forked before it is known what for: it
-    becomes the one that the first packet names. Returns its exit code."""
-    from fpickle._pool import bootstrap
+    """The life of a worker that is forked before it is known which one it is:
+    the first packet says so. Returns its exit code."""
     import gc
 
+    bootstrap = sys.modules["fpickle._pool.bootstrap"]
     _set_signals()
     gc.freeze()
-    parent_fd = open_pidfd(parent_pid)
-    poll = select.poll()
-    poll.register(socket.fileno(), select.POLLIN)
-    poll.register(parent_fd, select.POLLIN)
-    if parent_fd in [fd for fd, _ in poll.poll()]:
-        return 0
+    bootstrap._poolcore.watch_parent(parent_pid)
     packet = receive_packet(socket)
-    os.close(parent_fd)
     socket.close()
     if packet is None:  # the pool has ended, and there was no work
         return 0
-    return bootstrap.main(parent_pid, packet[0][1], packet[1])
+    (_, index), fds = packet
+    return int(bootstrap.main(None, index, fds))
 
 
 def start(method: str, parent_pid: int, preload: list[str]) -> None:

@@ -1,13 +1,14 @@
 /* module.c -- fpickle._poolcore: the module definition and its state.
 
    Does:      fetches what the room needs from the interpreter, adds the types
-              and the two functions that belong to no type.
+              and the functions that belong to no type.
    Owns:      the module state.
    Invariant: multi-phase init, no C globals that change; a failed exec leaves
               a state that traverse and clear can handle.  Nothing is imported
               that a worker does not need.
    Called by: the import system. */
 #include "pool/blocks.h"
+#include "pool/fork.h"
 #include "pool/watch.h"
 #include "transport/cpus.h"
 
@@ -102,8 +103,22 @@ watch_parent(PyObject *module, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(fork_twice_doc,
+             "fork_twice()\n--\n\n"
+             "Forks this process twice, as two calls of os.fork do but faster."
+             "\n\n"
+             "Returns:\n"
+             "    (first, second): their process ids in this process; (0, 0) "
+             "in the first child,\n        and (its id, 0) in the second.\n\n"
+             "Raises:\n"
+             "    OSError: no two processes can be started.\n"
+             "    RuntimeError: this is not the main interpreter.\n\n"
+             "May be called from any thread; only that one is in the "
+             "children.");
+
 static PyMethodDef module_methods[] = {
     {"available_cpus", available_cpus, METH_NOARGS, available_cpus_doc},
+    {"fork_twice", fpk_fork_twice, METH_NOARGS, fork_twice_doc},
     {"watch_parent", (PyCFunction)(void (*)(void))watch_parent,
      METH_VARARGS | METH_KEYWORDS, watch_parent_doc},
     {NULL, NULL, 0, NULL},
