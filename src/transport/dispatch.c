@@ -649,6 +649,7 @@ fpk_dispatch_close(fpk_dispatch *d)
         end_all_locked(d, FPK_TASK_CANCELLED, 0);
         fpk_bell_ring_all(d->bell);
         pthread_cond_broadcast(&d->changed);
+        pthread_cond_signal(&d->wanted);
     }
     fpk_unlock(d);
 }

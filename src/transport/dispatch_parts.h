@@ -23,7 +23,9 @@ enum {
     FPK_SPIN_NS = 50000,      /* about two wake-ups of a sleeping core */
     FPK_SPIN_PROBE = 16,      /* every so often spinning is tried in full */
     FPK_NAP_NS = 60000,       /* a pause that lets replies gather */
+    FPK_LONG_NAP_NS = 400000, /* and where workers have work for longer */
     FPK_STANDBY_NS = 1000000, /* how often the I/O thread looks */
+    FPK_OTHER_NS = 50000000,  /* how long one sleeps while another pumps */
     FPK_STANDBY_FOR_NS = 20000000, /* and how long after the last reply */
     FPK_STEAL_NS = 200000, /* a task as long holds up those behind it */
 };
@@ -125,6 +127,7 @@ struct fpk_dispatch {
     uint32_t waiting;     /* who wait for [changed] */
     bool io_parked;       /* the I/O thread sleeps on the bell */
     bool io_napping;      /* or for a moment, on [wanted] */
+    bool io_standby;      /* it takes over when nobody pumps any more */
     uint64_t io_until_ns; /* until then, if nobody rings */
     uint64_t noticed;     /* tasks and groups that ask for a notice */
     uint64_t timed;       /* tasks with a time limit that have not ended */

@@ -99,6 +99,23 @@ clock_time(uint64_t ns)
                              .tv_nsec = (long)(ns % 1000000000)};
 }
 
+/* How long a pause may be in which no worker runs out of work. */
+static uint64_t
+choose_nap(const fpk_dispatch *d)
+{
+    uint64_t least = UINT64_MAX;
+    for (uint32_t i = 0; i < d->workers; i++) {
+        const fpk_worker_place *place = &d->places[i];
+        if (place->open && place->load_ns < least) {
+            least = place->load_ns;
+        }
+    }
+    if (least / 2 < FPK_NAP_NS) {
+        return FPK_NAP_NS;
+    }
+    return least / 2 < FPK_LONG_NAP_NS ? least / 2 : FPK_LONG_NAP_NS;
+}
+
 static void
 nap(uint64_t ns)
 {
@@ -177,6 +194,9 @@ stop_pumping(fpk_dispatch *d)
     if (d->waiting > 0) {
         pthread_cond_broadcast(&d->changed);
     }
+    if (d->io_standby) {
+        pthread_cond_signal(&d->wanted);
+    }
     if (d->io_parked) {
         fpk_bell_unmute(d->bell);
         if (has_reply(d)) {
@@ -192,7 +212,7 @@ static void
 wait_for_other(fpk_dispatch *d, uint64_t until_ns)
 {
     /* Signals end a sleep on the bell, but not this one: not too long. */
-    uint64_t most = fpk_now_ns() + 50000000;
+    uint64_t most = fpk_now_ns() + FPK_OTHER_NS;
     if (most < until_ns) {
         until_ns = most;
     }
@@ -234,8 +254,9 @@ wait_until(fpk_dispatch *d, condition_fn condition, void *argument,
         }
         if (many && d->outstanding > 8 && d->active_ns != 0 &&
             fpk_now_ns() - d->active_ns < FPK_STANDBY_NS) {
+            uint64_t ns = choose_nap(d);
             fpk_unlock(d);
-            nap(FPK_NAP_NS);
+            nap(ns);
             fpk_lock(d);
             stop_pumping(d);
             continue;
@@ -296,6 +317,21 @@ fpk_dispatch_wait_idle(fpk_dispatch *d, uint64_t timeout_ns)
 
 /* ---- the I/O thread ----------------------------------------------------- */
 
+/* Sleeps for [ns] at most, until somebody wants the I/O thread. */
+static void
+wait_to_be_wanted(fpk_dispatch *d, uint64_t ns)
+{
+    uint64_t now = fpk_now_ns();
+    uint64_t due = fpk_check_times_locked(d);
+    if (due != UINT64_MAX && due < now + ns) {
+        ns = due > now ? due - now : 0;
+    }
+    struct timespec until = clock_time(now + ns);
+    d->io_napping = true;
+    (void)pthread_cond_timedwait(&d->wanted, &d->mutex, &until);
+    d->io_napping = false;
+}
+
 /* The next thing to tell; false if there is none. */
 static bool
 take_notice(fpk_dispatch *d, fpk_notice *notice)
@@ -331,24 +367,19 @@ fpk_dispatch_run(fpk_dispatch *d)
         uint64_t now = fpk_now_ns();
         bool lively =
             d->active_ns != 0 && now - d->active_ns < FPK_STANDBY_FOR_NS;
-        if (d->pumping && !(lively && d->noticed == 0)) {
-            /* Whoever pumps tells us; but he may stop with work left. */
-            wait_for_other(d, UINT64_MAX);
+        if (d->pumping) {
+            /* Whoever pumps tells us; but he may stop with work left.  Where
+               he stops again and again, it is for a moment. */
+            d->io_standby = !lively;
+            wait_to_be_wanted(d, lively ? FPK_STANDBY_NS : FPK_OTHER_NS);
+            d->io_standby = false;
             continue;
         }
         if (lively && (d->noticed == 0 || d->outstanding > 8)) {
             /* Replies come fast: to be rung for each of them would cost more
                than to look now and then. */
             bool soon = d->noticed > 0 || d->queue.first != NULL;
-            uint64_t due = fpk_check_times_locked(d);
-            uint64_t ns = soon ? FPK_NAP_NS : FPK_STANDBY_NS;
-            if (due != UINT64_MAX && due > now && due - now < ns) {
-                ns = due - now;
-            }
-            struct timespec until = clock_time(now + ns);
-            d->io_napping = true;
-            (void)pthread_cond_timedwait(&d->wanted, &d->mutex, &until);
-            d->io_napping = false;
+            wait_to_be_wanted(d, soon ? FPK_NAP_NS : FPK_STANDBY_NS);
             continue;
         }
         (void)sleep_on_bell(d, UINT64_MAX, &d->io_parked);
