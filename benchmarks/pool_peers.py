@@ -280,6 +280,20 @@ def resident(pid="self"):
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
+def memory_of_all():
+    """Bytes in memory of this process and of all below it; what they share is
+    counted once."""
+    total = 0
+    for pid in ["self", *descendants()]:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup") as file:
+                total += sum(int(line.split()[1]) for line in file
+                             if line.startswith("Pss:"))
+        except OSError:  # it has ended
+            pass
+    return total * 1024
+
+
 def switches():
     """How often the threads of this process and of all below it were woken."""
     total = 0

@@ -20,6 +20,7 @@ from pool_peers import (
     StandardExecutor,
     StandardPool,
     descendants,
+    memory_of_all,
     others_cpu,
     resident,
     switches,
@@ -299,15 +300,14 @@ def leak(what, count):
 
         run(2000)
         files = len(os.listdir("/proc/self/fd"))
-        memory = resident() + sum(map(resident, descendants()))
+        memory = memory_of_all()
         left = count // 20 if quick else count
         while left > 0:
             run(min(left, 2000))
             left -= 2000
         if what == "files":
             return len(os.listdir("/proc/self/fd")) - files
-        return (resident() + sum(map(resident, descendants()))
-                - memory) / MIB
+        return (memory_of_all() - memory) / MIB
 
     return body
 
