@@ -202,8 +202,13 @@ save_body(fpk_encoder *e, PyCodeObject *code)
 static int
 emit_place(fpk_encoder *e, const PyCodeObject *code)
 {
-    return fpk_keeps_place(e, code) ? emit_name(e, code->co_filename)
-                                    : fpk_emit_str(e, "<string>");
+    if (!fpk_keeps_place(e, code)) {
+        return fpk_emit_str(e, "<string>");
+    }
+    PyObject *name = fpk_lasting_filename(e, code);
+    int status = name == NULL ? FPK_ERROR : emit_name(e, name);
+    Py_XDECREF(name);
+    return status;
 }
 
 /* What stands behind them. */

@@ -12,6 +12,7 @@
 
 static int save_wrapper(fpk_encoder *e, PyObject *obj);
 static int save_abstract_wrapper(fpk_encoder *e, PyObject *obj);
+static int save_class_descriptor(fpk_encoder *e, PyObject *obj);
 static int save_lru_cache(fpk_encoder *e, PyObject *obj);
 static int save_cached_property(fpk_encoder *e, PyObject *obj);
 static int save_sentinel(fpk_encoder *e, PyObject *obj);
@@ -35,6 +36,7 @@ static const struct {
     {&PyGetSetDescr_Type, fpk_save_descriptor},
     {&PyMemberDescr_Type, fpk_save_descriptor},
     {&PyMethodDescr_Type, fpk_save_descriptor},
+    {&PyClassMethodDescr_Type, save_class_descriptor},
     {&PyWrapperDescr_Type, fpk_save_descriptor},
     {&PySuper_Type, fpk_save_super},
     {&PyDictKeys_Type, fpk_save_dict_view},
@@ -110,7 +112,9 @@ static const struct {
     {"typing", "TypeAliasType", false, fpk_save_type_alias},
     {"typing", "TypeVar", false, fpk_save_named_type},
     {"typing", "TypeVarTuple", false, fpk_save_named_type},
+    {"weakref", "CallableProxyType", false, fpk_save_weak_proxy},
     {"weakref", "KeyedRef", false, fpk_save_keyed_ref},
+    {"weakref", "ProxyType", false, fpk_save_weak_proxy},
     {"weakref", "ReferenceType", false, fpk_save_weakref},
     {"weakref", "WeakKeyDictionary", false, fpk_save_weak_dict},
     {"weakref", "WeakMethod", false, fpk_save_weak_method},
@@ -281,9 +285,8 @@ fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler)
         return module_types[i].save(e, obj);
     }
     i -= MODULE_COUNT;
-    return i < FPK_REFUSED_COUNT
-               ? fpk_refuse(e, obj, NULL)
-               : fpk_save_call(e, obj);
+    return i < FPK_REFUSED_COUNT ? fpk_refuse(e, obj, NULL)
+                                 : fpk_save_call(e, obj);
 }
 
 /* The type of the keys of cmp_to_key, which no module names. */
@@ -327,15 +330,29 @@ fpk_init_handlers(PyObject *module, fpk_state *state)
 
 /* ---- simple reductions -------------------------------------------------- */
 
-/* A classmethod or staticmethod outside of its class, taken from a module that
-   the receiver can import: the standard module refuses it, and what takes an
-   isolated stream does not.  1, 0, or -1 on error. */
+/* Whether a method that binds to classes is met outside of a class, where the
+   standard module refuses it, and what takes an isolated stream does not. */
+static bool
+is_out_of_class(const fpk_encoder *e)
+{
+    const fpk_context *c = e->byvalue;
+    return !e->isolated && (c == NULL || c->job_count == 0);
+}
+
+static int
+refuse_out_of_class(PyObject *obj)
+{
+    PyErr_Format(PyExc_TypeError, "cannot pickle '%s' object",
+                 Py_TYPE(obj)->tp_name);
+    return FPK_ERROR;
+}
+
+/* A classmethod or staticmethod out of its class, taken from a module that the
+   receiver can import.  1, 0, or -1 on error. */
 static int
 is_bare_wrapper(fpk_encoder *e, PyObject *obj, PyObject *parts)
 {
-    const fpk_context *c = e->byvalue;
-    if (Py_IS_TYPE(obj, &PyProperty_Type) || e->isolated ||
-        (c != NULL && c->job_count > 0)) {
+    if (Py_IS_TYPE(obj, &PyProperty_Type) || !is_out_of_class(e)) {
         return 0;
     }
     int belongs = fpk_belongs_to_stream(e, PyTuple_GET_ITEM(parts, 0));
@@ -348,16 +365,20 @@ save_wrapper(fpk_encoder *e, PyObject *obj)
     PyObject *parts = fpk_wrapper_parts(obj);
     int bare = parts == NULL ? -1 : is_bare_wrapper(e, obj, parts);
     if (bare != 0) {
-        if (bare > 0) {
-            PyErr_Format(PyExc_TypeError, "cannot pickle '%s' object",
-                         Py_TYPE(obj)->tp_name);
-        }
         Py_XDECREF(parts);
-        return FPK_ERROR;
+        return bare > 0 ? refuse_out_of_class(obj) : FPK_ERROR;
     }
     PyObject *value =
         parts == NULL ? NULL : Py_BuildValue("(ON)", Py_TYPE(obj), parts);
     return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, true);
+}
+
+/* What stands for a class method in the dict of a class made in C. */
+static int
+save_class_descriptor(fpk_encoder *e, PyObject *obj)
+{
+    return is_out_of_class(e) ? refuse_out_of_class(obj)
+                              : fpk_save_descriptor(e, obj);
 }
 
 /* The abstract ones of abc, which are subclasses of the three. */

@@ -1,7 +1,8 @@
 /* placeless.c -- code as it is in every file and at every line.
 
    Does:      finds what of a code object a deterministic dump writes: no file,
-              no line, and for the body of a class other constants.
+              no line, and for the body of a class other constants; and what
+              an isolated one writes for the cells of a notebook.
    Owns:      nothing.
    Invariant: the instructions keep their length, so that jumps and the tables
               of lines and handlers stay right.
@@ -36,6 +37,39 @@ fpk_keeps_place(const fpk_encoder *e, const PyCodeObject *code)
         }
     }
     return true;
+}
+
+/* The kernel of a notebook names a cell after its text and, in the folder,
+   after its own process: .../ipykernel_1234/567.py.  There is no such file, so
+   an isolated stream leaves out the number of the process, to be the same each
+   time the notebook runs. */
+PyObject *
+fpk_lasting_filename(const fpk_encoder *e, const PyCodeObject *code)
+{
+    static const char mark[] = "ipykernel_";
+    PyObject *name = code->co_filename;
+    if (!e->isolated || !PyUnicode_Check(name) || !PyUnicode_IS_ASCII(name)) {
+        return Py_NewRef(name);
+    }
+    const char *text = (const char *)PyUnicode_1BYTE_DATA(name);
+    const char *found = strstr(text, mark);
+    if (found == NULL) {
+        return Py_NewRef(name);
+    }
+    const char *number = found + sizeof mark - 1;
+    const char *rest = number + strspn(number, "0123456789");
+    if (rest == number || (*rest != '/' && *rest != '\\')) {
+        return Py_NewRef(name);
+    }
+    const char *end = text + PyUnicode_GET_LENGTH(name);
+    Py_ssize_t before = number - 1 - text;
+    PyObject *result = PyUnicode_New(before + (end - rest), 127);
+    if (result != NULL) {
+        Py_UCS1 *data = PyUnicode_1BYTE_DATA(result);
+        memcpy(data, text, (size_t)before);
+        memcpy(data + before, rest, (size_t)(end - rest));
+    }
+    return result;
 }
 
 static bool

@@ -226,6 +226,10 @@ int fpk_init_code(PyObject *module, fpk_state *state);
 /* True if the stream tells the file and the line of [code]. */
 bool fpk_keeps_place(const fpk_encoder *e, const PyCodeObject *code);
 
+/* The name of the file of [code] as the stream is to have it: a new
+   reference. */
+PyObject *fpk_lasting_filename(const fpk_encoder *e, const PyCodeObject *code);
+
 /* What a deterministic dump writes for [value], which a class statement stores
    as [name]: a new reference. */
 PyObject *fpk_normalise_constant(fpk_encoder *e, PyObject *name,
@@ -507,6 +511,7 @@ int fpk_save_memory_view(fpk_encoder *e, PyObject *obj);
 
 /* ---- weakrefs.c --------------------------------------------------------- */
 
+int fpk_save_weak_proxy(fpk_encoder *e, PyObject *obj);
 int fpk_save_weakref(fpk_encoder *e, PyObject *obj);
 int fpk_save_keyed_ref(fpk_encoder *e, PyObject *obj);
 int fpk_save_weak_method(fpk_encoder *e, PyObject *obj);

@@ -72,14 +72,18 @@ note_missing(fpk_encoder *e, PyObject *module)
 
 enum verdict { RULE_ERROR = -1, RULE_BY_NAME, RULE_BY_VALUE, RULE_TRY_NAME };
 
+/* 1 if no attribute has the name [qualname], as with <locals> and <lambda>. */
+static bool
+is_no_name(PyObject *qualname)
+{
+    return PyUnicode_FindChar(qualname, '<', 0, PyUnicode_GET_LENGTH(qualname),
+                              1) >= 0;
+}
+
 /* What can be told without looking the name up. */
 static enum verdict
-judge(fpk_encoder *e, PyObject *obj, PyObject *module, PyObject *qualname)
+judge_name(fpk_encoder *e, PyObject *obj, PyObject *module, PyObject *qualname)
 {
-    if (module == NULL || !PyUnicode_Check(module) || qualname == NULL ||
-        !PyUnicode_Check(qualname)) {
-        return RULE_BY_VALUE;
-    }
     if (module == e->state->str.__main__ ||
         PyUnicode_Compare(module, e->state->str.__main__) == 0) {
         int shared = is_shared_main(e, obj, module, qualname);
@@ -87,8 +91,7 @@ judge(fpk_encoder *e, PyObject *obj, PyObject *module, PyObject *qualname)
                : shared > 0 ? RULE_BY_NAME
                             : RULE_BY_VALUE;
     }
-    if (PyUnicode_FindChar(qualname, '<', 0, PyUnicode_GET_LENGTH(qualname),
-                           1) >= 0) {
+    if (is_no_name(qualname)) {
         return RULE_BY_VALUE;
     }
     int registered = fpk_is_registered(e, module);
@@ -102,6 +105,34 @@ judge(fpk_encoder *e, PyObject *obj, PyObject *module, PyObject *qualname)
     return missing < 0   ? RULE_ERROR
            : missing > 0 ? RULE_BY_VALUE
                          : RULE_TRY_NAME;
+}
+
+/* What does not say where it lives goes by the name of a module that has it,
+   as in the standard module. */
+static enum verdict
+judge_homeless(fpk_encoder *e, PyObject *obj, PyObject *qualname)
+{
+    PyObject *home =
+        is_no_name(qualname) ? NULL : fpk_find_home(e, obj, qualname);
+    if (home == NULL) {
+        return PyErr_Occurred() ? RULE_ERROR : RULE_BY_VALUE;
+    }
+    enum verdict verdict = judge_name(e, obj, home, qualname);
+    Py_DECREF(home);
+    return verdict == RULE_TRY_NAME ? RULE_BY_NAME : verdict;
+}
+
+static enum verdict
+judge(fpk_encoder *e, PyObject *obj, PyObject *module, PyObject *qualname)
+{
+    if (qualname == NULL || !PyUnicode_Check(qualname)) {
+        return RULE_BY_VALUE;
+    }
+    if (module == NULL || module == Py_None) {
+        return judge_homeless(e, obj, qualname);
+    }
+    return PyUnicode_Check(module) ? judge_name(e, obj, module, qualname)
+                                   : RULE_BY_VALUE;
 }
 
 /* 1 if module.qualname is not [obj], 0 if it is, -1 on error. */

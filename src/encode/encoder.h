@@ -477,6 +477,11 @@ int fpk_save_type(fpk_encoder *e, PyObject *obj);
    NULL on error. */
 PyObject *fpk_whichmodule(fpk_encoder *e, PyObject *obj, PyObject *qualname);
 
+/* The name of an imported module in whose dict [qualname] begins and leads to
+   [obj], the main module apart: a new reference; NULL without an exception if
+   there is none. */
+PyObject *fpk_find_home(fpk_encoder *e, PyObject *obj, PyObject *qualname);
+
 /* 1 if module.qualname can be imported here and is [obj], 0 if not (no
    exception is left), -1 on an error that is not a failed look-up. */
 int fpk_resolves_to(fpk_encoder *e, PyObject *obj, PyObject *module_name,

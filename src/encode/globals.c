@@ -64,9 +64,23 @@ module_has(PyObject *module, PyObject *path, PyObject *obj)
     return same;
 }
 
-/* Searches all modules, for objects that do not say where they live. */
+/* 1 if [path], which begins with [first], leads from [module] to [obj].  Asks
+   nothing of a module that has not got the name in its dict: a __getattr__ may
+   import, or fail. */
+static int
+module_shows(PyObject *module, PyObject *first, PyObject *path, PyObject *obj)
+{
+    int has = PyModule_Check(module)
+                  ? PyDict_Contains(PyModule_GetDict(module), first)
+                  : 0;
+    return has > 0 ? module_has(module, path, obj) : has;
+}
+
+/* Searches all modules but the main one: those whose dict has [first], the
+   beginning of [path], or all if it is NULL.  A new reference to the name of a
+   module; NULL without an exception if none has [obj]. */
 static PyObject *
-search_modules(fpk_encoder *e, PyObject *obj, PyObject *qualname)
+search_modules(fpk_encoder *e, PyObject *obj, PyObject *first, PyObject *path)
 {
     PyObject *result = NULL;
     PyObject *modules = PySys_GetObject("modules"); /* borrowed */
@@ -91,7 +105,14 @@ search_modules(fpk_encoder *e, PyObject *obj, PyObject *qualname)
             PyUnicode_Compare(name, e->state->str.__mp_main__) == 0) {
             continue;
         }
-        int has = module_has(module, qualname, obj);
+        int has = first == NULL ? module_has(module, path, obj)
+                                : module_shows(module, first, path, obj);
+        if (has < 0 && e->by_value &&
+            PyErr_ExceptionMatches(PyExc_Exception)) {
+            /* A module that fails when it is asked is not the one. */
+            PyErr_Clear();
+            has = 0;
+        }
         if (has < 0) {
             goto done;
         }
@@ -100,9 +121,22 @@ search_modules(fpk_encoder *e, PyObject *obj, PyObject *qualname)
             goto done;
         }
     }
-    result = Py_NewRef(e->state->str.__main__);
 done:
     Py_DECREF(items);
+    return result;
+}
+
+PyObject *
+fpk_find_home(fpk_encoder *e, PyObject *obj, PyObject *qualname)
+{
+    Py_ssize_t length = PyUnicode_GET_LENGTH(qualname);
+    Py_ssize_t dot = PyUnicode_FindChar(qualname, '.', 0, length, 1);
+    PyObject *first = PyUnicode_Substring(qualname, 0, dot < 0 ? length : dot);
+    if (first == NULL) {
+        return NULL;
+    }
+    PyObject *result = search_modules(e, obj, first, qualname);
+    Py_DECREF(first);
     return result;
 }
 
@@ -118,7 +152,14 @@ fpk_whichmodule(fpk_encoder *e, PyObject *obj, PyObject *qualname)
         return name;
     }
     Py_XDECREF(name);
-    return search_modules(e, obj, qualname);
+    /* The standard module asks each module; to look first is as good. */
+    name = e->by_value ? fpk_find_home(e, obj, qualname) : NULL;
+    if (name == NULL && !PyErr_Occurred()) {
+        name = search_modules(e, obj, NULL, qualname);
+    }
+    return name != NULL || PyErr_Occurred()
+               ? name
+               : Py_NewRef(e->state->str.__main__);
 }
 
 /* Imports [name]; an imported module costs one look-up. */

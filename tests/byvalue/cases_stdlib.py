@@ -209,6 +209,22 @@ case(
     "o[1] is o[0].a and o[3] is o[2].__dict__['__dict__']",
     ALL_PROTOCOLS,
 )
+
+
+class Borrowing:
+    """Has members of classes made in C."""
+
+    from_hex = float.__dict__["fromhex"]
+    make_table = str.__dict__["maketrans"]
+
+
+case(
+    "class methods of C in a class",
+    Borrowing,
+    "o.__dict__['from_hex'] is float.__dict__['fromhex']"
+    " and o.make_table({'a': 'b'}) == {97: 'b'}",
+    ALL_PROTOCOLS,
+)
 case(
     "accessors of operator",
     [operator.itemgetter(1), operator.itemgetter("a", "b"),

@@ -75,6 +75,44 @@ def with_callback():
     return [node, weakref.ref(node, other.called), other]
 
 
+def make_proxies():
+    node, other, function = Node("n"), Node("other"), lambda: 5
+    return [node, weakref.proxy(node), weakref.proxy(node, other.called),
+            weakref.proxy(function), function, other, weakref.proxy(Node())]
+
+
+case(
+    "proxies",
+    make_proxies(),
+    "[[w.ProxyType, w.CallableProxyType].index(type(o[i]))"
+    " for w in [__import__('weakref')] for i in (1, 2, 3, 6)] == [0, 0, 1, 0]"
+    " and setattr(o[0], 'name', 'new') is None and o[3]() == 5"
+    " and [o[1].get(), o[2].get()] == ['new', 'new']"
+    " and [o.pop(0), None][1] is None and o[4].name == 'called'"
+    " and all('dead' in repr(p) or 'NoneType' in repr(p)"
+    " for p in (o[0], o[1], o[5]))",
+    ALL_PROTOCOLS,
+)
+
+
+class Leaf:
+    def __init__(self, parent):
+        self.parent = weakref.proxy(parent)
+
+
+def make_tree_of_proxies():
+    root = Node("root")
+    root.children = [Leaf(root), Leaf(root)]
+    return root
+
+
+case(
+    "parents by proxy",
+    make_tree_of_proxies(),
+    "o.children[0].parent.children is o.children"
+    " and o.children[0].parent is o.children[1].parent",
+    ALL_PROTOCOLS,
+)
 case(
     "with a callback",
     with_callback(),

@@ -37,6 +37,8 @@ def package(tmp_path, monkeypatch):
         "    return STATE\n"
         "class Thing:\n"
         "    value = 1\n"
+        "class Other:\n"
+        "    def method(self): return 1\n"
     )
     (folder / "sub.py").write_text(
         "from . import add\n"
@@ -186,6 +188,63 @@ def test_functions_without_a_module():
     del space["__builtins__"]
     space["f"].__module__ = 42
     assert load_in_child(fpickle.dumps(space["f"]), "o()") == "3"
+
+
+class Failing:
+    """A module that answers no question."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+class FailingModule(Failing, types.ModuleType):
+    pass
+
+
+class Knowing:
+    """No module, but it has everything."""
+
+    def __init__(self, obj):
+        self.obj = obj
+
+    def __getattr__(self, name):
+        return self.obj
+
+
+@pytest.mark.parametrize("kind", ["function", "class"])
+@pytest.mark.parametrize("module", [None, "_not_there"])
+def test_modules_that_fail_are_not_asked(kind, module, monkeypatch):
+    space = {}
+    exec("def thing(): return 7\nclass Thing:\n    f = thing\n", space)
+    thing = space["thing" if kind == "function" else "Thing"]
+    thing.__module__ = module
+    for name, value in {
+        "_a_failing": Failing(), "_a_module": FailingModule("_a_module"),
+        "_a_knowing": Knowing(thing), "_a_none": None, "_a_number": 3,
+    }.items():
+        monkeypatch.setitem(sys.modules, name, value)
+    stream = fpickle.dumps([thing])
+    function = "o[0]" if kind == "function" else "o[0].f"
+    assert load_in_child(stream, f"{function}()") == "7"
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_what_does_not_say_where_it_lives_is_looked_for(package, protocol):
+    """As by the standard module, where some module has it."""
+    for obj in package.add, package.Other, package.Other.method:
+        home = obj.__module__
+        obj.__module__ = None
+        try:
+            assert pickle.loads(pickle.dumps(obj, max(protocol, 4))) is obj
+            stream = fpickle.dumps([obj, obj], protocol)
+            assert pickle.loads(stream) == [obj, obj]
+            assert b"temporary_package" in stream and len(stream) < 100
+            fpickle.register_by_value(package)
+            assert len(fpickle.dumps(obj, protocol)) > 100
+        finally:
+            obj.__module__ = home
+            if fpickle.registered_by_value():
+                fpickle.unregister_by_value(package)
 
 
 def test_other_errors_stay(package, monkeypatch):
