@@ -285,8 +285,9 @@ fpk_save_handled(fpk_encoder *e, PyObject *obj, int handler)
         return module_types[i].save(e, obj);
     }
     i -= MODULE_COUNT;
-    return i < FPK_REFUSED_COUNT ? fpk_refuse(e, obj, NULL)
-                                 : fpk_save_call(e, obj);
+    return i < FPK_REFUSED_COUNT
+               ? fpk_refuse(e, obj, NULL)
+               : fpk_save_call(e, obj);
 }
 
 /* The type of the keys of cmp_to_key, which no module names. */

@@ -112,13 +112,16 @@ judge_name(fpk_encoder *e, PyObject *obj, PyObject *module, PyObject *qualname)
 static enum verdict
 judge_homeless(fpk_encoder *e, PyObject *obj, PyObject *qualname)
 {
-    PyObject *home =
-        is_no_name(qualname) ? NULL : fpk_find_home(e, obj, qualname);
-    if (home == NULL) {
-        return PyErr_Occurred() ? RULE_ERROR : RULE_BY_VALUE;
+    if (is_no_name(qualname)) {
+        return RULE_BY_VALUE;
     }
-    enum verdict verdict = judge_name(e, obj, home, qualname);
-    Py_DECREF(home);
+    Py_INCREF(qualname); /* modules may run code when they are asked */
+    PyObject *home = fpk_find_home(e, obj, qualname);
+    enum verdict verdict = home == NULL
+                               ? PyErr_Occurred() ? RULE_ERROR : RULE_BY_VALUE
+                               : judge_name(e, obj, home, qualname);
+    Py_XDECREF(home);
+    Py_DECREF(qualname);
     return verdict == RULE_TRY_NAME ? RULE_BY_NAME : verdict;
 }
 

@@ -34,10 +34,10 @@ fpk_save_weakref(fpk_encoder *e, PyObject *obj)
         referent == NULL ? NULL : PyObject_GetAttrString(obj, "__callback__");
     PyObject *value = NULL;
     if (callback != NULL) {
-        value =
-            callback == Py_None
-                ? Py_BuildValue("(O(O))", Py_TYPE(obj), referent)
-                : Py_BuildValue("(O(OO))", Py_TYPE(obj), referent, callback);
+        value = callback == Py_None
+                    ? Py_BuildValue("(O(O))", Py_TYPE(obj), referent)
+                    : Py_BuildValue("(O(OO))", Py_TYPE(obj), referent,
+                                    callback);
     }
     Py_XDECREF(referent);
     Py_XDECREF(callback);
@@ -71,10 +71,10 @@ fpk_save_keyed_ref(fpk_encoder *e, PyObject *obj)
     PyObject *referent = get_referent(obj);
     PyObject *callback = PyObject_GetAttrString(obj, "__callback__");
     PyObject *key = PyObject_GetAttrString(obj, "key");
-    PyObject *value =
-        referent == NULL || callback == NULL || key == NULL
-            ? NULL
-            : Py_BuildValue("(O(OOO))", Py_TYPE(obj), referent, callback, key);
+    PyObject *value = referent == NULL || callback == NULL || key == NULL
+                          ? NULL
+                          : Py_BuildValue("(O(OOO))", Py_TYPE(obj), referent,
+                                          callback, key);
     Py_XDECREF(referent);
     Py_XDECREF(callback);
     Py_XDECREF(key);
@@ -91,8 +91,9 @@ weak_method_callback(PyObject *obj)
     if (function == NULL) {
         return NULL;
     }
-    PyObject *closure =
-        PyFunction_Check(function) ? PyFunction_GET_CLOSURE(function) : NULL;
+    PyObject *closure = PyFunction_Check(function)
+                            ? PyFunction_GET_CLOSURE(function)
+                            : NULL;
     PyObject *code = closure == NULL ? NULL : PyFunction_GET_CODE(function);
     PyObject *names =
         code == NULL ? NULL : PyCode_GetFreevars((PyCodeObject *)code);
@@ -140,9 +141,9 @@ fpk_save_weak_set(fpk_encoder *e, PyObject *obj)
 {
     PyObject *members = e->canonical != NULL ? fpk_canonical_items(e, obj)
                                              : PySequence_List(obj);
-    PyObject *value = members == NULL
-                          ? NULL
-                          : Py_BuildValue("(O(N))", Py_TYPE(obj), members);
+    PyObject *value = members == NULL ? NULL
+                                      : Py_BuildValue("(O(N))", Py_TYPE(obj),
+                                                      members);
     return fpk_save_value(e, obj, value);
 }
 
@@ -157,8 +158,8 @@ fpk_save_weak_dict(fpk_encoder *e, PyObject *obj)
         value = Py_BuildValue("(O())", Py_TYPE(obj));
     }
     else if (list != NULL && (pairs = PyObject_GetIter(list)) != NULL) {
-        value =
-            Py_BuildValue("(O()OON)", Py_TYPE(obj), Py_None, Py_None, pairs);
+        value = Py_BuildValue("(O()OON)", Py_TYPE(obj), Py_None, Py_None,
+                              pairs);
     }
     Py_XDECREF(items);
     Py_XDECREF(list);
