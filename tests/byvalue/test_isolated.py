@@ -433,6 +433,63 @@ def test_bytes_of_a_class_that_was_sent_and_is_sent_on(talk):
     )
 
 
+def test_an_abstract_class_brings_no_caches(talk):
+    talk(
+        """
+        import abc
+        class Abstract(abc.ABC): pass
+        class Stranger: pass
+        class Relative: pass
+        Abstract.register(Relative)
+        assert not issubclass(Stranger, Abstract)
+        stream = cloudpickle.dumps(Abstract, PROTOCOL)
+        assert b"Stranger" not in stream and b"Relative" in stream
+        def check(cls): return issubclass(cls, Abstract)
+        assert [work(check, c) for c in (Relative, Stranger, int)] == [
+            True, False, False]
+        """
+    )
+
+
+def test_attributes_that_the_interpreter_sets(talk):
+    """Such as the line of a class, since 3.13."""
+    talk(
+        """
+        class C:
+            def f(self): self.x = 1
+        C.__annotations__ = {"x": int}
+        def names(cls):
+            return {n: v for n, v in vars(cls).items()
+                    if n in ("__firstlineno__", "__static_attributes__",
+                             "__annotations__", "__module__", "__doc__")}
+        assert names(C) == work(names, C) and work(names, C)["__doc__"] is None
+        assert ("__firstlineno__" in names(C)) is (sys.version_info >= (3, 13))
+        """
+    )
+
+
+def test_coroutines_of_tornado(talk):
+    pytest.importorskip("tornado")
+    talk(
+        """
+        from tornado import gen
+        @gen.coroutine
+        def inner(x):
+            yield gen.sleep(0.001)
+            raise gen.Return(x + 1)
+        @gen.coroutine
+        def outer(x):
+            y = yield inner(x)
+            return y + 1
+        def run(first, second):
+            from tornado.ioloop import IOLoop
+            assert first is second
+            return IOLoop(make_current=False).run_sync(lambda: first(5))
+        assert work(run, outer, outer) == 7
+        """
+    )
+
+
 def test_a_worker_keeps_no_closures(talk):
     talk(
         """
@@ -552,6 +609,24 @@ def test_a_dynamic_module_goes_on(talk):
     )
 
 
+def test_a_dynamic_module_leaves_the_builtins_behind(talk):
+    """They are those of the receiver, whatever was put into them here."""
+    talk(
+        """
+        import types
+        class Refusing:
+            def __reduce__(self): raise ValueError("refused")
+        module = types.ModuleType("dynamic")
+        exec("def f(x): return abs(x)", vars(module))
+        vars(module)["__builtins__"]["refusing"] = Refusing()
+        assert work(lambda: module.f(-1)) == 1
+        assert work(lambda: "refusing" in dir(__builtins__)) is False
+        (back,) = work(echo, module)
+        assert back.f(-2) == 2 and "abs" in vars(back)["__builtins__"]
+        """
+    )
+
+
 # ---- in one process -------------------------------------------------------
 
 
@@ -590,6 +665,121 @@ def test_errors_of_objects_come_through():
 
     with pytest.raises(LookupError, match="refused"):
         cloudpickle.dumps([Refusing()])
+
+
+def test_a_lock_of_multiprocessing_is_inherited_only():
+    import multiprocessing
+
+    with pytest.raises(RuntimeError, match="through inheritance"):
+        cloudpickle.dumps(multiprocessing.Lock())
+
+
+def test_nothing_stays_alive_that_was_dumped():
+    import weakref
+
+    class C:
+        pass
+
+    obj = C()
+    ref = weakref.ref(obj)
+    cloudpickle.dumps(obj)
+    del obj
+    assert ref() is None
+
+
+def test_reducers_that_were_registered_since():
+    import copyreg
+
+    class C:
+        pass
+
+    before = there_and_back(C())
+    copyreg.pickle(C, lambda obj: (C, (), {"reduced": True}))
+    try:
+        after = there_and_back(C())
+    finally:
+        del copyreg.dispatch_table[C]
+    assert type(before) is type(after) is C
+    assert (vars(before), vars(after)) == ({}, {"reduced": True})
+
+
+@pytest.mark.parametrize("name", ["__values__", "__type__", "__args__",
+                                  "__origin__", "__supertype__"])
+def test_objects_that_look_like_types_of_typing(name):
+    cls = type("C", (), {name: property(lambda self: int)})
+    assert type(there_and_back(cls())) is cls
+
+
+def test_what_reduces_to_a_name(monkeypatch):
+    class Single:
+        def __reduce__(self):
+            return "single"
+
+    single = Single()
+    single.__module__ = "singles"
+    module = types.ModuleType("singles")
+    module.single = single
+    monkeypatch.setitem(sys.modules, "singles", module)
+    for protocol in range(6):
+        assert there_and_back(single, protocol) is single
+
+
+def test_arrays_of_a_class_out_of_band():
+    numpy = pytest.importorskip("numpy")
+
+    class C:
+        data = numpy.zeros(10)
+
+    buffers = []
+    stream = cloudpickle.dumps(C(), 5, buffers.append)
+    assert len(buffers) == 1
+    assert pickle.loads(stream, buffers=buffers).data.tolist() == [0] * 10
+    assert there_and_back(numpy.add) is numpy.add
+
+
+def test_a_function_is_the_same_for_each_seed_of_hashes(tmp_path, monkeypatch):
+    from byvalue_fresh import run
+
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import fpickle.compat.cloudpickle as cloudpickle, sys\n"
+        "a, b, c, d = 'abcd'\n"
+        "def f(x): return a + b + c + d, g\n"
+        "def g(): return [d, c, {'one': b, 'two': a}]\n"
+        "again = cloudpickle.loads(cloudpickle.dumps(f, 2))\n"
+        "for obj in f, again:\n"
+        "    sys.stdout.buffer.write(cloudpickle.dumps(obj))\n"
+    )
+    streams = set()
+    for seed in range(4):
+        monkeypatch.setenv("PYTHONHASHSEED", str(seed))
+        streams.add(run([str(script)], [FPICKLE_PATH]))
+    assert len(streams) == 1
+
+
+def test_cells_of_a_notebook_are_the_same_each_time():
+    """The kernel puts the number of its process into the name of the file."""
+
+    def of_kernel(process):
+        text = "def f():\n    def g(): return PI\n    return g()\n"
+        path = f"/tmp/ipykernel_{process}/1634968133.py"
+        space = {"__name__": "__main__", "PI": 3}
+        exec(compile(text, path, "exec"), space)
+        return space["f"]
+
+    first, second = of_kernel(1234), of_kernel(56)
+    assert cloudpickle.dumps(first) == cloudpickle.dumps(second)
+    function = there_and_back(first)
+    assert function() == 3
+    name = function.__code__.co_filename
+    assert name == "/tmp/ipykernel/1634968133.py"
+    assert cloudpickle.dumps(function) == cloudpickle.dumps(first)
+    kept = pickle.loads(fpickle.dumps(first)).__code__.co_filename
+    assert kept == first.__code__.co_filename
+    for other in ("/x/ipykernel_a/b.py", "/x/ipykernel_12", "/x/ipykernel_/b",
+                  "/x/\u00e9/f.py"):
+        code = first.__code__.replace(co_filename=other)
+        assert there_and_back(code).co_filename == other
 
 
 def test_files_that_have_no_contents(tmp_path, monkeypatch):

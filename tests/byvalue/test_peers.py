@@ -9,7 +9,10 @@ import threading
 
 import pytest
 
+import byvalue_fresh as fresh
 import fpickle
+import fpickle.compat.dill as dill
+import test_guard
 from byvalue_fresh import LOADERS, error_of, travel
 
 
@@ -161,6 +164,34 @@ def test_bytecode_of_another_version_is_refused(tmp_path):
         assert str(error.value).count("%d.%d" % sys.version_info[:2]) == 2
 
 
+def test_other_pythons_raise_an_error_and_do_not_crash():
+    """The functions that crash them without the guard: each other version
+    raises when it loads, before there is anything to call."""
+    others = test_guard.find_stock_pythons()
+    if not others:
+        pytest.skip("no other Python found")
+    stream = test_guard.run(
+        sys.executable,
+        "import fpickle\n"
+        "def generate(n):\n"
+        "    try: yield from range(n)\n"
+        "    except ValueError: yield\n"
+        "print(fpickle.dumps([lambda x: x + 1, generate], 4).hex())\n",
+        isolated=False,
+    )
+    for version, python in others.items():
+        text = test_guard.run(
+            python,
+            "import pickle, sys\n"
+            "try: o = pickle.loads(bytes.fromhex(sys.stdin.read()))\n"
+            "except ImportError as error: print(error)\n"
+            "else: print(o[0](1), list(o[1](3)))\n",
+            stream,
+        )
+        assert "bad magic number" in text and version in text
+        assert "%d.%d" % sys.version_info[:2] in text
+
+
 def test_source_is_found_where_the_file_is(carry):
     carry(
         "def f():\n"
@@ -174,7 +205,75 @@ def test_source_is_found_where_the_file_is(carry):
     )
 
 
+@pytest.mark.parametrize("loader", LOADERS)
+def test_source_is_found_where_the_file_is_not(loader, tmp_path):
+    script = tmp_path / "gone.py"
+    script.write_text(
+        "import fpickle, sys\n"
+        "def f(x):\n"
+        "    # divides\n"
+        "    return x / 0\n"
+        "class C:\n"
+        "    def m(self): return f(1)\n"
+        "stream = fpickle.dumps((f, C), source=True)\n"
+        "sys.stdout.buffer.write(stream)\n"
+    )
+    stream = fresh.run([str(script)], [fresh.FPICKLE_PATH])
+    script.unlink()
+    fresh.check(
+        stream,
+        "import inspect, traceback\n"
+        "assert '# divides' in inspect.getsource(o[0])\n"
+        "assert inspect.getsource(o[1].m).strip() == 'def m(self): return f(1)'\n"
+        "try: o[1]().m()\n"
+        "except ZeroDivisionError: text = traceback.format_exc()\n"
+        "assert 'def m(self): return f(1)' in text and 'return x / 0' in text\n",
+        loader,
+    )
+
+
 # ---- cloudpickle: dumps what cannot be loaded ----------------------------------------
+
+
+def test_descriptors_of_slots(carry):
+    carry(
+        "class S:\n"
+        "    __slots__ = ('x', '__y')\n"
+        "    def __init__(self): self.x = 1; self.__y = 2\n"
+        "OBJ = S.x, vars(S)['_S__y'], S()\n",
+        "assert type(o[2]).x is o[0] and (o[0].__get__(o[2]), o[1].__get__(o[2]))"
+        " == (1, 2)\n",
+    )
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_types_that_no_module_names(carry, protocol):
+    carry(
+        "import sys\n"
+        "OBJ = [type({}.keys()), type(iter([])), type(sys.flags),"
+        " type(sys.version_info), sys.flags, type(iter({}.items()))]\n",
+        "assert o[:4] == [type({}.keys()), type(iter([])), type(sys.flags),"
+        " type(sys.version_info)]\n"
+        "assert o[4] == sys.flags and o[5] is type(iter({}.items()))\n",
+        protocol,
+    )
+
+
+def test_proxies_of_weak_references(carry):
+    carry(
+        "import weakref\n"
+        "class C: x = 1\n"
+        "c = C()\n"
+        "OBJ = [weakref.proxy(c), c]\n",
+        "import weakref\n"
+        "assert type(o[0]) is weakref.ProxyType\n"
+        "o[1].x = 2\n"
+        "assert o[0].x == 2\n"
+        "del o[1]\n"
+        "try: o[0].x\n"
+        "except ReferenceError: pass\n"
+        "else: raise AssertionError('a copy')\n",
+    )
 
 
 def test_cached_functions(carry):
@@ -297,14 +396,30 @@ def test_dispatch_and_cached_properties(carry):
 # ---- dill ------------------------------------------------------------------------------
 
 
-def test_a_copy_of_the_globals_is_a_dict():
+def test_a_copy_of_the_globals_is_a_dict(tmp_path):
     """An equal dict is not taken for the dict of __main__."""
-    copy = {"x": 1, **{k: v for k, v in globals().items() if k == "__name__"}}
-    assert pickle.loads(fpickle.dumps(copy)) == copy
-    assert pickle.loads(fpickle.dumps(copy)) is not copy
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import fpickle, pickle\n"
+        "import fpickle.compat.dill as dill\n"
+        "x = [1]\n"
+        "def f(): return x\n"
+        "for module in fpickle, dill:\n"
+        "    for loads in pickle.loads, module.loads:\n"
+        "        again = x\n"
+        "        assert globals().copy() == globals()\n"
+        "        again = loads(module.dumps(globals().copy()))\n"
+        "        assert again is not globals() and again['f'] is not f\n"
+        "        assert again['x'] == x and again['x'] is not x\n"
+        "        assert again.keys() == globals().keys()\n"
+    )
+    fresh.run([str(script)], [fresh.FPICKLE_PATH])
 
 
-def test_dumping_touches_nothing_that_others_see():
+@pytest.mark.parametrize(
+    "dumps", [fpickle.dumps, lambda obj: dill.dumps(obj, recurse=True)]
+)
+def test_dumping_touches_nothing_that_others_see(dumps):
     stdout, seen, done = sys.stdout, set(), threading.Event()
     names = set(sys.modules)
     python_pickler = dict(vars(pickle._Pickler))
@@ -317,13 +432,71 @@ def test_dumping_touches_nothing_that_others_see():
     thread.start()
     try:
         for _ in range(200):
-            fpickle.dumps(lambda x: [print, x, sys.path])
+            dumps(lambda x: [print, x, sys.path])
     finally:
         done.set()
         thread.join()
     assert seen <= {id(stdout)}
     assert set(sys.modules) == names
     assert dict(vars(pickle._Pickler)) == python_pickler
+
+
+def test_importing_changes_no_pickle(tmp_path):
+    """Those of the Python pickler of the standard module are the same before
+    and after, in an interpreter of their own."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pickle, copyreg, sys\n"
+        "def look():\n"
+        "    kept = [vars(pickle), vars(pickle._Pickler), vars(pickle._Unpickler),\n"
+        "            pickle._Pickler.dispatch, copyreg.dispatch_table]\n"
+        "    class C:\n"
+        "        pass\n"
+        "    texts = []\n"
+        "    for obj in [1, 'a', {2: (3,)}, int, pickle.dumps, C(), lambda: 0]:\n"
+        "        try: texts.append(pickle._dumps(obj))\n"
+        "        except Exception as error: texts.append(str(error))\n"
+        "    return [dict(k) for k in kept], [str(t).split(' at ')[0] for t in texts]\n"
+        "before = look()\n"
+        "import fpickle, fpickle.compat.cloudpickle, fpickle.compat.dill\n"
+        "fpickle.loads(fpickle.dumps([look]))\n"
+        "assert look() == before\n"
+    )
+    fresh.run([str(script)], [fresh.FPICKLE_PATH])
+
+
+LATE_NAMES = """\
+import multiprocessing, sys
+import fpickle
+from concurrent.futures import ProcessPoolExecutor
+
+if __name__ == "__main__":
+    early = 1
+    context = multiprocessing.get_context(sys.argv[1])
+    with fpickle.install(), context.Pool(1) as pool:
+        late = 10
+        def function(x): return x + late + early
+        assert pool.apply(lambda x: x + late + early, (5,)) == 16
+        assert pool.map(function, [5]) == [16]
+        late = 20
+        assert pool.apply(lambda x: x + late + early, (5,)) == 26
+        with ProcessPoolExecutor(1, mp_context=context) as executor:
+            executor.submit(int).result()
+            later = 100
+            assert executor.submit(lambda: later + late).result() == 120
+    with fpickle.Pool(1, context=context) as pool:
+        latest = 1000
+        assert pool.apply(lambda: latest + late) == 1020
+    print("right")
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_names_that_were_bound_after_the_pool_was_made(method, tmp_path):
+    """Those of a script's main part, which no worker has under any method."""
+    script = tmp_path / "script.py"
+    script.write_text(LATE_NAMES)
+    assert fresh.run([str(script), method], [fresh.FPICKLE_PATH]) == b"right\n"
 
 
 def test_two_loads_give_one_class(carry):
