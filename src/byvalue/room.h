@@ -190,15 +190,19 @@ int fpk_init_registry(PyObject *module, fpk_state *state);
    stays if there is no other way. */
 int fpk_save_unnamed_type(fpk_encoder *e, PyObject *type);
 
+/* sys.flags and its like; by their reduction if they are not those of sys. */
+int fpk_save_of_sys(fpk_encoder *e, PyObject *obj);
+
+/* ---- ufunc.c ------------------------------------------------------------ */
+
 /* A reduction of [obj], whose own is a name that does not lead to it; NULL,
    perhaps with an exception, if there is none. */
 PyObject *fpk_reduce_unnamed(fpk_encoder *e, PyObject *obj);
 
+/* ---- namedtuple.c ------------------------------------------------------- */
+
 /* What object.__reduce_ex__ gives for the tuple [obj], stolen, or better. */
 PyObject *fpk_reduce_tuple(fpk_encoder *e, PyObject *obj, PyObject *value);
-
-/* sys.flags and its like; by their reduction if they are not those of sys. */
-int fpk_save_of_sys(fpk_encoder *e, PyObject *obj);
 
 /* ---- names.c ------------------------------------------------------------ */
 

@@ -1,16 +1,14 @@
-/* unnamed.c -- what the interpreter makes under names that lead elsewhere.
+/* unnamed.c -- types that the interpreter makes under names that lead
+   elsewhere.
 
    Does:      writes a type that its own module does not name by another
               module's name for it, or as the type of something that is easily
-              made; the values of the sys module whose types have their
-              names; the ufuncs that numpy makes of Python functions; and
-              named tuples whose __new__ takes something else than the fields.
+              made; and the values of the sys module whose types have their
+              names.
    Owns:      the table of such types, in the module state.  It is made when
               the first of them is met.
    Invariant: what stands in the table for a type has given it here.
-   Called by: rules.c, for what was not found by its name; handled.c; the
-              encoder, for what has reduced itself to a name that does not
-              lead to it. */
+   Called by: rules.c, for what was not found by its name; handled.c. */
 #include "byvalue/room.h"
 
 /* The type of NAME().METHOD() */
@@ -213,175 +211,4 @@ fpk_save_of_sys(fpk_encoder *e, PyObject *obj)
     Py_XDECREF(module);
     Py_DECREF(name);
     return status;
-}
-
-/* ---- ufuncs ------------------------------------------------------------- */
-
-/* 1 if [ufunc] is what numpy.frompyfunc makes: it has one loop, over objects,
-   and says in its name what it is. */
-static int
-is_of_function(PyObject *ufunc)
-{
-    PyObject *types = PyObject_GetAttrString(ufunc, "types");
-    PyObject *name = PyObject_GetAttrString(ufunc, "__name__");
-    PyObject *ending = PyUnicode_FromString(" (vectorized)");
-    int answer = -1;
-    if (types == NULL || name == NULL || ending == NULL) {
-        goto done;
-    }
-    answer = 0;
-    if (!PyList_CheckExact(types) || PyList_GET_SIZE(types) != 1 ||
-        !PyUnicode_Check(PyList_GET_ITEM(types, 0)) ||
-        !PyUnicode_Check(name)) {
-        goto done;
-    }
-    PyObject *loop = PyList_GET_ITEM(types, 0);
-    for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(loop); i++) {
-        Py_UCS4 c = PyUnicode_READ_CHAR(loop, i);
-        if (c != 'O' && c != '-' && c != '>') {
-            goto done;
-        }
-    }
-    answer = PyUnicode_Tailmatch(name, ending, 0, PY_SSIZE_T_MAX, 1) > 0;
-done:
-    Py_XDECREF(types);
-    Py_XDECREF(name);
-    Py_XDECREF(ending);
-    return answer;
-}
-
-/* frompyfunc(function, nin, nout), with the identity by functools.partial.
-   The function is the first thing that the ufunc holds. */
-static PyObject *
-reduce_ufunc(fpk_encoder *e, PyObject *ufunc, PyObject *maker)
-{
-    PyObject *function = fpk_first_referent(ufunc);
-    PyObject *nin = PyObject_GetAttrString(ufunc, "nin");
-    PyObject *nout = PyObject_GetAttrString(ufunc, "nout");
-    PyObject *identity = PyObject_GetAttrString(ufunc, "identity");
-    PyObject *result = NULL;
-    if (function != NULL && nin != NULL && nout != NULL && identity != NULL &&
-        PyCallable_Check(function)) {
-        PyObject *callable =
-            identity == Py_None
-                ? Py_NewRef(maker)
-                : fpk_make_partial(e->state, Py_NewRef(maker),
-                                   Py_BuildValue("{sO}", "identity",
-                                                 identity));
-        result = callable == NULL ? NULL
-                                  : Py_BuildValue("(N(OOO))", callable,
-                                                  function, nin, nout);
-    }
-    Py_XDECREF(function);
-    Py_XDECREF(nin);
-    Py_XDECREF(nout);
-    Py_XDECREF(identity);
-    return result;
-}
-
-PyObject *
-fpk_reduce_unnamed(fpk_encoder *e, PyObject *obj)
-{
-    if (!e->by_value || strcmp(Py_TYPE(obj)->tp_name, "numpy.ufunc") != 0) {
-        return NULL;
-    }
-    PyObject *name = PyUnicode_FromString("numpy");
-    PyObject *module = name == NULL ? NULL : PyImport_GetModule(name);
-    PyObject *maker = module == NULL ? NULL
-                                     : PyObject_GetAttrString(module,
-                                                              "frompyfunc");
-    PyObject *result = maker != NULL && is_of_function(obj) > 0
-                           ? reduce_ufunc(e, obj, maker)
-                           : NULL;
-    Py_XDECREF(name);
-    Py_XDECREF(module);
-    Py_XDECREF(maker);
-    return result;
-}
-
-/* ---- named tuples ------------------------------------------------------- */
-
-/* 1 if the class number [i] of [type]'s mro has its _fields. */
-static int
-has_fields(PyTypeObject *type, Py_ssize_t i)
-{
-    PyObject *dict =
-        fpk_type_dict((PyTypeObject *)PyTuple_GET_ITEM(type->tp_mro, i));
-    PyObject *name = PyUnicode_FromString("_fields");
-    int answer = dict == NULL || name == NULL ? -1
-                                              : PyDict_Contains(dict, name);
-    Py_XDECREF(dict);
-    Py_XDECREF(name);
-    return answer;
-}
-
-/* 1 if [type] derives from a named tuple and has another __new__, which need
-   not take the fields that __getnewargs__ gives.  The class may have come in a
-   stream, with code of its own. */
-static int
-has_other_new(fpk_encoder *e, PyTypeObject *type)
-{
-    Py_ssize_t i = 0, j = 0;
-    PyObject *function = fpk_find_in_mro(type, e->state->str.__new__, &i);
-    Py_XDECREF(function);
-    function = function == NULL
-                   ? NULL
-                   : fpk_find_in_mro(type, e->state->str.__getnewargs__, &j);
-    if (function == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    Py_DECREF(function);
-    return i < j ? has_fields(type, j) : 0;
-}
-
-/* True if [args] are the class of [tuple] and its items. */
-static bool
-are_items(PyObject *args, PyObject *tuple)
-{
-    Py_ssize_t size = PyTuple_GET_SIZE(tuple);
-    if (!PyTuple_CheckExact(args) || PyTuple_GET_SIZE(args) != size + 1 ||
-        PyTuple_GET_ITEM(args, 0) != (PyObject *)Py_TYPE(tuple)) {
-        return false;
-    }
-    for (Py_ssize_t i = 0; i < size; i++) {
-        if (PyTuple_GET_ITEM(args, i + 1) != PyTuple_GET_ITEM(tuple, i)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* It is made as protocols 0 and 1 do, by the __new__ of tuple. */
-PyObject *
-fpk_reduce_tuple(fpk_encoder *e, PyObject *obj, PyObject *value)
-{
-    PyObject *type = (PyObject *)Py_TYPE(obj);
-    if (!e->by_value || !PyTuple_CheckExact(value) ||
-        PyTuple_GET_SIZE(value) < 2 ||
-        PyTuple_GET_ITEM(value, 0) != e->state->copyreg_newobj ||
-        !are_items(PyTuple_GET_ITEM(value, 1), obj)) {
-        return value;
-    }
-    int other = has_other_new(e, Py_TYPE(obj));
-    int by_value = other > 0 ? fpk_goes_by_value(e, type) : other;
-    if (by_value == 0) {
-        return value;
-    }
-    PyObject *fields =
-        by_value < 0 ? NULL
-                     : PyTuple_GetSlice(obj, 0, PyTuple_GET_SIZE(obj));
-    PyObject *rest = PyTuple_GetSlice(value, 2, PyTuple_GET_SIZE(value));
-    PyObject *maker =
-        fields == NULL ? NULL : fpk_new_name("copyreg", "_reconstructor");
-    PyObject *call = maker == NULL || rest == NULL
-                         ? NULL
-                         : Py_BuildValue("(O(OOO))", maker, type,
-                                         &PyTuple_Type, fields);
-    PyObject *result = call == NULL ? NULL : PySequence_Concat(call, rest);
-    Py_XDECREF(fields);
-    Py_XDECREF(rest);
-    Py_XDECREF(maker);
-    Py_XDECREF(call);
-    Py_DECREF(value);
-    return result;
 }
