@@ -389,22 +389,6 @@ case(
     "o() == sum(range(700))",
 )
 
-
-def many_arguments():
-    """More names than two bytes can number."""
-    names = [f"NAME_{i}" for i in range((1 << 16) + 300)]
-    space = {name: i % 7 for i, name in enumerate(names)}
-    text = "def f():\n    return sum((" + ", ".join(names) + "))"
-    exec(text, space)
-    return space["f"]
-
-
-case(
-    "names past two bytes of the argument",
-    many_arguments(),
-    "o() == sum(i % 7 for i in range((1 << 16) + 300))",
-)
-
 # ---- modules -------------------------------------------------------------------------
 
 

@@ -492,11 +492,14 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_names_that_were_bound_after_the_pool_was_made(method, tmp_path):
-    """Those of a script's main part, which no worker has under any method."""
+@pytest.mark.parametrize("kind", ["script", "no file"])
+def test_names_that_were_bound_after_the_pool_was_made(kind, method, tmp_path):
+    """Those of a script's main part, which no worker has under any method; or
+    of a main module that no worker can run again, as that of a notebook."""
     script = tmp_path / "script.py"
     script.write_text(LATE_NAMES)
-    assert fresh.run([str(script), method], [fresh.FPICKLE_PATH]) == b"right\n"
+    start = [str(script)] if kind == "script" else ["-c", LATE_NAMES]
+    assert fresh.run([*start, method], [fresh.FPICKLE_PATH]) == b"right\n"
 
 
 def test_two_loads_give_one_class(carry):

@@ -611,6 +611,18 @@ def test_submodules_of_a_module_in_a_closure(tmp_path):
         )
 
 
+def test_more_names_than_two_bytes_can_number(carry):
+    carry(
+        "names = [f'NAME_{i}' for i in range((1 << 16) + 300)]\n"
+        "space = {name: i % 7 for i, name in enumerate(names)}\n"
+        "space['zlib'] = __import__('zlib')\n"
+        "exec('def f(): return zlib.crc32(bytes((' + ', '.join(names) + ')))',"
+        " space)\n"
+        "OBJ = space['f'], space['f'], space['f']()\n",
+        "assert o[0] is o[1] and o[0]() == o[2]\n",
+    )
+
+
 def test_wrappers_that_abc_has_deprecated(carry):
     carry(
         "import abc\n"
