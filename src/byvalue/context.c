@@ -70,6 +70,7 @@ fpk_byvalue_clear(fpk_encoder *e)
     fpk_memo_clear(&c->parts_due);
     release_keys(&c->fast_memo);
     Py_XDECREF(c->missing_modules);
+    Py_XDECREF(c->names_of_modules);
     Py_XDECREF(c->sources);
     PyMem_Free(c->namespaces);
     PyMem_Free(c->jobs);
@@ -88,6 +89,8 @@ fpk_byvalue_begin_stream(fpk_encoder *e)
         return;
     }
     c->guarded = false;
+    c->searches = 0;
+    Py_CLEAR(c->names_of_modules);
 }
 
 /* ---- memo entries ------------------------------------------------------- */

@@ -102,6 +102,8 @@ typedef struct {
     fpk_memo namespace_of;     /* dict -> index in namespaces, when many */
     PyObject *missing_modules; /* owned set of names that could not be
                                   imported, or NULL */
+    size_t searches;           /* of all modules, for what has no module */
+    PyObject *names_of_modules; /* owned set, or NULL */
     PyObject *sources;         /* owned: what source.c knows, or NULL */
     uint64_t source_indices[FPK_SOURCE_INDICES];
     fpk_class_job *jobs;

@@ -16,6 +16,18 @@
 
 /* ---- the rules ---------------------------------------------------------- */
 
+/* 1 if the first of the names in [qualname] is in the set [names], 0 or -1. */
+static int
+has_first_name(PyObject *names, PyObject *qualname)
+{
+    Py_ssize_t length = PyUnicode_GET_LENGTH(qualname);
+    Py_ssize_t dot = PyUnicode_FindChar(qualname, '.', 0, length, 1);
+    PyObject *first = PyUnicode_Substring(qualname, 0, dot < 0 ? length : dot);
+    int found = first == NULL ? -1 : PySet_Contains(names, first);
+    Py_XDECREF(first);
+    return found;
+}
+
 /* 1 if a receiver that can import the main module's [qualname] is announced
    and the name leads to [obj]. */
 static int
@@ -25,14 +37,7 @@ is_shared_main(fpk_encoder *e, PyObject *obj, PyObject *module,
     if (e->main_names == NULL) {
         return 0;
     }
-    Py_ssize_t length = PyUnicode_GET_LENGTH(qualname);
-    Py_ssize_t dot = PyUnicode_FindChar(qualname, '.', 0, length, 1);
-    PyObject *first = PyUnicode_Substring(qualname, 0, dot < 0 ? length : dot);
-    if (first == NULL) {
-        return -1;
-    }
-    int found = PySet_Contains(e->main_names, first);
-    Py_DECREF(first);
+    int found = has_first_name(e->main_names, qualname);
     return found <= 0 ? found : fpk_resolves_to(e, obj, module, qualname);
 }
 
@@ -107,6 +112,52 @@ judge_name(fpk_encoder *e, PyObject *obj, PyObject *module, PyObject *qualname)
                          : RULE_TRY_NAME;
 }
 
+/* A search of all modules takes as long as it takes to write some functions.
+   After this many in a dump, the names that they have are gathered. */
+#define MAX_SEARCHES 16
+
+static PyObject *
+gather_names(fpk_encoder *e)
+{
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    PyObject *main = PyDict_GetItemWithError(modules, e->state->str.__main__);
+    PyObject *values = PyErr_Occurred() ? NULL : PyDict_Values(modules);
+    PyObject *names = values == NULL ? NULL : PySet_New(NULL);
+    for (Py_ssize_t i = 0; names != NULL && i < PyList_GET_SIZE(values); i++) {
+        PyObject *module = PyList_GET_ITEM(values, i);
+        PyObject *done = PyModule_Check(module) && module != main
+                             ? PyObject_CallMethod(names, "update", "O",
+                                                   PyModule_GetDict(module))
+                             : Py_NewRef(Py_None);
+        if (done == NULL) {
+            Py_CLEAR(names);
+        }
+        Py_XDECREF(done);
+    }
+    Py_XDECREF(values);
+    return names;
+}
+
+/* 0 if no module has what [qualname] begins with, 1 if one may, or -1. */
+static int
+is_worth_a_search(fpk_encoder *e, PyObject *qualname)
+{
+    fpk_context *c = fpk_get_context(e);
+    if (c == NULL) {
+        return -1;
+    }
+    if (c->searches < MAX_SEARCHES) {
+        c->searches++;
+        return 1;
+    }
+    if (c->names_of_modules == NULL) {
+        c->names_of_modules = gather_names(e);
+    }
+    return c->names_of_modules == NULL
+               ? -1
+               : has_first_name(c->names_of_modules, qualname);
+}
+
 /* What does not say where it lives goes by the name of a module that has it,
    as in the standard module. */
 static enum verdict
@@ -116,7 +167,9 @@ judge_homeless(fpk_encoder *e, PyObject *obj, PyObject *qualname)
         return RULE_BY_VALUE;
     }
     Py_INCREF(qualname); /* modules may run code when they are asked */
-    PyObject *home = fpk_find_home(e, obj, qualname);
+    PyObject *home = is_worth_a_search(e, qualname) > 0
+                         ? fpk_find_home(e, obj, qualname)
+                         : NULL;
     enum verdict verdict = home == NULL
                                ? PyErr_Occurred() ? RULE_ERROR : RULE_BY_VALUE
                                : judge_name(e, obj, home, qualname);

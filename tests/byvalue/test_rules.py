@@ -247,6 +247,29 @@ def test_what_does_not_say_where_it_lives_is_looked_for(package, protocol):
                 fpickle.unregister_by_value(package)
 
 
+def test_many_that_do_not_say_where_they_live(package, monkeypatch):
+    """After some searches, names that no module has are not looked for."""
+    strangers = []
+    for i in range(50):
+        space = {}
+        exec(f"def stranger_{i}(): return {i}", space)
+        strangers.append(space[f"stranger_{i}"])
+    monkeypatch.setattr(package.add, "__module__", None)
+    monkeypatch.setattr(package.Other.method, "__module__", None)
+    objects = [*strangers, package.add, package.Other.method, strangers[0]]
+    file = io.BytesIO()
+    pickler = fpickle.Pickler(file)
+    for _ in range(2):
+        pickler.dump(objects)
+        pickler.clear_memo()
+    file.seek(0)
+    for _ in range(2):
+        again = pickle.load(file)
+        assert [f() for f in again[:50]] == list(range(50))
+        assert again[50:52] == [package.add, package.Other.method]
+        assert again[52] is again[0]
+
+
 def test_other_errors_stay(package, monkeypatch):
     """What fails for another reason than its name is not sent by value."""
     import copyreg
