@@ -99,12 +99,12 @@ typedef struct {
                            the memo */
     fpk_namespace *namespaces;
     size_t namespace_count, namespace_capacity;
-    fpk_memo namespace_of;     /* dict -> index in namespaces, when many */
-    PyObject *missing_modules; /* owned set of names that could not be
+    fpk_memo namespace_of;      /* dict -> index in namespaces, when many */
+    PyObject *missing_modules;  /* owned set of names that could not be
                                   imported, or NULL */
-    size_t searches;           /* of all modules, for what has no module */
+    size_t searches;            /* of all modules, for what has no module */
     PyObject *names_of_modules; /* owned set, or NULL */
-    PyObject *sources;         /* owned: what source.c knows, or NULL */
+    PyObject *sources;          /* owned: what source.c knows, or NULL */
     uint64_t source_indices[FPK_SOURCE_INDICES];
     fpk_class_job *jobs;
     size_t job_count, job_capacity;
