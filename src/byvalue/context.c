@@ -69,6 +69,7 @@ fpk_byvalue_clear(fpk_encoder *e)
     fpk_memo_clear(&c->namespace_of);
     fpk_memo_clear(&c->parts_due);
     release_keys(&c->fast_memo);
+    release_keys(&c->stand_ins);
     Py_XDECREF(c->missing_modules);
     Py_XDECREF(c->names_of_modules);
     Py_XDECREF(c->sources);

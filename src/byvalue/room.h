@@ -112,6 +112,7 @@ typedef struct {
        nevertheless, and PUTs with an index of their own, because each stream
        may be loaded alone. */
     fpk_memo fast_memo; /* owns one reference to each key */
+    fpk_memo stand_ins; /* the same: proxies sent as their objects */
     uint64_t fast_index;
 } fpk_context;
 

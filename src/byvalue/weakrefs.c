@@ -6,7 +6,8 @@
    Invariant: the referent is written as an object that others share (the
               encoder gives whatever is weakly referenced a memo entry), so it
               is the same object on both ways.  If nothing else in the stream
-              holds it, it is gone when the load ends, as it would be here.
+              holds it, it is gone when the load ends, as it would be here;
+              but of a proxy, the standard module makes the object itself.
    Called by: handled.c. */
 #include "byvalue/room.h"
 
@@ -44,22 +45,58 @@ fpk_save_weakref(fpk_encoder *e, PyObject *obj)
     return fpk_save_value(e, obj, value);
 }
 
+/* Whether [proxy] is sent as its [referent] itself: 1, 0 or -1.  The standard
+   module does that always, and so it is done where the referent would come
+   after the proxy or not at all.  Then it is done for the whole stream. */
+static int
+stands_in(fpk_encoder *e, PyObject *proxy, PyObject *referent)
+{
+    fpk_context *c = fpk_get_context(e);
+    if (c == NULL) {
+        return -1;
+    }
+    if (fpk_memo_find(&c->stand_ins, proxy) != NULL) {
+        return 1;
+    }
+    if (fpk_memo_find(&e->memo, referent) != NULL) {
+        return 0;
+    }
+    if (!fpk_memo_set(&c->stand_ins, proxy, 0)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    Py_INCREF(proxy);
+    return 1;
+}
+
 /* A proxy passes every question on to its referent, even that for the callback
    and for the way into a pickle. */
 int
 fpk_save_weak_proxy(fpk_encoder *e, PyObject *obj)
 {
-    PyObject *referent = get_referent(obj);
+    PyObject *referent;
+    int alive = fpk_weakref_get(obj, &referent);
+    if (alive == 0) {
+        referent = make_mortal();
+    }
+    if (referent == NULL) {
+        return FPK_ERROR;
+    }
+    int itself = alive > 0 ? stands_in(e, obj, referent) : 0;
+    if (itself != 0) {
+        int status = itself < 0 ? FPK_ERROR : fpk_save_shared(e, referent);
+        Py_DECREF(referent);
+        return status;
+    }
     PyObject *callback = ((PyWeakReference *)obj)->wr_callback;
-    PyObject *maker =
-        referent == NULL ? NULL : fpk_new_name("_weakref", "proxy");
+    PyObject *maker = fpk_new_name("_weakref", "proxy");
     PyObject *value = NULL;
     if (maker != NULL) {
         value = callback == NULL
                     ? Py_BuildValue("(O(O))", maker, referent)
                     : Py_BuildValue("(O(OO))", maker, referent, callback);
     }
-    Py_XDECREF(referent);
+    Py_DECREF(referent);
     Py_XDECREF(maker);
     return fpk_save_value(e, obj, value);
 }

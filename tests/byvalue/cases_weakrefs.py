@@ -78,15 +78,15 @@ def with_callback():
 def make_proxies():
     node, other, function = Node("n"), Node("other"), lambda: 5
     return [node, weakref.proxy(node), weakref.proxy(node, other.called),
-            weakref.proxy(function), function, other, weakref.proxy(Node())]
+            function, weakref.proxy(function), other, weakref.proxy(Node())]
 
 
 case(
     "proxies",
     make_proxies(),
     "[[w.ProxyType, w.CallableProxyType].index(type(o[i]))"
-    " for w in [__import__('weakref')] for i in (1, 2, 3, 6)] == [0, 0, 1, 0]"
-    " and setattr(o[0], 'name', 'new') is None and o[3]() == 5"
+    " for w in [__import__('weakref')] for i in (1, 2, 4, 6)] == [0, 0, 1, 0]"
+    " and setattr(o[0], 'name', 'new') is None and o[4]() == 5"
     " and [o[1].get(), o[2].get()] == ['new', 'new']"
     " and [o.pop(0), None][1] is None and o[4].name == 'called'"
     " and all('dead' in repr(p) or 'NoneType' in repr(p)"
@@ -111,6 +111,31 @@ case(
     make_tree_of_proxies(),
     "o.children[0].parent.children is o.children"
     " and o.children[0].parent is o.children[1].parent",
+    ALL_PROTOCOLS,
+)
+
+
+def make_stand_ins():
+    first, second = Node("1"), Node("2")
+    first.me, first.next = weakref.proxy(first), second
+    return [weakref.proxy(first), weakref.proxy(second), first, second,
+            weakref.proxy(first)], first, second
+
+
+STAND_INS = make_stand_ins()  # keeps them alive
+case(
+    "proxies that come first",
+    STAND_INS[0],
+    "type(o[0]).__name__ == 'Node' and o[0] is o[2] is o[4] is o[0].me"
+    " and type(o[1]) is __import__('weakref').ProxyType"
+    " and o[3] is o[0].next and o[1].get() == '2'",
+    ALL_PROTOCOLS,
+)
+KEPT = Node("kept")
+case(
+    "a proxy alone",
+    weakref.proxy(KEPT),
+    "type(o).__name__ == 'Node' and o.get() == 'kept'",
     ALL_PROTOCOLS,
 )
 case(

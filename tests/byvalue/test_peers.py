@@ -264,13 +264,15 @@ def test_proxies_of_weak_references(carry):
         "import weakref\n"
         "class C: x = 1\n"
         "c = C()\n"
-        "OBJ = [weakref.proxy(c), c]\n",
+        "OBJ = [[weakref.proxy(c), c], [c, weakref.proxy(c)]]\n"
+        "OBJ[0][0] = weakref.proxy(OBJ[0][1], print)  # not the same proxy\n",
         "import weakref\n"
-        "assert type(o[0]) is weakref.ProxyType\n"
-        "o[1].x = 2\n"
-        "assert o[0].x == 2\n"
-        "del o[1]\n"
-        "try: o[0].x\n"
+        "assert o[0][0] is o[0][1] is o[1][0]\n"
+        "assert type(o[1][1]) is weakref.ProxyType\n"
+        "o[0][0].x = 2\n"
+        "assert o[1][1].x == 2\n"
+        "del o[0], o[0][0]\n"
+        "try: o[0][0].x\n"
         "except ReferenceError: pass\n"
         "else: raise AssertionError('a copy')\n",
     )
