@@ -434,6 +434,7 @@ def test_bytes_of_a_class_that_was_sent_and_is_sent_on(talk):
     )
 
 
+@pytest.mark.no_sanitizer
 def test_a_worker_keeps_no_closures(talk):
     talk(
         """
