@@ -145,6 +145,7 @@ struct fpk_survey_table;
     X(_compat_pickle)                                                         \
     X(_frozen_importlib_external)                                             \
     X(_initializing)                                                          \
+    X(_loky_pickler_cls)                                                      \
     X(abc)                                                                    \
     X(add)                                                                    \
     X(add_note)                                                               \

@@ -2,13 +2,15 @@
 
 Docstrings come from the installed package, signatures with their types from
 `_core.pyi` and the Python sources. Every public name stands in it once: those
-that no group below names go to a page of the module that defines them.
+that no group below names go to a page of the module that defines them. What
+imports other libraries is read and not imported.
 """
 
 import ast
 import inspect
 import pathlib
 import re
+import types
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fpickle"
@@ -35,6 +37,11 @@ GROUPS = {
         "See also the command [fpickle run](../guide-scripts.md).",
         "install uninstall",
     ),
+    "engines": (
+        "Engines",
+        "See also [the guide](../guide-engines.md).",
+        "executor",
+    ),
     "inspecting": (
         "Looking inside",
         "[explain and sizes](../explain.md) tells more; the commands of the "
@@ -55,6 +62,7 @@ GROUPS = {
 # return, and modules.
 MORE = {
     "multiprocessing": ["fpickle.multiprocessing"],
+    "engines": ["fpickle._engines.base.EngineExecutor"],
     "inspecting": ["fpickle._explain.Report", "fpickle._explain.Sizes",
                    "fpickle._dis.Step"],
 }
@@ -62,6 +70,11 @@ MODULES = {
     "compat": (
         "Names of cloudpickle and dill",
         ["fpickle.compat.cloudpickle", "fpickle.compat.dill"],
+    ),
+    "ext": (
+        "In other libraries",
+        [f"fpickle.ext.{path.stem}"
+         for path in sorted((PACKAGE / "ext").glob("[a-z]*.py"))],
     ),
 }
 
@@ -85,7 +98,6 @@ CONSTANTS = {
 # The pages of public names that no group has, by where they are defined.
 BY_MODULE = {
     "fpickle._pool": "pools",
-    "fpickle._engines": "engines",
 }
 
 
@@ -174,6 +186,11 @@ class Sources:
     def default(self, node, module):
         """A default as text; a private constant as its value."""
         if isinstance(node, ast.Name) and node.id.startswith("_"):
+            for line in self.tree(module).body:
+                if (isinstance(line, ast.Assign)
+                        and ast.unparse(line.targets[0]) == node.id
+                        and isinstance(line.value, ast.Constant)):
+                    return ast.unparse(line.value)
             import importlib
 
             return repr(getattr(importlib.import_module(module), node.id))
@@ -272,7 +289,10 @@ def describe_member(cls, node, module, text):
         kind = SOURCES.annotation(node.returns, module)
         return [f".. py:property:: {name}", f"   :type: {kind}", "",
                 *indent(convert(member.__doc__ or "")), ""]
-    return describe_function(name, member, module, node, "method", True)
+    is_static = isinstance(member, staticmethod)
+    return describe_function(name, member, module, node,
+                             "staticmethod" if is_static else "method",
+                             not is_static)
 
 
 def describe(name, obj, module=None, public=True):
@@ -295,11 +315,50 @@ def describe(name, obj, module=None, public=True):
     return describe_function(name, obj, module, node)
 
 
+def stand_in(node):
+    """What the documentation needs of a function or a class, from its text."""
+    doc = ast.get_docstring(node)
+    if isinstance(node, ast.ClassDef):
+        return type(node.name, (), {"__doc__": doc, **{
+            member.name: stand_in(member) for member in node.body
+            if isinstance(member, ast.FunctionDef)}})
+
+    def function():
+        pass
+
+    function.__doc__ = doc
+    decorators = {ast.unparse(name) for name in node.decorator_list}
+    return staticmethod(function) if "staticmethod" in decorators else function
+
+
+def read_module(name):
+    """A module with its documented public names, which is not imported."""
+    tree = SOURCES.tree(name)
+    module = types.ModuleType(name, ast.get_docstring(tree))
+    for node in tree.body:
+        if (isinstance(node, ast.Assign)
+                and ast.unparse(node.targets[0]) == "__all__"):
+            module.__all__ = ast.literal_eval(node.value)
+    missing = set(module.__all__)
+    for node in tree.body:
+        if getattr(node, "name", None) in missing:
+            obj = stand_in(node)
+            obj.__module__ = name
+            setattr(module, node.name, obj)
+            missing.remove(node.name)
+    for constant in missing:
+        setattr(module, constant, None)
+    return module
+
+
 def describe_module(name):
     """A module with its docstring and the names that it defines itself."""
     import importlib
 
-    module = importlib.import_module(name)
+    if name.startswith("fpickle.ext."):
+        module = read_module(name)
+    else:
+        module = importlib.import_module(name)
     lines = [f".. py:module:: {name}", "", *convert(module.__doc__, "module"),
              ""]
     for public in getattr(module, "__all__", ()):

@@ -27,7 +27,7 @@ dist       the source distribution is reproducible; wheels; twine check
 wheels     the wheels pass their selftest, installed without a compiler
 extras     [cli] [test] install beside the wheel; pip check
 engines    the extra [engines] can be resolved beside the wheel
-stubs      stubtest: _core.pyi is what the extension has, on each Python
+types      mypy and stubtest: the stub and the annotations are what is there
 docs       the documentation builds without a warning
 sources    the source distribution has what the tests need
 '
@@ -79,19 +79,7 @@ check_engines() {
     return $status
 }
 
-check_stubs() {
-    local python environment folder status=0
-    for python in $(tools/find_python.sh --all); do
-        environment=$(PYTHON=$python tools/build.sh stubs) || return 1
-        # From an empty folder, so that the installed package is what is seen.
-        folder=$(mktemp -d)
-        (cd "$folder" && "$environment" -m mypy.stubtest fpickle._core) ||
-            status=1
-        rm -rf "$folder"
-    done
-    return $status
-}
-
+check_types() { tools/check_types.sh; }
 check_docs() { make docs; }
 
 check_sources() {

@@ -5,6 +5,7 @@
 #   tools/test_libraries.sh             the tests
 #   tools/test_libraries.sh --peers     the test-suites of joblib and loky, with
 #                                       cloudpickle and with fpickle
+#   tools/test_libraries.sh --environment   only makes it, and prints its Python
 #
 # Libraries are installed one by one; which could not be, and why, is said at the
 # end, and their tests are skipped by name.  TEST_LIBRARIES="joblib torch" tries
@@ -25,7 +26,8 @@ rq:rq fakeredis
 pyspark:pyspark
 torch:torch==2.13.0
 ipyparallel:ipyparallel
-diskcache:diskcache'
+diskcache:diskcache
+mypy:mypy>=1.18'
 
 missing=
 note() {
@@ -63,6 +65,11 @@ report() {
 }
 
 status=0
+if [ "${1-}" = --environment ]; then
+    echo "$python"
+    report >&2
+    exit 0
+fi
 if [ "${1-}" = --peers ]; then
     shift
     "$python" tools/peer_suites.py "build/peers" "$@" || status=$?

@@ -98,11 +98,17 @@ class Task:
 
 
 class EngineExecutor(futures.Executor):
-    """The base of the executors that `fpickle.executor` returns.
+    """What `fpickle.executor` returns for an engine.
 
-    A subclass calls ``__init__`` when the engine works, and defines `_slots`,
-    `_ship`, `_begin`, `_withdraw`; `closer` ends the engine, if it is ours.
+    Leaving a ``with`` block waits for what was taken and shuts it down, as
+    does the end of the program.
+
+    Thread-safety:
+        All methods may be called from any thread.
     """
+
+    # A subclass calls __init__ when the engine works, and defines _slots,
+    # _ship, _begin, _withdraw; [closer] ends the engine, if it is ours.
 
     _target = 0.1  # seconds of work that pay for a message to a worker
     _shipper: shipping.Shipper

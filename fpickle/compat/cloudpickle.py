@@ -77,7 +77,7 @@ class CloudPickler(_core.Pickler):
             isolated=True,
         )
         if type(self).reducer_override is CloudPickler.reducer_override:
-            self.reducer_override = NotImplemented
+            self.reducer_override = NotImplemented  # type: ignore[method-assign]
 
     def dump(self, obj: Any) -> None:
         """Writes the pickle of obj to the file."""

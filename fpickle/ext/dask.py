@@ -1,7 +1,7 @@
 """fpickle for Dask's `distributed`: a serialization family, and functions.
 
 `register` makes the family "fpickle" known, which clients, schedulers and
-workers use for data when they are told so. What a task *does* (its function,
+workers use for data when they are told so. What a task does (its function,
 its graph) goes another way, that of `distributed.protocol.pickle`, which has no
 hook: it asks the standard pickle first and cloudpickle when that fails.
 `install` puts fpickle in the place of that cloudpickle, in this process.
@@ -14,7 +14,8 @@ Example:
     ...     deserializers=["dask", "fpickle", "pickle", "msgpack", "error"],
     ... )  # doctest: +SKIP
 
-    dask worker ADDRESS --preload fpickle.ext.dask
+A worker that is started by command learns of the family by its preload:
+``dask worker ADDRESS --preload fpickle.ext.dask``.
 """
 
 from __future__ import annotations

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from kombu.serialization import registry
-
 from fpickle import _core
 
 __all__ = ["CONTENT_TYPE", "registration"]
@@ -30,6 +28,9 @@ def _encode(obj: Any) -> bytes:
 
 # What the entry point names: the arguments of kombu.serialization.register.
 registration = (_encode, _core.loads, CONTENT_TYPE, "binary")
+
+# Last, because it asks for the entry point if this module came first.
+from kombu.serialization import registry  # noqa: E402
 
 # What is registered through an entry point would be read by every consumer that
 # does not say what it accepts.

@@ -1,7 +1,7 @@
 """fpickle for PySpark: a serializer for data, and functions.
 
 ``SparkContext(serializer=FpickleSerializer())`` is Spark's hook for the elements
-of RDDs; the workers need fpickle. *Functions* always go through cloudpickle,
+of RDDs; the workers need fpickle. Functions always go through cloudpickle,
 whatever the serializer; `install` puts fpickle in its place, in the driver, and
 the workers need nothing.
 

@@ -8,7 +8,7 @@ Example:
     >>> fpickle.ext.rq.register()  # in the worker, too
     >>> queue = rq.Queue(connection=..., serializer="fpickle")  # doctest: +SKIP
 
-    rq worker --serializer fpickle.ext.rq.Serializer
+By command: ``rq worker --serializer fpickle.ext.rq.Serializer``.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Shelf(_standard.Shelf[Any]):
     """
 
     dict: MutableMapping[bytes, bytes]
-    cache: dict[str, Any]
+    cache: MutableMapping[str, Any]
     keyencoding: str
     writeback: bool
     _protocol: int

@@ -62,6 +62,23 @@ pickler_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+/* loky makes a subclass of the pickler that it is told to use, and passes it a
+   file and a protocol.  Its workers live on from call to call, and nobody but
+   the streams tells them what has become of a global meanwhile: so those are
+   isolated, as those of the backend in fpickle.ext.joblib. */
+static int
+apply_host(fpk_pickler *self)
+{
+    PyObject *type = (PyObject *)Py_TYPE(self);
+    PyObject *name = self->encoder.state->str._loky_pickler_cls, *mark;
+    int found = PyObject_GetOptionalAttr(type, name, &mark);
+    if (found > 0) {
+        self->encoder.isolated = true;
+        Py_DECREF(mark);
+    }
+    return found < 0 ? -1 : 0;
+}
+
 static int
 pickler_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
@@ -97,6 +114,10 @@ pickler_init(PyObject *op, PyObject *args, PyObject *kwargs)
     if (fpk_parse_dump_options(FPK_PICKLER, values, nargs, kwnames,
                                &options) < 0 ||
         fpk_apply_dump_options(&self->encoder, &options) < 0) {
+        goto done;
+    }
+    if (options.isolated == NULL && !Py_IS_TYPE(op, state->pickler_type) &&
+        apply_host(self) < 0) {
         goto done;
     }
     write = PyObject_GetAttr(options.first, state->str.write);
@@ -505,7 +526,8 @@ PyDoc_STRVAR(
     "Writes pickles to a file, and remembers what it wrote.\n\n"
     "As pickle.Pickler: subclasses may define persistent_id(obj) and\n"
     "reducer_override(obj); dispatch_table may be set on the class or the\n"
-    "instance.  See dumps for the other arguments.  Not for use by two\n"
+    "instance.  See dumps for the other arguments.  The subclass that loky\n"
+    "makes is isolated, unless it says otherwise.  Not for use by two\n"
     "threads at once: that raises RuntimeError.\n");
 
 static PyType_Slot pickler_slots[] = {

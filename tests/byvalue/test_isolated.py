@@ -5,6 +5,7 @@ A worker here is a process that lives on and knows nothing of the script that
 sends to it; what it answers is dumped again.
 """
 
+import io
 import os
 import pickle
 import re
@@ -490,6 +491,9 @@ def test_coroutines_of_tornado(talk):
     )
 
 
+
+
+@pytest.mark.no_sanitizer
 def test_a_worker_keeps_no_closures(talk):
     talk(
         """
@@ -868,5 +872,31 @@ def test_the_native_stream_is_not_isolated():
     assert pickle.loads(fpickle.dumps(f)).__globals__ is globals()
     again = pickle.loads(fpickle.dumps(f, isolated=True))
     assert again.__globals__ is not globals() and again() is there_and_back
+
+
+@pytest.mark.parametrize(("options", "isolated"), [
+    ({}, True), ({"isolated": False}, False), ({"isolated": True}, True),
+])
+def test_the_pickler_of_loky_is_isolated(options, isolated):
+    """Its workers live on, and see the globals of each call."""
+
+    class CustomizablePickler(fpickle.Pickler):  # as loky makes it
+        _loky_pickler_cls = fpickle.Pickler
+
+        def __init__(self, writer):
+            super().__init__(writer, protocol=5, **options)
+
+    class OfAnother(fpickle.Pickler):
+        pass
+
+    def f():
+        return there_and_back
+
+    for pickler, own in ((CustomizablePickler, isolated), (OfAnother, False)):
+        file = io.BytesIO()
+        pickler(file).dump(f)
+        again = pickle.loads(file.getvalue())
+        assert (again.__globals__ is not globals()) == own
+        assert again() is there_and_back
 
 

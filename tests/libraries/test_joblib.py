@@ -1,5 +1,7 @@
 """joblib and loky with our pickler, and joblib's backend on our pool."""
 
+import textwrap
+
 import pytest
 
 from library_scripts import run
@@ -53,6 +55,29 @@ def test_loky_by_environment(tmp_path):
         work(Parallel, delayed)
         print(reduction.get_loky_pickler_name())
     """, tmp_path, LOKY_PICKLER="fpickle") == ["fpickle"]
+
+
+@pytest.mark.parametrize("module", ["joblib.externals.loky", "loky"])
+def test_globals_of_a_module_change_between_calls(module, tmp_path):
+    """The module can be imported by the workers, which live on. A function
+    that is none of its names brings the globals as they are when it is sent."""
+    pytest.importorskip(module)
+    (tmp_path / "settings.py").write_text(textwrap.dedent("""
+        rate = 1
+        def set(value):
+            global rate, late
+            rate = late = value
+        def reader():
+            return lambda: (rate, late)
+    """))
+    assert run(f"""
+    import {module} as loky, settings
+    if __name__ == "__main__":
+        executor = loky.get_reusable_executor(max_workers=1)
+        for value in (2, 3):
+            settings.set(value)
+            print(*executor.submit(settings.reader()).result())
+    """, tmp_path, LOKY_PICKLER="fpickle") == ["2 2", "3 3"]
 
 
 def test_large_arrays_through_loky(tmp_path):

@@ -273,6 +273,24 @@ def test_celery(tmp_path):
     """, tmp_path) == ["7 3", "integer division or modulo by zero"]
 
 
+@pytest.mark.parametrize("first", ["kombu", "fpickle.ext.kombu"])
+def test_kombu_has_the_serializer_whoever_comes_first(first, tmp_path):
+    pytest.importorskip("kombu")
+    assert run(f"""
+    import {first}
+    import fpickle.ext.kombu
+    from kombu import serialization
+    content_type, encoding, data = serialization.dumps(len, "fpickle")
+    print(content_type == fpickle.ext.kombu.CONTENT_TYPE, encoding)
+    print(serialization.loads(data, content_type, encoding,
+                              accept=[content_type]) is len)
+    try:
+        serialization.loads(data, content_type, encoding)
+    except serialization.ContentDisallowed:
+        print("refused")
+    """, tmp_path) == ["True binary", "True", "refused"]
+
+
 def test_kombu_finds_the_serializer_and_refuses_it_by_default(tmp_path):
     """An installed fpickle opens no consumer that does not ask for it."""
     pytest.importorskip("kombu")
