@@ -491,8 +491,6 @@ def test_coroutines_of_tornado(talk):
     )
 
 
-
-
 @pytest.mark.no_sanitizer
 def test_a_worker_keeps_no_closures(talk):
     talk(
