@@ -406,6 +406,7 @@ class Engine:
             # start, which it would delay.
             self._prepare_at = None
             _find_errors()
+            self.connection.guard()
         with self.lock:
             for index, moment in list(self._due.items()):
                 if moment <= now or self.state is ENDED:
@@ -560,6 +561,7 @@ class Engine:
             self.connection.open()
         except OSError as error:
             return self._give_up(error, "no process can be started")
+        self._prepare_at = time.monotonic() + _PREPARE_AFTER
         with self.lock:
             for worker in ended:
                 self._try_start(worker.index)

@@ -289,38 +289,50 @@ def _start_zygote(method: str, preload: tuple[str, ...]) -> ZygoteHandle:
     return ZygoteHandle(pid, ours)
 
 
-def _fork_both(inherited: Any) -> tuple[FirstWorker, ZygoteHandle]:
-    """Two copies of this process: the first worker, and a zygote for others."""
+def _fork_both(inherited: Any) -> tuple[FirstWorker, ZygoteHandle, Any]:
+    """Two copies of this process: the first worker, and a zygote for others
+    with the other end of a connection."""
     from fpickle import _poolcore
     from fpickle._pool import bootstrap  # not in each of the children
 
-    sockets: list[Any] = []
+    ours: list[Any] = []
+    theirs: list[Any] = []
     parent_pid = os.getpid()
     bootstrap.inherited = inherited
     try:
-        sockets += _socketpair()
-        sockets += _socketpair()
-        for_worker, of_worker, for_zygote, of_zygote = sockets
+        for _ in range(3):
+            our, their = _socketpair()
+            ours.append(our)
+            theirs.append(their)
+        of_worker, of_zygote, of_connection = theirs
         _warn_of_threads()
         _flush_output()
-        worker, second = _poolcore.fork_twice()
+        worker, second = _poolcore.fork_twice(of_connection.fileno())
         if second == 0:
-            for_worker.close()
-            for_zygote.close()
+            for socket in ours:
+                socket.close()
             if worker == 0:
                 of_zygote.close()
+                of_connection.close()
                 _live(zygote.run_worker, of_worker, parent_pid)
             of_worker.close()
-            _live(zygote.run, "fork", of_zygote, parent_pid, [])
+            _live(
+                zygote.run, "fork", of_zygote, parent_pid, [], of_connection
+            )
     except BaseException:
-        for socket in sockets:
+        for socket in ours:
             socket.close()
         raise
     finally:
         bootstrap.inherited = None
-    of_worker.close()
-    of_zygote.close()
-    return FirstWorker(worker, for_worker), ZygoteHandle(second, for_zygote)
+        for socket in theirs:
+            socket.close()
+    for_worker, for_zygote, connection = ours
+    return (
+        FirstWorker(worker, for_worker),
+        ZygoteHandle(second, for_zygote),
+        connection,
+    )
 
 
 def _socketpair() -> tuple[Any, Any]:
@@ -472,18 +484,11 @@ class Connection:
         """Connects; starts a zygote if there is none, or none that lives."""
         if self.method == "fork":
             self._close_own()
-            self.first, self.own = _fork_both(self.inherited)
-            try:
-                self.socket = self.own.connect()
-                if self.first.pidfd < 0:  # no death would be noticed
-                    self.reap(self.first.pid)
-                else:
-                    zygote.send_packet(
-                        self.socket, (zygote.GUARD,), (self.first.pidfd,)
-                    )
-            except BaseException:
-                self.close()
-                raise
+            if self.socket is not None:
+                self.socket.close()
+            self.first, self.own, self.socket = _fork_both(self.inherited)
+            if self.first.pidfd < 0:  # no death would be noticed
+                self.reap(self.first.pid)
             return
         key = (self.method, *self.preload)
         with _lock:
@@ -509,6 +514,16 @@ class Connection:
             return self.first.pid
         zygote.send_packet(self.socket, (zygote.START, index), fds)
         return None
+
+    def guard(self) -> None:
+        """Has the zygote end what is not its child, too, if we cannot."""
+        if self.first is not None:
+            try:
+                zygote.send_packet(
+                    self.socket, (zygote.GUARD,), (self.first.pidfd,)
+                )
+            except ConnectionError:
+                pass  # it is gone: the supervisor will read so
 
     def reap(self, pid: int) -> None:
         """Says that nobody will send a signal to [pid] any more."""

@@ -150,14 +150,17 @@ class Zygote:
         if self.parent_fd >= 0:
             os.close(self.parent_fd)
 
+    def connect(self, socket: Any) -> None:
+        """Serves the pool at the other end."""
+        self.connections[socket.fileno()] = socket
+        self.poll.register(socket.fileno(), select.POLLIN)
+
     def _accept(self) -> bool:
         packet = receive_packet(self.main)
         if packet is None:
             return False
         for fd in packet[1]:
-            socket = _socket.socket(fileno=fd)
-            self.connections[fd] = socket
-            self.poll.register(fd, select.POLLIN)
+            self.connect(_socket.socket(fileno=fd))
         return True
 
     def _serve(self, socket: Any) -> None:
@@ -341,8 +344,14 @@ def spawn_worker(zygote: Zygote, index: int, fds: list[int]) -> int:
     )
 
 
-def run(method: str, main: Any, parent_pid: int, preload: list[str]) -> None:
-    """The life of a zygote."""
+def run(
+    method: str,
+    main: Any,
+    parent_pid: int,
+    preload: list[str],
+    connection: Any = None,
+) -> None:
+    """The life of a zygote, which may have a first connection."""
     _set_signals()
     if method == "spawn":
         make_worker = spawn_worker
@@ -354,7 +363,10 @@ def run(method: str, main: Any, parent_pid: int, preload: list[str]) -> None:
         for name in preload:
             load(name)
         gc.freeze()  # collections in a worker do not copy these pages
-    Zygote(main, parent_pid, make_worker).run()
+    zygote = Zygote(main, parent_pid, make_worker)
+    if connection is not None:
+        zygote.connect(connection)
+    zygote.run()
 
 
 def _set_signals() -> None:

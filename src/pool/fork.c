@@ -2,13 +2,15 @@
 
    Does:      forks twice before any of the three processes runs Python.  The
               second of two calls of os.fork copies what the first has made
-              Python write, and the first child competes with it for a CPU.
+              Python write.  The second child waits before it takes a CPU from
+              the other two.
    Owns:      nothing.
    Invariant: what Python does around a fork is done once in each process.
    Called by: module.c. */
 #include "pool/fork.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -24,9 +26,17 @@ end_child(pid_t pid)
     }
 }
 
+/* Not for long: until Python runs in the child, it has descriptors of its
+   parent's whose other ends wait to be told that they are closed. */
+enum { PAUSE_MS = 30 };
+
 PyObject *
-fpk_fork_twice(PyObject *module, PyObject *unused)
+fpk_fork_twice(PyObject *module, PyObject *args)
 {
+    struct pollfd wanted = {.events = POLLIN};
+    if (!PyArg_ParseTuple(args, "i:fork_twice", &wanted.fd)) {
+        return NULL;
+    }
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(PyExc_RuntimeError,
                         "fork is for the main interpreter of a process");
@@ -38,10 +48,21 @@ fpk_fork_twice(PyObject *module, PyObject *unused)
     PyOS_BeforeFork();
     pid_t second = 0;
     pid_t first = fork();
-    if (first > 0) {
-        second = fork();
-    }
     int error = errno;
+    if (first > 0) {
+        /* Python's handler would write to the parent's wake-up descriptor. */
+        sigset_t all, before;
+        (void)sigfillset(&all);
+        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+        second = fork();
+        error = errno;
+        if (second == 0) {
+            (void)poll(&wanted, 1, PAUSE_MS);
+        }
+        else {
+            (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+        }
+    }
     if (first == 0 || (first > 0 && second == 0)) {
         PyOS_AfterFork_Child();
         return Py_BuildValue("ll", (long)first, 0L);

@@ -7,6 +7,6 @@
 #include "compat/compat.h"
 
 /* The function fork_twice of the module. */
-PyObject *fpk_fork_twice(PyObject *module, PyObject *unused);
+PyObject *fpk_fork_twice(PyObject *module, PyObject *args);
 
 #endif

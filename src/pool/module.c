@@ -104,9 +104,11 @@ watch_parent(PyObject *module, PyObject *args, PyObject *kwargs)
 }
 
 PyDoc_STRVAR(fork_twice_doc,
-             "fork_twice()\n--\n\n"
+             "fork_twice(fd, /)\n--\n\n"
              "Forks this process twice, as two calls of os.fork do but faster."
              "\n\n"
+             "The second child begins when [fd] can be read, or after 30 ms; "
+             "its signals are\nblocked.\n\n"
              "Returns:\n"
              "    (first, second): their process ids in this process; (0, 0) "
              "in the first child,\n        and (its id, 0) in the second.\n\n"
@@ -118,7 +120,7 @@ PyDoc_STRVAR(fork_twice_doc,
 
 static PyMethodDef module_methods[] = {
     {"available_cpus", available_cpus, METH_NOARGS, available_cpus_doc},
-    {"fork_twice", fpk_fork_twice, METH_NOARGS, fork_twice_doc},
+    {"fork_twice", fpk_fork_twice, METH_VARARGS, fork_twice_doc},
     {"watch_parent", (PyCFunction)(void (*)(void))watch_parent,
      METH_VARARGS | METH_KEYWORDS, watch_parent_doc},
     {NULL, NULL, 0, NULL},
