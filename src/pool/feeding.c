@@ -10,12 +10,13 @@
 #include "pool/results_parts.h"
 
 enum {
-    CHUNK_NS = 250000,      /* work in one message */
-    AHEAD_NS = 10000000,    /* work per worker that may lie ready */
-    MOST_ITEMS = 4096,      /* in one message */
-    MOST_AHEAD = 65536,     /* items per worker that lie ready */
-    CHUNK_BYTES = 4 << 20,  /* of items or results in one message */
-    AHEAD_BYTES = 32 << 20, /* per worker, that lie ready */
+    CHUNK_NS = 250000,       /* work in one message */
+    LONG_CHUNK_NS = 1000000, /* where nobody waits for single results */
+    AHEAD_NS = 10000000,     /* work per worker that may lie ready */
+    MOST_ITEMS = 4096,       /* in one message */
+    MOST_AHEAD = 65536,      /* items per worker that lie ready */
+    CHUNK_BYTES = 4 << 20,   /* of items or results in one message */
+    AHEAD_BYTES = 32 << 20,  /* per worker, that lie ready */
 };
 
 /* The next item of the input: new reference, or NULL at its end; an exception
@@ -35,7 +36,7 @@ read_item(fpk_results *self)
 
 /* How many items the next message takes. */
 static uint64_t
-choose_chunk(fpk_results *self, uint64_t call_ns)
+choose_chunk(fpk_results *self, uint64_t call_ns, bool all)
 {
     uint32_t workers = fpk_dispatch_workers(self->dispatcher->d);
     if (self->options.timeout_ns > 0) {
@@ -47,7 +48,7 @@ choose_chunk(fpk_results *self, uint64_t call_ns)
     if (call_ns == 0) {
         return 1;
     }
-    uint64_t count = CHUNK_NS / call_ns;
+    uint64_t count = (all ? LONG_CHUNK_NS : CHUNK_NS) / call_ns;
     if (self->hint > 0) {
         /* Smaller towards the end, so that all workers end together. */
         uint64_t left = self->hint > self->sent ? self->hint - self->sent : 1;
@@ -222,7 +223,7 @@ fpk_results_feed(fpk_results *self, bool all)
         if (waiting >= ahead) {
             break;
         }
-        uint64_t count = choose_chunk(self, call_ns);
+        uint64_t count = choose_chunk(self, call_ns, all);
         if (count > ahead - waiting) {
             if (waiting > 0) {
                 break; /* A whole chunk fits soon. */
