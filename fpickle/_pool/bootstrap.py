@@ -110,13 +110,7 @@ def start(parent_pid: int, index: int, count: int) -> None:
 
     fds = list(range(4, 4 + count))
     zygote.close_from(3, tuple(fds))
-    status = BROKEN
-    try:
-        status = main(parent_pid, index, fds)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(status)
+    zygote.live(lambda: main(parent_pid, index, fds))
 
 
 def main(parent_pid: int | None, index: int, fds: list[int]) -> int:

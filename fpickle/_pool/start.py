@@ -30,8 +30,7 @@ from fpickle._pool import zygote
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
 METHODS = ("zygote", "fork", "spawn")
 
@@ -314,10 +313,10 @@ def _fork_both(inherited: Any) -> tuple[FirstWorker, ZygoteHandle, Any]:
             if worker == 0:
                 of_zygote.close()
                 of_connection.close()
-                _live(zygote.run_worker, of_worker, parent_pid)
+                zygote.live(lambda: _run_worker(of_worker, parent_pid))
             of_worker.close()
-            _live(
-                zygote.run, "fork", of_zygote, parent_pid, [], of_connection
+            zygote.live(
+                lambda: _run_zygote(of_zygote, of_connection, parent_pid)
             )
     except BaseException:
         for socket in ours:
@@ -339,16 +338,15 @@ def _socketpair() -> tuple[Any, Any]:
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
 
 
-def _live(run: Callable[..., int | None], *args: Any) -> NoReturn:
-    """In a fork of the parent: runs, and exits."""
-    status = 70
-    try:
-        sys.modules["fpickle._pool.bootstrap"].forget_parent()
-        status = run(*args) or 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(status)
+def _run_worker(socket: Any, parent_pid: int) -> int:
+    sys.modules["fpickle._pool.bootstrap"].forget_parent()
+    return zygote.run_worker(socket, parent_pid)
+
+
+def _run_zygote(socket: Any, connection: Any, parent_pid: int) -> int:
+    sys.modules["fpickle._pool.bootstrap"].forget_parent()
+    zygote.run("fork", socket, parent_pid, [], connection)
+    return 0
 
 
 class FirstWorker:

@@ -35,7 +35,7 @@ import _socket
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, NoReturn
 
 START, REAP, GUARD = 1, 2, 3  # requests
 STARTED, FAILED, ENDED = 1, 2, 3  # replies
@@ -324,11 +324,21 @@ def fork_worker(zygote: Zygote, index: int, fds: list[int]) -> int:
     pid = os.fork()
     if pid:
         return pid
-    status = 70
-    try:
+
+    def run() -> int:
         zygote.close_in_child()
         bootstrap = sys.modules["fpickle._pool.bootstrap"]
-        status = bootstrap.main(zygote.parent_pid, index, fds)
+        return int(bootstrap.main(zygote.parent_pid, index, fds))
+
+    live(run)
+
+
+def live(run: Callable[[], int]) -> NoReturn:
+    """In a process that was made for it: runs, and exits with what that
+    returns, or as a worker that never came to its loop."""
+    status = 70
+    try:
+        status = run()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
