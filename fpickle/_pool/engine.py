@@ -349,25 +349,27 @@ class Engine:
         """In a fork of the process: nothing of it may reach the workers."""
         self.is_foreign = True
         self.lock = threading.RLock()
-        self.connection.socket.close()
+        self.connection.abandon()
 
     # ---- the supervisor -------------------------------------------------------
 
     def _supervise(self) -> None:
         while not self._is_over():
-            socket, first = self.connection.socket, self.connection.first
+            socket = self.connection.socket
+            awaited = self.connection.awaited
             poll = select.poll()
             poll.register(self._wake_fd, select.POLLIN)
             poll.register(socket.fileno(), select.POLLIN)
-            if first is not None:
-                poll.register(first.pidfd, select.POLLIN)
+            if awaited >= 0:
+                poll.register(awaited, select.POLLIN)
             fds = [fd for fd, _ in poll.poll(self._next_timeout())]
             if self._wake_fd in fds:
                 os.read(self._wake_fd, 8)
-            if first is not None and first.pidfd in fds:
-                _, status = zygote.look_for_end(first.pid)
-                with self.lock:  # or it may be told now what it is for
-                    self._serve((zygote.ENDED, first.pid, status), [])
+            if awaited in fds:  # before the zygote tells of its end
+                with self.lock:  # it may be told now which worker it is
+                    packet = self.connection.receive_first()
+                    if packet is not None:
+                        self._serve(*packet)
             if socket.fileno() in fds:
                 packet = self.connection.receive()
                 if packet is None:
@@ -406,7 +408,6 @@ class Engine:
             # start, which it would delay.
             self._prepare_at = None
             _find_errors()
-            self.connection.guard()
         with self.lock:
             for index, moment in list(self._due.items()):
                 if moment <= now or self.state is ENDED:

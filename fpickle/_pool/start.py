@@ -270,7 +270,6 @@ class ZygoteHandle:
 _lock = allocate_lock()
 _shared: dict[tuple[str, ...], ZygoteHandle] = {}
 _handles: list[ZygoteHandle] = []  # all that are open, shared or not
-_first_workers: list[FirstWorker] = []  # all that nobody has closed
 _ended: list[int] = []  # children that nobody has waited for
 
 
@@ -288,9 +287,8 @@ def _start_zygote(method: str, preload: tuple[str, ...]) -> ZygoteHandle:
     return ZygoteHandle(pid, ours)
 
 
-def _fork_both(inherited: Any) -> tuple[FirstWorker, ZygoteHandle, Any]:
-    """Two copies of this process: the first worker, and a zygote for others
-    with the other end of a connection."""
+def _fork_zygote(inherited: Any) -> tuple[ZygoteHandle, Any, FirstWorker]:
+    """A copy of this process, a connection to it, and its first worker."""
     from fpickle import _poolcore
     from fpickle._pool import bootstrap  # not in each of the children
 
@@ -303,20 +301,22 @@ def _fork_both(inherited: Any) -> tuple[FirstWorker, ZygoteHandle, Any]:
             our, their = _socketpair()
             ours.append(our)
             theirs.append(their)
-        of_worker, of_zygote, of_connection = theirs
+        main, connection, of_worker = theirs
         _warn_of_threads()
         _flush_output()
-        worker, second = _poolcore.fork_twice(of_connection.fileno())
-        if second == 0:
+        pid, worker = _poolcore.fork_zygote(
+            of_worker.fileno(), connection.fileno()
+        )
+        if pid == 0:
             for socket in ours:
                 socket.close()
             if worker == 0:
-                of_zygote.close()
-                of_connection.close()
+                main.close()
+                connection.close()
                 zygote.live(lambda: _run_worker(of_worker, parent_pid))
             of_worker.close()
             zygote.live(
-                lambda: _run_zygote(of_zygote, of_connection, parent_pid)
+                lambda: _run_zygote(main, connection, worker, parent_pid)
             )
     except BaseException:
         for socket in ours:
@@ -326,12 +326,7 @@ def _fork_both(inherited: Any) -> tuple[FirstWorker, ZygoteHandle, Any]:
         bootstrap.inherited = None
         for socket in theirs:
             socket.close()
-    for_worker, for_zygote, connection = ours
-    return (
-        FirstWorker(worker, for_worker),
-        ZygoteHandle(second, for_zygote),
-        connection,
-    )
+    return ZygoteHandle(pid, ours[0]), ours[1], FirstWorker(ours[2])
 
 
 def _socketpair() -> tuple[Any, Any]:
@@ -343,50 +338,40 @@ def _run_worker(socket: Any, parent_pid: int) -> int:
     return zygote.run_worker(socket, parent_pid)
 
 
-def _run_zygote(socket: Any, connection: Any, parent_pid: int) -> int:
+def _run_zygote(
+    socket: Any, connection: Any, worker: int, parent_pid: int
+) -> int:
     sys.modules["fpickle._pool.bootstrap"].forget_parent()
-    zygote.run("fork", socket, parent_pid, [], connection)
+    zygote.run("fork", socket, parent_pid, [], connection, worker)
     return 0
 
 
 class FirstWorker:
-    """A fork of this process that waits to be told which worker it is.
+    """A worker that the zygote has forked unasked: it waits to be told which
+    one it is, and the zygote tells its pid."""
 
-    It is our child, not a zygote's: whoever has it watches `pidfd`.
-    """
-
-    def __init__(self, pid: int, socket: Any) -> None:
-        self.pid = pid
-        self.pidfd = zygote.open_pidfd(pid)
+    def __init__(self, socket: Any) -> None:
         self.socket = socket
-        _first_workers.append(self)
+        self.pid = 0  # not known yet
+        self.index: int | None = None  # not known yet
 
     def start(self, index: int, fds: tuple[int, ...]) -> bool:
-        """It is worker [index]. False if it is one already, or is gone."""
-        socket, self.socket = self.socket, None
-        if socket is None:
-            return False
+        """It is worker [index]. False if it is gone."""
         try:
-            zygote.send_packet(socket, (zygote.START, index), fds)
+            zygote.send_packet(self.socket, (zygote.START, index), fds)
         except ConnectionError:
             return False
-        finally:
-            socket.close()
+        self.index = index
         return True
 
-    def close(self) -> None:
-        """It ends, if it has not yet."""
-        if self not in _first_workers:
-            return
-        _first_workers.remove(self)
-        if self.pidfd >= 0:
-            zygote.kill_by_pidfd(self.pidfd)
-            os.close(self.pidfd)
-        else:
-            zygote.kill(self.pid)
-        if self.socket is not None:
-            self.socket.close()
-        _ended.append(self.pid)
+    def receive_pid(self) -> int:
+        """What the zygote tells; waits for it: the pid, or the negative errno
+        of its fork, or 0 if it is gone."""
+        try:
+            data = self.socket.recv(8)
+        except ConnectionError:
+            return 0
+        return int.from_bytes(data, sys.byteorder, signed=True)
 
 
 def _warn_of_threads() -> None:
@@ -445,13 +430,7 @@ def _after_fork_in_child() -> None:
     _lock = allocate_lock()
     for handle in _handles:
         handle.socket.close()
-    for worker in _first_workers:
-        if worker.pidfd >= 0:
-            os.close(worker.pidfd)
-        if worker.socket is not None:
-            worker.socket.close()
     _handles.clear()
-    _first_workers.clear()
     _shared.clear()
     _ended.clear()
 
@@ -481,12 +460,8 @@ class Connection:
     def open(self) -> None:
         """Connects; starts a zygote if there is none, or none that lives."""
         if self.method == "fork":
-            self._close_own()
-            if self.socket is not None:
-                self.socket.close()
-            self.first, self.own, self.socket = _fork_both(self.inherited)
-            if self.first.pidfd < 0:  # no death would be noticed
-                self.reap(self.first.pid)
+            self.close()
+            self.own, self.socket, self.first = _fork_zygote(self.inherited)
             return
         key = (self.method, *self.preload)
         with _lock:
@@ -508,28 +483,46 @@ class Connection:
         Raises:
             OSError: The zygote is gone.
         """
-        if self.first is not None and self.first.start(index, fds):
-            return self.first.pid
+        first = self.first
+        if first is not None and first.index is None:
+            if first.start(index, fds):
+                if first.pid:
+                    self._forget_first()
+                    return first.pid
+                return None
+            self._forget_first()
         zygote.send_packet(self.socket, (zygote.START, index), fds)
         return None
 
-    def guard(self) -> None:
-        """Has the zygote end what is not its child, too, if we cannot."""
-        if self.first is not None:
-            try:
-                zygote.send_packet(
-                    self.socket, (zygote.GUARD,), (self.first.pidfd,)
-                )
-            except ConnectionError:
-                pass  # it is gone: the supervisor will read so
+    @property
+    def awaited(self) -> int:
+        """The descriptor that the first worker's pid comes from, or -1."""
+        if self.first is None or self.first.pid:
+            return -1
+        return int(self.first.socket.fileno())
+
+    def receive_first(self) -> tuple[Any, list[int]] | None:
+        """Like `receive`, once `awaited` is readable; None: nobody waits for
+        that."""
+        first = self.first
+        if first is None:
+            return None
+        pid = first.receive_pid()
+        if pid <= 0:
+            self._forget_first()
+        first.pid = pid
+        index = first.index
+        if index is None or pid == 0:
+            return None
+        if pid < 0:
+            return (zygote.FAILED, index, -pid, os.strerror(-pid)), []
+        self._forget_first()
+        return (zygote.STARTED, index, pid), [zygote.open_pidfd(pid)]
 
     def reap(self, pid: int) -> None:
         """Says that nobody will send a signal to [pid] any more."""
         if self.first is not None and self.first.pid == pid:
-            self.first.close()
-            self.first = None
-            reap_children(0)
-            return
+            self._forget_first()
         try:
             zygote.send_packet(self.socket, (zygote.REAP, pid))
         except OSError:
@@ -541,14 +534,18 @@ class Connection:
 
     def close(self) -> None:
         """Workers that still run are killed."""
-        if self.socket is not None:
-            self.socket.close()
-        self._close_own()
-
-    def _close_own(self) -> None:
+        self.abandon()
         if self.own is not None:
             self.own.close()
             self.own = None
+
+    def abandon(self) -> None:
+        """Without a word to the zygote, which others may still have."""
+        if self.socket is not None:
+            self.socket.close()
+        self._forget_first()
+
+    def _forget_first(self) -> None:
         if self.first is not None:
-            self.first.close()
+            self.first.socket.close()
             self.first = None

@@ -5,7 +5,6 @@ one come new connections, one for each pool; over a connection come requests:
 
     (START, index) + file descriptors    fork a worker
     (REAP, pid)                          the pool knows that this one is dead
-    (GUARD,) + pidfd                     a worker that is not the zygote's own
 
 and back go
 
@@ -15,9 +14,9 @@ and back go
 
 A worker that has ended stays a zombie until the pool has said that it knows:
 until then nobody else can get its process id, and a signal for it cannot hit
-another process. When a connection ends, its workers are killed, guarded ones
-too; when the main socket ends or the parent is dead, all are, and the zygote
-exits. A worker that is stopped or stuck in C dies like any other.
+another process. When a connection ends, its workers are killed; when the main
+socket ends or the parent is dead, all are, and the zygote exits. A worker that
+is stopped or stuck in C dies like any other.
 
 Only what is needed is imported, because this is the time that the first
 result of a pool takes. The socket module alone would cost a third of it.
@@ -37,7 +36,7 @@ TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
 
-START, REAP, GUARD = 1, 2, 3  # requests
+START, REAP = 1, 2  # requests
 STARTED, FAILED, ENDED = 1, 2, 3  # replies
 
 MOST_FDS = 64  # in one packet
@@ -108,7 +107,6 @@ class Zygote:
         self.make_worker = make_worker
         self.connections: dict[int, Any] = {}
         self.children: dict[int, tuple[int, Any]] = {}  # pidfd: pid, socket
-        self.guarded: dict[int, Any] = {}  # pidfd: socket
         self.unreaped: dict[int, Any] = {}  # pid: connection that must say so
         self.poll = select.poll()
 
@@ -119,7 +117,8 @@ class Zygote:
             self.poll.register(self.parent_fd, select.POLLIN)
         while os.getppid() == self.parent_pid:
             # Without pidfds deaths are looked for twice a second.
-            timeout = None if self.parent_fd >= 0 else 500
+            unseen = [key for key in self.children if key < 0]
+            timeout = None if self.parent_fd >= 0 and not unseen else 500
             for fd, _ in self.poll.poll(timeout):
                 if fd == self.main.fileno():
                     if not self._accept():
@@ -130,11 +129,9 @@ class Zygote:
                     self._serve(self.connections[fd])
                 elif fd in self.children:
                     self._report(fd)
-                elif fd in self.guarded:
-                    self._release(fd)
-            if self.parent_fd < 0:
-                for fd in list(self.children):
-                    self._report(fd)
+            for key in unseen:
+                if key in self.children:
+                    self._report(key)
         self._kill_all()
 
     def close_in_child(self) -> None:
@@ -142,8 +139,6 @@ class Zygote:
         for fd in self.children:
             if fd >= 0:
                 os.close(fd)
-        for fd in self.guarded:
-            os.close(fd)
         for socket in self.connections.values():
             socket.close()
         self.main.close()
@@ -154,6 +149,15 @@ class Zygote:
         """Serves the pool at the other end."""
         self.connections[socket.fileno()] = socket
         self.poll.register(socket.fileno(), select.POLLIN)
+
+    def adopt(self, pid: int, socket: Any) -> int:
+        """A child of this process is a worker of the pool at the other end.
+        Returns its pidfd, or -1."""
+        pidfd = open_pidfd(pid)
+        self.children[pidfd if pidfd >= 0 else -pid] = pid, socket
+        if pidfd >= 0:
+            self.poll.register(pidfd, select.POLLIN)
+        return pidfd
 
     def _accept(self) -> bool:
         packet = receive_packet(self.main)
@@ -172,11 +176,6 @@ class Zygote:
             if self.unreaped.pop(message[1], None) is not None:
                 reap(message[1])
             return
-        if message[0] == GUARD:
-            for fd in fds:
-                self.guarded[fd] = socket
-                self.poll.register(fd, select.POLLIN)
-            return
         index = message[1]
         try:
             pid = self.make_worker(self, index, fds)
@@ -187,11 +186,7 @@ class Zygote:
         finally:
             for fd in fds:
                 os.close(fd)
-        pidfd = open_pidfd(pid)
-        key = pidfd if pidfd >= 0 else -pid
-        self.children[key] = pid, socket
-        if pidfd >= 0:
-            self.poll.register(pidfd, select.POLLIN)
+        pidfd = self.adopt(pid, socket)
         self._send(
             socket, (STARTED, index, pid), (pidfd,) if pidfd >= 0 else ()
         )
@@ -215,12 +210,6 @@ class Zygote:
             self.poll.unregister(key)
             os.close(key)
 
-    def _release(self, pidfd: int) -> None:
-        """A guarded worker has ended: its parent sees to it."""
-        del self.guarded[pidfd]
-        self.poll.unregister(pidfd)
-        os.close(pidfd)
-
     def _send(self, socket: Any, message: Any, fds: tuple[int, ...] = ()) -> None:
         try:
             send_packet(socket, message, fds)
@@ -237,9 +226,6 @@ class Zygote:
             if owner is socket:
                 self.children[key] = pid, None
                 kill(pid)
-        for pidfd, owner in self.guarded.items():
-            if owner is socket:
-                kill_by_pidfd(pidfd)
         for pid, owner in list(self.unreaped.items()):
             if owner is socket:
                 del self.unreaped[pid]
@@ -248,8 +234,6 @@ class Zygote:
     def _kill_all(self) -> None:
         for pid, _ in self.children.values():
             kill(pid)
-        for pidfd in self.guarded:
-            kill_by_pidfd(pidfd)
 
 
 def open_pidfd(pid: int) -> int:
@@ -282,14 +266,6 @@ def kill(pid: int) -> None:
     """SIGKILL for a child that was not waited for."""
     try:
         os.kill(pid, _signal.SIGKILL)
-    except OSError:
-        pass
-
-
-def kill_by_pidfd(pidfd: int) -> None:
-    """SIGKILL for any process, if it has not ended."""
-    try:
-        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
     except OSError:
         pass
 
@@ -360,8 +336,10 @@ def run(
     parent_pid: int,
     preload: list[str],
     connection: Any = None,
+    worker: int = 0,
 ) -> None:
-    """The life of a zygote, which may have a first connection."""
+    """The life of a zygote, which may have a first connection, and a worker for
+    it."""
     _set_signals()
     if method == "spawn":
         make_worker = spawn_worker
@@ -376,6 +354,8 @@ def run(
     zygote = Zygote(main, parent_pid, make_worker)
     if connection is not None:
         zygote.connect(connection)
+        if worker > 0:
+            zygote.adopt(worker, connection)
     zygote.run()
 
 

@@ -1,40 +1,54 @@
-/* fork.c -- two forks of this process at once.
+/* fork.c -- a zygote and its first worker, forked from this process.
 
-   Does:      forks twice before any of the three processes runs Python.  The
-              second of two calls of os.fork copies what the first has made
-              Python write.  The second child waits before it takes a CPU from
-              the other two.
+   Does:      forks the zygote, which forks the worker before either of them
+              runs Python: while this process goes on with the making of the
+              pool, and without a copy of what Python writes around a fork.  The
+              zygote waits then before it takes a CPU from the other two.
    Owns:      nothing.
-   Invariant: what Python does around a fork is done once in each process.
+   Invariant: what Python does around a fork is done once in each process; the
+              two children run with all signals blocked until Python sets them
+              for what they are.
    Called by: module.c. */
 #include "pool/fork.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-/* The second is missing, and so the first is not wanted: it runs nothing yet,
-   or only what undoes a fork's locks. */
-static void
-end_child(pid_t pid)
-{
-    (void)kill(pid, SIGKILL);
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-    }
-}
-
-/* Not for long: until Python runs in the child, it has descriptors of its
+/* Not for long: until Python runs in the zygote, it has descriptors of its
    parent's whose other ends wait to be told that they are closed. */
 enum { PAUSE_MS = 30 };
 
-PyObject *
-fpk_fork_twice(PyObject *module, PyObject *args)
+/* In the zygote: 0 in the worker that it forks, or the worker's pid, or -errno;
+   the parent is told that. */
+static int64_t
+fork_worker(int told, int requests)
 {
-    struct pollfd wanted = {.events = POLLIN};
-    if (!PyArg_ParseTuple(args, "i:fork_twice", &wanted.fd)) {
+    /* A parent that ignores the deaths of its children does not do so for the
+       zygote. */
+    (void)signal(SIGCHLD, SIG_DFL);
+    int64_t pid = fork();
+    if (pid == 0) {
+        return 0;
+    }
+    if (pid < 0) {
+        pid = -errno;
+    }
+    (void)send(told, &pid, sizeof pid, MSG_NOSIGNAL);
+    struct pollfd wanted = {.fd = requests, .events = POLLIN};
+    (void)poll(&wanted, 1, PAUSE_MS);
+    return pid;
+}
+
+PyObject *
+fpk_fork_zygote(PyObject *module, PyObject *args)
+{
+    int told, requests;
+    if (!PyArg_ParseTuple(args, "ii:fork_zygote", &told, &requests)) {
         return NULL;
     }
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
@@ -46,34 +60,23 @@ fpk_fork_twice(PyObject *module, PyObject *args)
         return NULL;
     }
     PyOS_BeforeFork();
-    pid_t second = 0;
-    pid_t first = fork();
+    /* In a child Python's handlers would write to the wake-up descriptor of
+       the parent. */
+    sigset_t all, before;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid_t zygote = fork();
     int error = errno;
-    if (first > 0) {
-        /* Python's handler would write to the parent's wake-up descriptor. */
-        sigset_t all, before;
-        (void)sigfillset(&all);
-        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-        second = fork();
-        error = errno;
-        if (second == 0) {
-            (void)poll(&wanted, 1, PAUSE_MS);
-        }
-        else {
-            (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-        }
-    }
-    if (first == 0 || (first > 0 && second == 0)) {
+    if (zygote == 0) {
+        int64_t worker = fork_worker(told, requests);
         PyOS_AfterFork_Child();
-        return Py_BuildValue("ll", (long)first, 0L);
+        return Py_BuildValue("iL", 0, (long long)worker);
     }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     PyOS_AfterFork_Parent();
-    if (first > 0 && second > 0) {
-        return Py_BuildValue("ll", (long)first, (long)second);
+    if (zygote < 0) {
+        errno = error;
+        return PyErr_SetFromErrno(PyExc_OSError);
     }
-    if (first > 0) {
-        end_child(first);
-    }
-    errno = error;
-    return PyErr_SetFromErrno(PyExc_OSError);
+    return Py_BuildValue("lL", (long)zygote, 0LL);
 }

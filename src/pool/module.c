@@ -103,24 +103,26 @@ watch_parent(PyObject *module, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(fork_twice_doc,
-             "fork_twice(fd, /)\n--\n\n"
-             "Forks this process twice, as two calls of os.fork do but faster."
-             "\n\n"
-             "The second child begins when [fd] can be read, or after 30 ms; "
-             "its signals are\nblocked.\n\n"
+PyDoc_STRVAR(fork_zygote_doc,
+             "fork_zygote(told, requests, /)\n--\n\n"
+             "Forks this process, and that one at once again: a zygote and its "
+             "first worker.\n\n"
+             "The zygote sends the worker's id, or the negative errno, as a "
+             "native 64-bit integer\nover the socket [told]. It begins when "
+             "[requests] can be read, or after 30 ms.\nAll signals are blocked "
+             "in both.\n\n"
              "Returns:\n"
-             "    (first, second): their process ids in this process; (0, 0) "
-             "in the first child,\n        and (its id, 0) in the second.\n\n"
+             "    (zygote, worker): (its id, 0) in this process; (0, what it "
+             "has sent) in the\n        zygote; (0, 0) in the worker.\n\n"
              "Raises:\n"
-             "    OSError: no two processes can be started.\n"
+             "    OSError: no process can be started.\n"
              "    RuntimeError: this is not the main interpreter.\n\n"
              "May be called from any thread; only that one is in the "
              "children.");
 
 static PyMethodDef module_methods[] = {
     {"available_cpus", available_cpus, METH_NOARGS, available_cpus_doc},
-    {"fork_twice", fpk_fork_twice, METH_VARARGS, fork_twice_doc},
+    {"fork_zygote", fpk_fork_zygote, METH_VARARGS, fork_zygote_doc},
     {"watch_parent", (PyCFunction)(void (*)(void))watch_parent,
      METH_VARARGS | METH_KEYWORDS, watch_parent_doc},
     {NULL, NULL, 0, NULL},

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import fpickle
 import pytest
@@ -325,13 +326,14 @@ def test_documented_files_exist():
     assert {"zygote.py", "bootstrap.py"} <= {p.name for p in folder.iterdir()}
 
 
-# ---- the first worker of a fork, a child of this process -------------------------
+# ---- the first worker of a fork, which the zygote forks unasked ------------------
 
 
 def test_the_first_fork_is_replaced_like_the_others():
     with fpickle.Pool(1, start="fork") as pool:
         first = pool.apply(os.getpid)
-        assert parent_of(first) == os.getpid()
+        zygote = parent_of(first)
+        assert parent_of(zygote) == os.getpid()
         with pytest.raises(fpickle.WorkerDied) as caught:
             pool.apply(os.kill, (first, signal.SIGKILL))
         assert (caught.value.pid, caught.value.exitcode) == (
@@ -339,48 +341,96 @@ def test_the_first_fork_is_replaced_like_the_others():
             -signal.SIGKILL,
         )
         second = pool.apply(os.getpid)
-        assert parent_of(second) not in (first, os.getpid())
+        assert second != first
+        assert parent_of(second) == zygote
         wait_until(lambda: not pathlib.Path(f"/proc/{first}").exists())
 
 
-def test_the_system_waits_for_the_first_fork():
+def test_deaths_of_children_are_ignored():
     out, err = run_script(
         """
         import os, signal, fpickle
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         with fpickle.Pool(1, start="fork") as pool:
-            try:
-                pool.apply(lambda: os.kill(os.getpid(), signal.SIGKILL))
-            except fpickle.WorkerDied as error:
-                print(error.exitcode)
+            for _ in range(2):
+                try:
+                    pool.apply(lambda: os.kill(os.getpid(), signal.SIGKILL))
+                except fpickle.WorkerDied as error:
+                    print(error.exitcode)
             print(pool.apply(abs, (-2,)))
         """
     )
-    assert (out, err) == ("None\n2\n", "")
+    assert (out, err) == ("-9\n-9\n2\n", "")
 
 
 def test_a_first_fork_without_work_leaves_nothing():
     out, err = run_script(
         """
-        import os, fpickle
-        def children():
-            with open(f"/proc/self/task/{os.getpid()}/children") as file:
-                return file.read().split()
+        import os, time, fpickle
+        def children(pid):
+            with open(f"/proc/{pid}/task/{pid}/children") as file:
+                return [int(word) for word in file.read().split()]
         executor = fpickle.ProcessPoolExecutor(2, start="fork")
-        print(len(children()))  # the zygote, and who waits for work
+        (zygote,) = children(os.getpid())
+        while not children(zygote):
+            time.sleep(0.01)
+        (worker,) = children(zygote)
         executor.shutdown()
-        print(children())
+        print(children(os.getpid()))
+        for _ in range(1000):
+            if not os.path.exists(f"/proc/{worker}"):
+                print("gone")
+                break
+            time.sleep(0.01)
         """
     )
-    assert (out, err) == ("2\n[]\n", "")
+    assert (out, err) == ("[]\ngone\n", "")
 
 
-def test_the_first_fork_ends_without_work_before_it_is_asked():
+def first_fork_of(executor):
+    """The pid of a worker that waits to be told which one it is."""
+    first = executor._engine.connection.first
+    wait_until(lambda: first.pid)
+    return first.pid
+
+
+@pytest.mark.parametrize("pause", [0, 0.2])
+def test_the_first_fork_ends_without_work_before_it_is_asked(pause):
     with fpickle.ProcessPoolExecutor(1, start="fork") as executor:
-        first = executor._engine.connection.first.pid
+        first = first_fork_of(executor)
         os.kill(first, signal.SIGKILL)
+        time.sleep(pause)  # the zygote has seen it, or not yet
         assert executor.submit(os.getpid).result(30) != first
         wait_until(lambda: not pathlib.Path(f"/proc/{first}").exists())
+
+
+def test_a_zygote_that_cannot_fork():
+    """The first worker is missing: it is started like the others."""
+    out, err = run_script(
+        """
+        import os, sys, fpickle
+        from fpickle import _poolcore
+        fork = _poolcore.fork_zygote
+        def without_worker(told, requests):
+            zygote, worker = fork(told, requests)
+            if zygote == 0 and worker == 0:
+                os._exit(0)
+            return zygote, worker
+        def refused(told, requests):
+            # What the zygote says then; the pid of a worker comes behind it.
+            os.write(told, (-11).to_bytes(8, sys.byteorder, signed=True))
+            return without_worker(told, requests)
+        _poolcore.fork_zygote = refused
+        with fpickle.Pool(2, start="fork") as pool:
+            print(pool.map(abs, range(4)))
+        with fpickle.ProcessPoolExecutor(1, start="fork") as executor:
+            print(executor.submit(abs, -2).result())
+        _poolcore.fork_zygote = without_worker
+        with fpickle.Pool(2, start="fork") as pool:
+            print(pool.map(abs, range(4)))
+        """
+    )
+    assert (out, err) == ("[0, 1, 2, 3]\n2\n[0, 1, 2, 3]\n", "")
 
 
 @pytest.mark.parametrize("state", ["stopped", "waiting"])
@@ -391,9 +441,12 @@ def test_the_first_fork_dies_with_its_parent(state):
             "-c",
             textwrap.dedent(
                 """
-                import os, signal, sys, fpickle
+                import os, signal, sys, time, fpickle
                 executor = fpickle.ProcessPoolExecutor(1, start="fork")
-                print(executor._engine.connection.first.pid, flush=True)
+                first = executor._engine.connection.first
+                while not first.pid:
+                    time.sleep(0.01)
+                print(first.pid, flush=True)
                 if sys.argv[1] == "stopped":
                     pid = executor.submit(os.getpid).result()
                     os.kill(pid, signal.SIGSTOP)
