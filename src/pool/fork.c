@@ -2,8 +2,8 @@
 
    Does:      forks the zygote, which forks the worker before either of them
               runs Python: while this process goes on with the making of the
-              pool, and without a copy of what Python writes around a fork.  The
-              zygote waits then before it takes a CPU from the other two.
+              pool, and without a copy of what Python writes around a fork.
+              The zygote waits then before it takes a CPU from the other two.
    Owns:      nothing.
    Invariant: what Python does around a fork is done once in each process; the
               two children run with all signals blocked until Python sets them
@@ -23,8 +23,8 @@
    parent's whose other ends wait to be told that they are closed. */
 enum { PAUSE_MS = 30 };
 
-/* In the zygote: 0 in the worker that it forks, or the worker's pid, or -errno;
-   the parent is told that. */
+/* In the zygote: the pid of the worker that it forks, or -errno; the parent is
+   told that.  In the worker: 0. */
 static int64_t
 fork_worker(int told, int requests)
 {

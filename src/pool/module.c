@@ -105,12 +105,12 @@ watch_parent(PyObject *module, PyObject *args, PyObject *kwargs)
 
 PyDoc_STRVAR(fork_zygote_doc,
              "fork_zygote(told, requests, /)\n--\n\n"
-             "Forks this process, and that one at once again: a zygote and its "
-             "first worker.\n\n"
+             "Forks this process, and that one at once again: a zygote and "
+             "its first worker.\n\n"
              "The zygote sends the worker's id, or the negative errno, as a "
              "native 64-bit integer\nover the socket [told]. It begins when "
-             "[requests] can be read, or after 30 ms.\nAll signals are blocked "
-             "in both.\n\n"
+             "[requests] can be read, or after 30 ms.\nAll signals are "
+             "blocked in both.\n\n"
              "Returns:\n"
              "    (zygote, worker): (its id, 0) in this process; (0, what it "
              "has sent) in the\n        zygote; (0, 0) in the worker.\n\n"

@@ -21,6 +21,7 @@ enum {
     FPK_MOST_KNOWN = 128,     /* functions that a worker keeps */
     FPK_WINDOW_NS = 1000000,  /* work that lies ready in one ring */
     FPK_SPIN_NS = 50000,      /* about two wake-ups of a sleeping core */
+    FPK_WAKE_NS = 25000,      /* and one of them */
     FPK_SPIN_PROBE = 16,      /* every so often spinning is tried in full */
     FPK_NAP_NS = 60000,       /* a pause that lets replies gather */
     FPK_LONG_NAP_NS = 400000, /* and where workers have work for longer */

@@ -7,6 +7,7 @@
    Invariant: replies come in the order of what is in flight at a worker; a
               reply that does not, or that is not well formed, ends the worker.
    Called by: waiting.c, dispatch.c and places.c, with the mutex. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -273,32 +274,64 @@ has_room(const fpk_worker_place *place, uint64_t ns)
            (ns > 0 && place->load_ns + ns <= FPK_WINDOW_NS);
 }
 
-/* The worker for a task that will take [ns], or NULL: an idle one, of these
-   the one that had work last, because it may be awake; else that with the
-   least work. */
+static bool
+is_asleep(const fpk_worker_place *place)
+{
+    return (atomic_load_explicit(&place->channel.shared->request_bell.asleep,
+                                 memory_order_relaxed) &
+            1) != 0;
+}
+
+/* Is [place], which has work, done with it before one who sleeps could begin?
+   A task that takes longer than those before it is no reason to wait. */
+static bool
+is_soon_free(const fpk_worker_place *place)
+{
+    fpk_channel_shared *shared = place->channel.shared;
+    uint64_t began =
+        atomic_load_explicit(&shared->started_ns, memory_order_relaxed);
+    return place->load_ns <= FPK_WAKE_NS &&
+           (atomic_load_explicit(&shared->task, memory_order_relaxed) == 0 ||
+            fpk_now_ns() < began + FPK_WAKE_NS);
+}
+
+/* How soon [place] begins a task that will take [ns], 0 if it is not known:
+   less is better. */
+static int
+delay_of(const fpk_worker_place *place, uint64_t ns)
+{
+    if (place->in_flight.count == 0) {
+        return is_asleep(place) ? 2 : 0;
+    }
+    return ns > 0 && is_soon_free(place) ? 1 : 3;
+}
+
+/* The worker for a task that will take [ns], or NULL: the one that begins it
+   first, without waking anybody for what is done before he is awake; of idle
+   ones that which had work last, of the others that with the least work. */
 static fpk_worker_place *
 choose_place(fpk_dispatch *d, uint64_t ns)
 {
     fpk_worker_place *best = NULL;
+    int delay = INT_MAX;
     for (uint32_t i = 0; i < d->workers; i++) {
         fpk_worker_place *place = &d->places[i];
         if (!has_room(place, ns)) {
             continue;
         }
-        if (best == NULL) {
-            best = place;
+        int its_delay = delay_of(place, ns);
+        bool better = its_delay < delay;
+        if (its_delay == delay) {
+            better =
+                place->in_flight.count == 0
+                    ? place->sent_ns > best->sent_ns
+                    : place->load_ns < best->load_ns ||
+                          (place->load_ns == best->load_ns &&
+                           place->in_flight.count < best->in_flight.count);
         }
-        else if (place->in_flight.count == 0 || best->in_flight.count == 0) {
-            if (place->in_flight.count == 0 &&
-                (best->in_flight.count > 0 ||
-                 place->sent_ns > best->sent_ns)) {
-                best = place;
-            }
-        }
-        else if (place->load_ns < best->load_ns ||
-                 (place->load_ns == best->load_ns &&
-                  place->in_flight.count < best->in_flight.count)) {
+        if (better) {
             best = place;
+            delay = its_delay;
         }
     }
     return best;
@@ -310,7 +343,14 @@ fpk_send_at_once_locked(fpk_dispatch *d, fpk_task *task)
     if (d->queue.first != NULL) {
         return false;
     }
-    fpk_worker_place *place = choose_place(d, expected_ns(task));
+    uint64_t ns = expected_ns(task);
+    fpk_worker_place *place = choose_place(d, ns);
+    if (place != NULL && delay_of(place, ns) > 1 && !d->pumping &&
+        fpk_drain_locked(d)) {
+        /* They have done more than was known. */
+        fpk_tell_locked(d);
+        place = choose_place(d, ns);
+    }
     if (place == NULL || send_task(d, place, task) != FPK_OK) {
         return false;
     }

@@ -310,6 +310,22 @@ def test_work_goes_to_who_is_idle():
     """)
 
 
+def test_short_calls_wake_one_worker():
+    trial("""
+        with Pool() as d:
+            d.map(abs, range(1000)).get()  # known to be short
+            def done():
+                return [worker["tasks"] for worker in d.stats()]
+            before = done()
+            for _ in range(50):
+                time.sleep(0.003)  # both sleep
+                for call in [d.submit(abs, (i,)) for i in range(5)]:
+                    call.result(9)
+            counts = sorted(b - a for a, b in zip(before, done()))
+            assert counts[1] >= 200, counts
+    """)
+
+
 def test_a_function_is_sent_as_it_is():
     trial("""
         n = 1
