@@ -47,6 +47,7 @@ def dump(
     portable: bool = False,
     source: bool = False,
     deterministic: bool = False,
+    bytes_out_of_band: int | None = None,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> None: ...
 def dumps(
@@ -63,6 +64,7 @@ def dumps(
     portable: bool = False,
     source: bool = False,
     deterministic: bool = False,
+    bytes_out_of_band: int | None = None,
     dispatch_table: Mapping[type, _Reducer] | None = None,
 ) -> bytes: ...
 def fingerprint(
@@ -159,6 +161,7 @@ class Pickler:
         portable: bool = False,
         source: bool = False,
         deterministic: bool = False,
+        bytes_out_of_band: int | None = None,
     ) -> None: ...
     def dump(self, obj: object, /) -> None: ...
     def clear_memo(self) -> None: ...

@@ -77,7 +77,8 @@ has_plain_defaults(fpk_encoder *e, PyObject *defaults)
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(defaults); i++) {
         PyObject *item = PyTuple_GET_ITEM(defaults, i);
-        if (!is_atom(item) || (PyBytes_CheckExact(item) && e->protocol < 3)) {
+        if (!is_atom(item) ||
+            (PyBytes_CheckExact(item) && !fpk_bytes_are_atom(e, item))) {
             return false;
         }
     }

@@ -9,8 +9,9 @@
 
    The known ones are the guard in front of bytecode (byvalue/code.c), the weak
    dict of classes (byvalue/identity.c): looking for it, and looking into it,
-   and __import__ or importlib.import_module for a module that is there.  The
-   guard is also recognised by its opcodes as a whole. */
+   and __import__ or importlib.import_module for a module that is there; and
+   bytes and bytearray of a buffer out of band.  The guard is also recognised by
+   its opcodes as a whole. */
 #include "decode/decoder.h"
 
 #include "wire/known.h"
@@ -259,6 +260,11 @@ fpk_call(fpk_decoder *d, PyObject *callable, PyObject *args)
              PyTuple_GET_SIZE(args) == 1 &&
              PyUnicode_CheckExact(PyTuple_GET_ITEM(args, 0))) {
         result = find_imported(d, callable, PyTuple_GET_ITEM(args, 0));
+    }
+    else if ((callable == (PyObject *)&PyBytes_Type ||
+              callable == (PyObject *)&PyByteArray_Type) &&
+             PyTuple_GET_SIZE(args) == 1 && d->buffers != NULL) {
+        result = fpk_copy_buffer(callable, PyTuple_GET_ITEM(args, 0));
     }
     else if (callable == state->operator_contains &&
              PyTuple_GET_SIZE(args) == 2 &&

@@ -323,6 +323,14 @@ int fpk_build_from_items(fpk_decoder *d, PyObject **items);
 int fpk_load_buffer(fpk_decoder *d);
 int fpk_load_readonly_buffer(fpk_decoder *d);
 
+/* As PyBytes_FromStringAndSize and PyByteArray_FromStringAndSize. */
+PyObject *fpk_copy_bytes(const void *data, Py_ssize_t size);
+PyObject *fpk_copy_bytearray(const void *data, Py_ssize_t size);
+
+/* The result of [type](source), where [type] is bytes or bytearray: a new
+   reference; or NULL, without an exception if that is not for us. */
+PyObject *fpk_copy_buffer(PyObject *type, PyObject *source);
+
 /* ---- loop.c ------------------------------------------------------------- */
 
 /* Executes one pickle up to STOP: a new reference, or NULL.  The stack is

@@ -422,8 +422,7 @@ read_payload(fpk_decoder *d, size_t size)
     size_t have = available(d, size);
     PyObject *result = NULL, *rest = NULL;
     if (have == size) {
-        result = PyBytes_FromStringAndSize((const char *)d->p,
-                                           (Py_ssize_t)size);
+        result = fpk_copy_bytes(d->p, (Py_ssize_t)size);
         if (result != NULL) {
             d->p += size;
         }
@@ -477,8 +476,7 @@ fpk_read_bytearray(fpk_decoder *d, uint64_t size)
         return NULL;
     }
     if (available(d, size) == size) {
-        PyObject *result = PyByteArray_FromStringAndSize(
-            (const char *)d->p, (Py_ssize_t)size);
+        PyObject *result = fpk_copy_bytearray(d->p, (Py_ssize_t)size);
         if (result != NULL) {
             d->p += size;
         }

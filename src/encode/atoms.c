@@ -463,7 +463,7 @@ fpk_save_atom(fpk_encoder *e, PyObject *obj, bool shared)
     else if (type == &PyBool_Type) {
         status = save_bool(e, obj == Py_True);
     }
-    else if (type == &PyBytes_Type && e->protocol >= 3) {
+    else if (type == &PyBytes_Type && fpk_bytes_are_atom(e, obj)) {
         status = save_bytes(e, obj, shared);
     }
     else {

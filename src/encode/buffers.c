@@ -35,11 +35,25 @@ fpk_save_bytearray(fpk_encoder *e, PyObject *obj, bool shared)
         return value == NULL ? FPK_ERROR
                              : fpk_save_reduced(e, obj, value, shared);
     }
+    if (PyByteArray_GET_SIZE(obj) >= e->bytes_beside) {
+        return fpk_save_beside(e, obj, shared);
+    }
     if (emit_bytearray(e, PyByteArray_AS_STRING(obj),
                        PyByteArray_GET_SIZE(obj), obj) < 0) {
         return FPK_ERROR;
     }
     return shared ? fpk_memoize(e, obj) : FPK_DONE;
+}
+
+int
+fpk_save_beside(fpk_encoder *e, PyObject *obj, bool shared)
+{
+    PyObject *buffer = PyPickleBuffer_FromObject(obj);
+    if (buffer == NULL) {
+        return FPK_ERROR;
+    }
+    PyObject *value = Py_BuildValue("(O(N))", Py_TYPE(obj), buffer);
+    return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, shared);
 }
 
 /* What the callback said to the buffer with this number when the dump ran

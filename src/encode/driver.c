@@ -195,6 +195,17 @@ done:
 
 /* ---- the dispatch ------------------------------------------------------- */
 
+/* Bytes that are no atom. */
+static int
+save_called_bytes(fpk_encoder *e, PyObject *obj, bool shared)
+{
+    if (e->protocol >= 3) {
+        return fpk_save_beside(e, obj, shared);
+    }
+    PyObject *value = fpk_reduce_bytes(e, obj);
+    return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, shared);
+}
+
 /* Everything that is no atom.  The caller's edge to [obj] may go away as soon
    as Python code runs. */
 static int
@@ -222,9 +233,7 @@ save_compound(fpk_encoder *e, PyObject *obj, bool shared)
     int status;
     Py_INCREF(obj);
     if (type == &PyBytes_Type) {
-        PyObject *value = fpk_reduce_bytes(e, obj);
-        status = value == NULL ? FPK_ERROR
-                               : fpk_save_reduced(e, obj, value, shared);
+        status = save_called_bytes(e, obj, shared);
     }
     else if (type == &PySet_Type) {
         status = fpk_save_set(e, obj, shared);

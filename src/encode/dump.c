@@ -34,11 +34,12 @@ find_parameter(enum fpk_dump_function function, fpk_dump_options *o,
         {"portable", offsetof(fpk_dump_options, portable)},
         {"source", offsetof(fpk_dump_options, source)},
         {"deterministic", offsetof(fpk_dump_options, deterministic)},
+        {"bytes_out_of_band", offsetof(fpk_dump_options, bytes_out_of_band)},
     };
     /* A fingerprint is of no stream. */
     size_t first = function == FPK_FINGERPRINT ? 3 : 0;
     size_t count = Py_ARRAY_LENGTH(parameters) -
-                   (function == FPK_FINGERPRINT ? 1 : 0);
+                   (function == FPK_FINGERPRINT ? 2 : 0);
     for (size_t i = first; i < count; i++) {
         if (PyUnicode_CompareWithASCIIString(name, parameters[i].name) == 0) {
             return (PyObject **)((char *)o + parameters[i].offset);
@@ -164,6 +165,31 @@ static const char *const files_words[] = {"error", "reopen", "contents",
                                           NULL};
 static const char *const locks_words[] = {"error", "recreate", NULL};
 
+static int
+apply_bytes_out_of_band(fpk_encoder *e, PyObject *value)
+{
+    e->bytes_beside = PY_SSIZE_T_MAX;
+    if (value == NULL || value == Py_None) {
+        return 0;
+    }
+    Py_ssize_t size = PyNumber_AsSsize_t(value, PyExc_OverflowError);
+    if (size == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (size < 1) {
+        PyErr_SetString(PyExc_ValueError,
+                        "bytes_out_of_band must be at least 1");
+        return -1;
+    }
+    if (e->buffer_callback == NULL) {
+        PyErr_SetString(PyExc_ValueError,
+                        "bytes_out_of_band needs a buffer_callback");
+        return -1;
+    }
+    e->bytes_beside = size;
+    return 0;
+}
+
 int
 fpk_apply_dump_options(fpk_encoder *e, const fpk_dump_options *o)
 {
@@ -178,7 +204,8 @@ fpk_apply_dump_options(fpk_encoder *e, const fpk_dump_options *o)
         as_choice(o->files, "files", files_words, &e->files) < 0 ||
         as_choice(o->locks, "locks", locks_words, &e->locks) < 0 ||
         fpk_encoder_set_protocol(e, o->protocol, fix_imports,
-                                 o->buffer_callback) < 0) {
+                                 o->buffer_callback) < 0 ||
+        apply_bytes_out_of_band(e, o->bytes_out_of_band) < 0) {
         return -1;
     }
     if (o->main_names != NULL && o->main_names != Py_None) {
@@ -204,7 +231,7 @@ PyDoc_STRVAR(
     "      buffer_callback=None, by_value=True, main_names=None,\n"
     "      files='error', locks='error', isolated=False,\n"
     "      portable=False, source=False, deterministic=False,\n"
-    "      dispatch_table=None)\n"
+    "      bytes_out_of_band=None, dispatch_table=None)\n"
     "--\n\n"
     "Return the pickle of obj as a bytes object.\n\n"
     "As pickle.dumps; functions and classes that the receiver cannot import\n"
@@ -243,6 +270,10 @@ PyDoc_STRVAR(
     "    process: only memo entries that are used, sets in order, code\n"
     "    without file and line, classes under ids made of their content.\n"
     "    Takes 3 to 10 times as long, up to 100 for many strings.\n"
+    "  bytes_out_of_band: bytes and bytearray objects of at least so many\n"
+    "    bytes go to buffer_callback, too, as PickleBuffers; the receiver\n"
+    "    makes copies of the buffers. None: PickleBuffers alone, as with the\n"
+    "    standard module.\n"
     "  dispatch_table: a mapping from types to reducers, used instead of the\n"
     "    one of copyreg, as a Pickler's attribute of this name is.\n\n"
     "Raises PicklingError, or what the object's own methods raise, with a\n"
@@ -282,7 +313,7 @@ PyDoc_STRVAR(
     "     buffer_callback=None, by_value=True, main_names=None,\n"
     "     files='error', locks='error', isolated=False,\n"
     "     portable=False, source=False, deterministic=False,\n"
-    "     dispatch_table=None)\n"
+    "     bytes_out_of_band=None, dispatch_table=None)\n"
     "--\n\n"
     "Write the pickle of obj to the open file object file.\n\n"
     "As pickle.dump; see dumps for the arguments.  The file's write method\n"

@@ -7,6 +7,8 @@
    Called by: pickler.c, dump.c. */
 #include "encode/encoder.h"
 
+#include "base/pages.h"
+
 /* fpk_resize_block with the inside of bytes objects. */
 static uint8_t *
 resize_bytes_block(uint8_t *block, size_t size)
@@ -23,7 +25,11 @@ resize_bytes_block(uint8_t *block, size_t size)
     else {
         (void)fpk_resize_bytes(&bytes, (Py_ssize_t)size);
     }
-    return bytes == NULL ? NULL : (uint8_t *)PyBytes_AS_STRING(bytes);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    fpk_prefer_huge_pages(PyBytes_AS_STRING(bytes), size);
+    return (uint8_t *)PyBytes_AS_STRING(bytes);
 }
 
 /* Where the C library starts to give large blocks back to the system at once:
@@ -82,6 +88,7 @@ fpk_encoder_init(fpk_encoder *e, fpk_state *state)
     e->by_value = true;
     e->fix_imports = true;
     e->protocol = FPK_DEFAULT_PROTOCOL;
+    e->bytes_beside = PY_SSIZE_T_MAX;
     fpk_buffer_init(&e->out, e->inline_bytes, sizeof e->inline_bytes,
                     resize_bytes_block);
     e->out.expected = state->expected_output;

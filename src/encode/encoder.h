@@ -146,6 +146,7 @@ struct fpk_encoder {
     size_t object_start; /* offset in out of the last compound object begun */
 
     Py_ssize_t buffers_met;   /* buffers that buffer_callback decides on */
+    Py_ssize_t bytes_beside;  /* bytes and bytearrays as long go there, too */
     PyObject *cycle_probe;    /* borrowed from a frame; fast mode only */
     size_t cycle_probe_depth; /* depth of its frame */
 
@@ -390,8 +391,17 @@ fpk_needs_memo(const fpk_encoder *e, PyObject *obj)
 /* ---- atoms.c: what has no parts ----------------------------------------- */
 
 /* 1 if [obj] was an atom and is written, 0 if it is none, -1 on error: None,
-   bool, int, float, str, bytes of exactly these types. */
+   bool, int, float, str, bytes of exactly these types; but bytes only if
+   fpk_bytes_are_atom. */
 int fpk_save_atom(fpk_encoder *e, PyObject *obj, bool shared);
+
+/* Other bytes are called for: in Python 2, which has none, or to be made of a
+   buffer that is not in the stream. */
+static inline bool
+fpk_bytes_are_atom(const fpk_encoder *e, PyObject *bytes)
+{
+    return e->protocol >= 3 && PyBytes_GET_SIZE(bytes) < e->bytes_beside;
+}
 
 /* Python 2 has no bytes: protocols 0 to 2 call a function that makes them.
    Returns the reduction of [obj], a new reference. */
@@ -453,6 +463,10 @@ PyObject *fpk_canonical_content(fpk_encoder *e, PyObject *obj);
 
 int fpk_save_bytearray(fpk_encoder *e, PyObject *obj, bool shared);
 int fpk_save_buffer(fpk_encoder *e, PyObject *obj, bool shared);
+
+/* A bytes object or bytearray that is not in the stream: a call of its type
+   with a buffer. */
+int fpk_save_beside(fpk_encoder *e, PyObject *obj, bool shared);
 
 /* ---- globals.c ---------------------------------------------------------- */
 

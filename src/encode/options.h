@@ -4,8 +4,9 @@
               fix_imports=True, buffer_callback=None, by_value=True,
               main_names=None, files="error", locks="error",
               isolated=False, portable=False, source=False,
-              deterministic=False, dispatch_table=None); the last is none of
-              Pickler's, which has an attribute for it.
+              deterministic=False, bytes_out_of_band=None,
+              dispatch_table=None); the last is none of Pickler's, which has
+              an attribute for it.
    Owns:      nothing.
    Used by:   dump.c, pickler.c. */
 #ifndef FPK_ENCODE_OPTIONS_H
@@ -28,6 +29,7 @@ typedef struct {
     PyObject *portable;
     PyObject *source;
     PyObject *deterministic;
+    PyObject *bytes_out_of_band;
     PyObject *dispatch_table; /* dump and dumps only */
 } fpk_dump_options;
 

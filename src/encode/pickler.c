@@ -521,7 +521,7 @@ PyDoc_STRVAR(
     "Pickler(file, protocol=None, *, fix_imports=True, buffer_callback=None,\n"
     "        by_value=True, main_names=None, files='error', locks='error',\n"
     "        isolated=False, portable=False, source=False,\n"
-    "        deterministic=False)\n"
+    "        deterministic=False, bytes_out_of_band=None)\n"
     "--\n\n"
     "Writes pickles to a file, and remembers what it wrote.\n\n"
     "As pickle.Pickler: subclasses may define persistent_id(obj) and\n"

@@ -11,10 +11,11 @@
 #include "pool/codec.h"
 
 #include <errno.h>
-#include <sys/mman.h>
+
+#include "base/pages.h"
 
 /* Copies of more bytes than this run without the GIL. */
-enum { LARGE_COPY = 256 * 1024, HUGE_COPY = 4 * 1024 * 1024 };
+enum { LARGE_COPY = 256 * 1024 };
 
 /* Payloads up to this length are copied before they are read, which costs less
    than a memoryview. */
@@ -158,10 +159,11 @@ pack_pickle(fpk_pool_state *state, PyObject *dumps, PyObject *obj,
         return -1;
     }
     PyObject *list = PyCFunction_GetSelf(collector); /* of [collector] */
-    PyObject *arguments[] = {NULL, obj, state->protocol, collector};
+    PyObject *arguments[] = {NULL, obj, state->protocol, collector,
+                             state->smallest_buffer};
     PyObject *data = PyObject_Vectorcall(dumps, arguments + 1,
                                          2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                         state->kw_buffer_callback);
+                                         state->kw_pack);
     if (data == NULL) {
         goto done;
     }
@@ -384,9 +386,7 @@ call_loads(fpk_pool_state *state, PyObject *loads, PyObject *data,
                                buffers == NULL ? NULL : state->kw_buffers);
 }
 
-/* A bytes object of [length] bytes.  Memory for a large one is new to the
-   process, and most of the time would go into one page fault for each 4 KiB.
-   */
+/* A bytes object of [length] bytes. */
 static PyObject *
 new_bytes(const unsigned char *payload, size_t length)
 {
@@ -395,13 +395,7 @@ new_bytes(const unsigned char *payload, size_t length)
         return NULL;
     }
     char *target = PyBytes_AS_STRING(bytes);
-#ifdef MADV_HUGEPAGE
-    if (length >= HUGE_COPY) {
-        uintptr_t begin = ((uintptr_t)target + 4095) & ~(uintptr_t)4095;
-        uintptr_t end = ((uintptr_t)target + length) & ~(uintptr_t)4095;
-        (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
-    }
-#endif
+    fpk_prefer_huge_pages(target, length);
     copy_bytes(target, payload, length);
     return bytes;
 }

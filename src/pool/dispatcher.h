@@ -15,7 +15,8 @@ enum { FPK_FUNCTIONS_KEPT = 64 };
 typedef struct fpk_snapshot {
     PyObject *key;          /* strong: the function, or its kind */
     fpk_function *function; /* a reference */
-    PyObject *stream;       /* its pickle; NULL if parts are out of band */
+    PyObject *constants;    /* a tuple with the bytes objects, and None for
+                               others, that are its buffers; NULL: none is */
     PyObject *observed;     /* a list that says what may not have changed (see
                            functions.c); NULL: it may change unseen */
 } fpk_snapshot;
@@ -52,11 +53,9 @@ typedef struct fpk_request {
 int fpk_request_pack(fpk_dispatcher *self, PyObject *obj, uint16_t kind,
                      fpk_request *request);
 
-/* The same, if the pickle of [obj] is not the bytes [before] (or NULL): 1; 0
-   if it is, and nothing was packed; or -1. */
-int fpk_request_pack_changed(fpk_dispatcher *self, PyObject *obj,
-                             uint16_t kind, PyObject *before,
-                             fpk_request *request);
+/* The same in two steps, the first of which writes request->packed alone. */
+int fpk_request_place(fpk_dispatcher *self, uint16_t kind,
+                      fpk_request *request);
 
 /* Gives the views and the storage back, and the blocks if [blocks]. */
 void fpk_request_clear(fpk_dispatcher *self, fpk_request *request,

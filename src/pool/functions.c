@@ -248,7 +248,7 @@ clear_snapshot(fpk_dispatcher *self, fpk_snapshot snapshot)
         fpk_dispatch_drop_function(self->d, snapshot.function);
     }
     Py_XDECREF(snapshot.key);
-    Py_XDECREF(snapshot.stream);
+    Py_XDECREF(snapshot.constants);
     Py_XDECREF(snapshot.observed);
 }
 
@@ -266,7 +266,7 @@ fpk_traverse_functions(fpk_dispatcher *self, visitproc visit, void *arg)
 {
     for (Py_ssize_t i = 0; i < self->snapshot_count; i++) {
         Py_VISIT(self->snapshots[i].key);
-        Py_VISIT(self->snapshots[i].stream);
+        Py_VISIT(self->snapshots[i].constants);
         Py_VISIT(self->snapshots[i].observed);
     }
     return 0;
@@ -295,15 +295,83 @@ fpk_define_object(fpk_dispatcher *self, PyObject *obj)
     return define_request(self, &request, true);
 }
 
-/* The pickle in [request] as an object, or NULL if that is not all. */
-static PyObject *
-whole_stream(const fpk_request *request)
+/* The buffers of a pickle that are bytes objects, which never change: what is
+   the same object need not be compared.  0 or -1. */
+static int
+find_constants(const fpk_packed *packed, PyObject **constants)
 {
-    const fpk_packed *packed = &request->packed;
-    return packed->count == 0 && packed->owner != NULL &&
-                   PyBytes_CheckExact(packed->owner)
-               ? packed->owner
-               : NULL;
+    uint32_t found = 0;
+    *constants = NULL;
+    for (uint32_t i = 0; i < packed->count; i++) {
+        PyObject *owner = packed->buffers[i].obj;
+        found += owner != NULL && PyBytes_CheckExact(owner);
+    }
+    if (found == 0) {
+        return 0;
+    }
+    *constants = PyTuple_New((Py_ssize_t)packed->count);
+    if (*constants == NULL) {
+        return -1;
+    }
+    for (uint32_t i = 0; i < packed->count; i++) {
+        PyObject *owner = packed->buffers[i].obj;
+        bool constant = owner != NULL && PyBytes_CheckExact(owner);
+        PyTuple_SET_ITEM(*constants, (Py_ssize_t)i,
+                         Py_NewRef(constant ? owner : Py_None));
+    }
+    return 0;
+}
+
+/* Is [part] of the pickle, of which the last is the stream, what it was? */
+static bool
+is_same_part(fpk_dispatcher *self, const fpk_packed *packed,
+             const fpk_snapshot *old, uint32_t part)
+{
+    const void *now = packed->data;
+    uint64_t length = packed->length;
+    if (part < packed->count) {
+        const Py_buffer *view = &packed->buffers[part];
+        if (old->constants != NULL && view->obj != NULL &&
+            PyTuple_GET_ITEM(old->constants, (Py_ssize_t)part) == view->obj) {
+            return true;
+        }
+        now = view->buf;
+        length = (uint64_t)view->len;
+    }
+    uint64_t its_length;
+    const void *before =
+        fpk_function_part(self->d, old->function, part, &its_length);
+    if (length != its_length) {
+        return false;
+    }
+    if (length == 0) {
+        return true;
+    }
+    bool same;
+    Py_BEGIN_ALLOW_THREADS
+    same = before != NULL && memcmp(now, before, (size_t)length) == 0;
+    Py_END_ALLOW_THREADS
+    return same;
+}
+
+/* Is the pickle the one that [old] was made of?  The stream first: it is
+   short, and where it differs no buffer need be looked at. */
+static bool
+is_same_pickle(fpk_dispatcher *self, const fpk_packed *packed,
+               const fpk_snapshot *old)
+{
+    if (old->function == NULL) {
+        return false;
+    }
+    const fpk_message *message = fpk_function_message(old->function);
+    if (message->form != packed->form || message->buffers != packed->count) {
+        return false;
+    }
+    uint32_t part = packed->count + 1;
+    while (part > 0 && is_same_part(self, packed, old, part - 1)) {
+        part--;
+    }
+    return part == 0;
 }
 
 /* Puts a snapshot first, in the place of [index]; what was at [index] is the
@@ -346,23 +414,25 @@ take_snapshot(fpk_dispatcher *self, PyObject *callable,
 {
     fpk_request request;
     /* Looked at before it is pickled: a change in between is seen later. */
-    if (observe_callable(callable, &snapshot->observed) < 0) {
+    if (observe_callable(callable, &snapshot->observed) < 0 ||
+        fpk_pack(self->state, self->dumps, callable, &request.packed) < 0) {
+        Py_CLEAR(snapshot->observed);
         return -1;
     }
-    int changed = fpk_request_pack_changed(self, callable, FPK_DEFINE,
-                                           old->stream, &request);
-    if (changed == 0) {
-        snapshot->stream = Py_NewRef(old->stream);
+    if (find_constants(&request.packed, &snapshot->constants) < 0) {
+        fpk_packed_clear(&request.packed);
+    }
+    else if (is_same_pickle(self, &request.packed, old)) {
+        fpk_packed_clear(&request.packed);
         snapshot->function =
             fpk_dispatch_keep_function(self->d, old->function);
     }
-    else if (changed > 0) {
-        snapshot->stream = Py_XNewRef(whole_stream(&request));
+    else if (fpk_request_place(self, FPK_DEFINE, &request) == 0) {
         snapshot->function = define_request(self, &request, false);
     }
     if (snapshot->function == NULL) {
         Py_CLEAR(snapshot->observed);
-        Py_CLEAR(snapshot->stream);
+        Py_CLEAR(snapshot->constants);
         return -1;
     }
     snapshot->key = Py_NewRef(key_of(callable));
@@ -389,7 +459,7 @@ fpk_find_function(fpk_dispatcher *self, PyObject *callable)
             }
         }
         old.function = fpk_dispatch_keep_function(self->d, found.function);
-        old.stream = Py_XNewRef(found.stream);
+        old.constants = Py_XNewRef(found.constants);
     }
     fpk_snapshot snapshot = {NULL, NULL, NULL, NULL};
     int status = take_snapshot(self, callable, &old, &snapshot);

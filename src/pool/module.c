@@ -8,6 +8,7 @@
               that a worker does not need.
    Called by: the import system. */
 #include "pool/blocks.h"
+#include "pool/codec.h"
 #include "pool/fork.h"
 #include "pool/watch.h"
 #include "transport/cpus.h"
@@ -134,11 +135,13 @@ static int
 make_constants(fpk_pool_state *state)
 {
     state->kw_buffers = Py_BuildValue("(s)", "buffers");
-    state->kw_buffer_callback = Py_BuildValue("(s)", "buffer_callback");
+    state->kw_pack =
+        Py_BuildValue("(ss)", "buffer_callback", "bytes_out_of_band");
     state->protocol = PyLong_FromLong(5);
+    state->smallest_buffer = PyLong_FromLong(FPK_SMALLEST_BUFFER);
     state->TimeoutError = Py_NewRef(PyExc_TimeoutError);
-    return state->kw_buffers == NULL || state->kw_buffer_callback == NULL ||
-                   state->protocol == NULL
+    return state->kw_buffers == NULL || state->kw_pack == NULL ||
+                   state->protocol == NULL || state->smallest_buffer == NULL
                ? -1
                : 0;
 }

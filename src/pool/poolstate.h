@@ -9,12 +9,13 @@
 #define FPK_POOL_OBJECTS(X)                                                   \
     X(collector)  /* a buffer_callback that nobody uses now; or NULL */       \
     X(kw_buffers) /* ("buffers",) */                                          \
-    X(kw_buffer_callback) /* ("buffer_callback",) */                          \
-    X(protocol)           /* 5 */                                             \
-    X(TimeoutError)       /* builtins.TimeoutError */                         \
-    X(CancelledError)     /* concurrent.futures'; NULL until asked for */     \
-    X(InvalidStateError)  /* likewise: a worker needs neither, and the */     \
-    X(Condition)          /* imports cost more than its start; threading's */
+    X(kw_pack)    /* ("buffer_callback", "bytes_out_of_band") */              \
+    X(protocol)   /* 5 */                                                     \
+    X(smallest_buffer)   /* FPK_SMALLEST_BUFFER */                            \
+    X(TimeoutError)      /* builtins.TimeoutError */                          \
+    X(CancelledError)    /* concurrent.futures'; NULL until asked for */      \
+    X(InvalidStateError) /* likewise: a worker needs neither, and the */      \
+    X(Condition)         /* imports cost more than its start; threading's */
 
 #define FPK_POOL_TYPES(X)                                                     \
     X(block_type)                                                             \

@@ -13,10 +13,8 @@
 
 /* ---- requests ----------------------------------------------------------- */
 
-/* Gives what was packed its place in shared memory; 0, or -1 and it is
-   cleared. */
-static int
-place_request(fpk_dispatcher *self, uint16_t kind, fpk_request *request)
+int
+fpk_request_place(fpk_dispatcher *self, uint16_t kind, fpk_request *request)
 {
     fpk_allocator allocator = {fpk_dispatch_allocate, fpk_dispatch_free,
                                self->d};
@@ -46,24 +44,7 @@ fpk_request_pack(fpk_dispatcher *self, PyObject *obj, uint16_t kind,
     if (fpk_pack(self->state, self->dumps, obj, &request->packed) < 0) {
         return -1;
     }
-    return place_request(self, kind, request);
-}
-
-int
-fpk_request_pack_changed(fpk_dispatcher *self, PyObject *obj, uint16_t kind,
-                         PyObject *before, fpk_request *request)
-{
-    const fpk_packed *packed = &request->packed;
-    if (fpk_pack(self->state, self->dumps, obj, &request->packed) < 0) {
-        return -1;
-    }
-    if (before != NULL && packed->count == 0 &&
-        packed->length == (size_t)PyBytes_GET_SIZE(before) &&
-        memcmp(packed->data, PyBytes_AS_STRING(before), packed->length) == 0) {
-        fpk_packed_clear(&request->packed);
-        return 0;
-    }
-    return place_request(self, kind, request) < 0 ? -1 : 1;
+    return fpk_request_place(self, kind, request);
 }
 
 void

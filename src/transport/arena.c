@@ -562,6 +562,13 @@ fpk_arena_free(fpk_arena *arena, uint64_t offset)
     return FPK_OK;
 }
 
+const void *
+fpk_arena_address(const fpk_arena *arena, uint64_t offset)
+{
+    const block *found = find_block(arena, offset);
+    return found != NULL && found->live ? found->address : NULL;
+}
+
 uint64_t
 fpk_arena_used(const fpk_arena *arena)
 {

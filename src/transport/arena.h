@@ -41,6 +41,9 @@ fpk_status fpk_arena_allocate(fpk_arena *arena, uint64_t length,
    offset came from another process; then nothing was done. */
 fpk_status fpk_arena_free(fpk_arena *arena, uint64_t offset);
 
+/* Where the block at [offset] lies, or NULL if there is none. */
+const void *fpk_arena_address(const fpk_arena *arena, uint64_t offset);
+
 /* Bytes of memory in blocks that are not free; in free blocks that are kept
    warm; bytes of the segment, with memory behind them or not. */
 uint64_t fpk_arena_used(const fpk_arena *arena);

@@ -202,6 +202,34 @@ fpk_function_id(const fpk_function *function)
     return function->id;
 }
 
+const fpk_message *
+fpk_function_message(const fpk_function *function)
+{
+    return &function->message;
+}
+
+const void *
+fpk_function_part(fpk_dispatch *d, const fpk_function *function, uint32_t part,
+                  uint64_t *length)
+{
+    const fpk_message *message = &function->message;
+    uint64_t block = message->block;
+    if (part < message->buffers) {
+        *length = function->places[part].length;
+        block = function->places[part].offset;
+    }
+    else {
+        *length = message->payload_length;
+        if (!(message->flags & FPK_PAYLOAD_IN_BLOCK)) {
+            return function->payload;
+        }
+    }
+    fpk_lock(d);
+    const void *address = fpk_arena_address(d->arena, block);
+    fpk_unlock(d);
+    return address;
+}
+
 uint64_t
 fpk_function_call_ns(fpk_dispatch *d, const fpk_function *function)
 {

@@ -36,6 +36,13 @@ fpk_function *fpk_dispatch_keep_function(fpk_dispatch *d,
                                          fpk_function *function);
 void fpk_dispatch_drop_function(fpk_dispatch *d, fpk_function *function);
 
+/* What [function] was defined with: its buffers, and after them the payload.
+   The bytes stay as long as the caller keeps the function.  [part] is at most
+   the count of buffers. */
+const fpk_message *fpk_function_message(const fpk_function *function);
+const void *fpk_function_part(fpk_dispatch *d, const fpk_function *function,
+                              uint32_t part, uint64_t *length);
+
 /* Drops the reference of whoever defined the pinned function with this id. */
 void fpk_dispatch_forget(fpk_dispatch *d, uint64_t id);
 

@@ -371,6 +371,78 @@ def test_a_function_is_sent_as_it_is():
     """)
 
 
+def test_large_buffers_of_a_function_are_sent_once():
+    trial("""
+        import array
+        def sent(d):
+            return sum(s["bytes_sent"] for s in d.stats())
+        class Adder:
+            def __init__(self, data):
+                self.data = data
+            def __call__(self, i):
+                return self.data[0] + self.data[-1] + i
+        def closure(data):
+            return lambda i: data[0] + data[-1] + i
+        size = 100_000
+        with Pool(1) as d:
+            for make in (Adder, closure):
+                for data in (bytes(size), bytearray(size),
+                             array.array("B", bytes(size)),
+                             (bytes(size), bytearray(size))):
+                    call = make(data[0] if type(data) is tuple else data)
+                    if type(data) is tuple:
+                        call.other = data[1]
+                    before = sent(d)
+                    for i in range(20):
+                        assert d.submit(call, (i,)).result(9) == i
+                    more = sent(d) - before
+                    assert size <= more < 3 * size, (make, data[:3], more)
+            # Another object of the same class, with the same and with others.
+            before = sent(d)
+            assert d.submit(Adder(bytes(size)), (1,)).result(9) == 1
+            assert sent(d) - before < 2 * size
+            for first in range(5):
+                data = bytes([first]) + bytes(size)
+                assert d.submit(Adder(data), (1,)).result(9) == 1 + first
+            # What has changed is sent again.
+            for data in (bytearray(size), array.array("B", bytes(size))):
+                for call in (Adder(data), closure(data)):
+                    for i in (3, 3, 0):
+                        data[-1] = i
+                        assert d.submit(call, (1,)).result(9) == 1 + i
+                    data[0] = 5
+                    assert d.submit(call, (1,)).result(9) == 6
+                    data[0] = 0
+                    data.append(9)
+                    assert d.submit(call, (1,)).result(9) == 10
+                    data.pop()
+    """)
+
+
+@pytest.mark.parametrize("length", [40_000, 5_000_000])
+def test_bytes_in_other_objects(length):
+    trial("""
+        with Pool() as d:
+            data, array = os.urandom(LENGTH), bytearray(os.urandom(LENGTH))
+            obj = {"a": [data, data], data[:40000]: array, "b": (array,)}
+            for _ in range(3):
+                copy = d.submit(lambda x: x, (obj,)).result(20)
+                assert copy == obj
+                assert copy["a"][0] is copy["a"][1]
+                assert copy["b"][0] is copy[data[:40000]]
+                copy["b"][0].append(1)
+                assert type(copy["a"][0]) is bytes
+                assert type(copy["b"][0]) is bytearray
+            def change(array):
+                array[0] ^= 1
+                array.append(7)
+                return array
+            changed = d.submit(change, (array,)).result(20)
+            assert changed[1:-1] == array[1:] and changed[0] == array[0] ^ 1
+            array.append(1)  # nobody holds it
+    """.replace("LENGTH", str(length)))
+
+
 def test_many_functions():
     trial("""
         with Pool() as d:
