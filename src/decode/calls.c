@@ -10,8 +10,8 @@
    The known ones are the guard in front of bytecode (byvalue/code.c), the weak
    dict of classes (byvalue/identity.c): looking for it, and looking into it,
    and __import__ or importlib.import_module for a module that is there; and
-   bytes and bytearray of a buffer out of band.  The guard is also recognised by
-   its opcodes as a whole. */
+   bytes and bytearray of a buffer out of band.  The guard is also recognised
+   by its opcodes as a whole. */
 #include "decode/decoder.h"
 
 #include "wire/known.h"

@@ -36,7 +36,7 @@ fpk_save_bytearray(fpk_encoder *e, PyObject *obj, bool shared)
                              : fpk_save_reduced(e, obj, value, shared);
     }
     if (PyByteArray_GET_SIZE(obj) >= e->bytes_beside) {
-        return fpk_save_beside(e, obj, shared);
+        return fpk_emit_beside(e, obj, shared);
     }
     if (emit_bytearray(e, PyByteArray_AS_STRING(obj),
                        PyByteArray_GET_SIZE(obj), obj) < 0) {
@@ -46,7 +46,7 @@ fpk_save_bytearray(fpk_encoder *e, PyObject *obj, bool shared)
 }
 
 int
-fpk_save_beside(fpk_encoder *e, PyObject *obj, bool shared)
+fpk_emit_beside(fpk_encoder *e, PyObject *obj, bool shared)
 {
     PyObject *buffer = PyPickleBuffer_FromObject(obj);
     if (buffer == NULL) {

@@ -197,10 +197,10 @@ done:
 
 /* Bytes that are no atom. */
 static int
-save_called_bytes(fpk_encoder *e, PyObject *obj, bool shared)
+emit_called_bytes(fpk_encoder *e, PyObject *obj, bool shared)
 {
     if (e->protocol >= 3) {
-        return fpk_save_beside(e, obj, shared);
+        return fpk_emit_beside(e, obj, shared);
     }
     PyObject *value = fpk_reduce_bytes(e, obj);
     return value == NULL ? FPK_ERROR : fpk_save_reduced(e, obj, value, shared);
@@ -233,7 +233,7 @@ save_compound(fpk_encoder *e, PyObject *obj, bool shared)
     int status;
     Py_INCREF(obj);
     if (type == &PyBytes_Type) {
-        status = save_called_bytes(e, obj, shared);
+        status = emit_called_bytes(e, obj, shared);
     }
     else if (type == &PySet_Type) {
         status = fpk_save_set(e, obj, shared);

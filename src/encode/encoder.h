@@ -466,7 +466,7 @@ int fpk_save_buffer(fpk_encoder *e, PyObject *obj, bool shared);
 
 /* A bytes object or bytearray that is not in the stream: a call of its type
    with a buffer. */
-int fpk_save_beside(fpk_encoder *e, PyObject *obj, bool shared);
+int fpk_emit_beside(fpk_encoder *e, PyObject *obj, bool shared);
 
 /* ---- globals.c ---------------------------------------------------------- */
 
