@@ -1,7 +1,6 @@
-/* dispatch.c -- tasks, functions and groups: what their owner does with them.
+/* dispatch.c -- tasks and groups: what their owner does with them.
 
-   Does:      makes, submits, cancels and drops them, counts who holds their
-              blocks.
+   Does:      makes, submits, cancels and drops them.
    Owns:      the queue, and one reference of each task until it has ended.
    Invariant: a task is in one list (the queue, what a worker has in flight,
               the ended ones of its group, the notices) or in none; it ends
@@ -67,247 +66,6 @@ fpk_list_remove(fpk_list *list, fpk_task *task)
     list->count--;
 }
 
-/* ---- blocks ------------------------------------------------------------- */
-
-fpk_status
-fpk_dispatch_allocate(void *context, uint64_t length, uint64_t *offset,
-                      void **address)
-{
-    fpk_dispatch *d = context;
-    fpk_lock(d);
-    fpk_status status = fpk_arena_allocate(d->arena, length, offset, address);
-    if (status == FPK_OK && !fpk_counts_add(&d->holds, *offset)) {
-        (void)fpk_arena_free(d->arena, *offset);
-        status = FPK_NO_MEMORY;
-    }
-    fpk_unlock(d);
-    return status;
-}
-
-void
-fpk_drop_hold_locked(fpk_dispatch *d, uint64_t offset)
-{
-    if (fpk_counts_drop(&d->holds, offset) == 1) {
-        (void)fpk_arena_free(d->arena, offset);
-    }
-}
-
-void
-fpk_dispatch_free(void *context, uint64_t offset)
-{
-    fpk_dispatch *d = context;
-    fpk_lock(d);
-    fpk_drop_hold_locked(d, offset);
-    fpk_unlock(d);
-}
-
-bool
-fpk_hold_blocks_locked(fpk_dispatch *d, const fpk_message *message,
-                       const fpk_place *places)
-{
-    uint32_t held = 0;
-    for (; held < message->buffers; held++) {
-        if (!fpk_counts_add(&d->holds, places[held].offset)) {
-            break;
-        }
-    }
-    if (held == message->buffers &&
-        (!(message->flags & FPK_PAYLOAD_IN_BLOCK) ||
-         fpk_counts_add(&d->holds, message->block))) {
-        return true;
-    }
-    while (held > 0) {
-        fpk_drop_hold_locked(d, places[--held].offset);
-    }
-    return false;
-}
-
-void
-fpk_drop_blocks_locked(fpk_dispatch *d, const fpk_message *message,
-                       const fpk_place *places)
-{
-    for (uint32_t i = 0; i < message->buffers; i++) {
-        fpk_drop_hold_locked(d, places[i].offset);
-    }
-    if (message->flags & FPK_PAYLOAD_IN_BLOCK) {
-        fpk_drop_hold_locked(d, message->block);
-    }
-}
-
-/* A copy of [places]: false without memory; NULL for none. */
-static bool
-copy_places(const fpk_place *places, uint32_t count, fpk_place **copy)
-{
-    *copy = NULL;
-    if (count == 0) {
-        return true;
-    }
-    *copy = malloc(count * sizeof **copy);
-    if (*copy != NULL) {
-        memcpy(*copy, places, count * sizeof **copy);
-    }
-    return *copy != NULL;
-}
-
-/* ---- functions ---------------------------------------------------------- */
-
-fpk_function *
-fpk_dispatch_define(fpk_dispatch *d, const fpk_message *message,
-                    const fpk_place *places, const unsigned char *payload,
-                    bool pinned)
-{
-    fpk_function *f = calloc(1, sizeof *f);
-    if (f == NULL) {
-        return NULL;
-    }
-    size_t length = message->flags & FPK_PAYLOAD_IN_BLOCK
-                        ? 0
-                        : (size_t)message->payload_length;
-    if (!copy_places(places, message->buffers, &f->places) ||
-        (length > 0 && (f->payload = malloc(length)) == NULL)) {
-        free(f->places);
-        free(f);
-        return NULL;
-    }
-    if (length > 0) {
-        memcpy(f->payload, payload, length);
-    }
-    f->refs = 1;
-    f->pinned = pinned;
-    f->message = *message;
-    f->message.kind = FPK_DEFINE;
-    fpk_lock(d);
-    f->id = ++d->last_function;
-    f->message.function = f->id;
-    if (pinned) {
-        f->next = d->pinned;
-        if (f->next != NULL) {
-            f->next->previous = f;
-        }
-        d->pinned = f;
-        for (uint32_t i = 0; i < d->workers; i++) {
-            if (d->places[i].open && !d->places[i].quitting) {
-                (void)fpk_define_locked(d, &d->places[i], f);
-            }
-        }
-        fpk_publish_locked(d);
-    }
-    fpk_unlock(d);
-    return f;
-}
-
-uint64_t
-fpk_function_id(const fpk_function *function)
-{
-    return function->id;
-}
-
-const fpk_message *
-fpk_function_message(const fpk_function *function)
-{
-    return &function->message;
-}
-
-const void *
-fpk_function_part(fpk_dispatch *d, const fpk_function *function, uint32_t part,
-                  uint64_t *length)
-{
-    const fpk_message *message = &function->message;
-    uint64_t block = message->block;
-    if (part < message->buffers) {
-        *length = function->places[part].length;
-        block = function->places[part].offset;
-    }
-    else {
-        *length = message->payload_length;
-        if (!(message->flags & FPK_PAYLOAD_IN_BLOCK)) {
-            return function->payload;
-        }
-    }
-    fpk_lock(d);
-    const void *address = fpk_arena_address(d->arena, block);
-    fpk_unlock(d);
-    return address;
-}
-
-uint64_t
-fpk_function_call_ns(fpk_dispatch *d, const fpk_function *function)
-{
-    fpk_lock(d);
-    uint64_t ns = function->call_ns;
-    fpk_unlock(d);
-    return ns;
-}
-
-fpk_function *
-fpk_dispatch_keep_function(fpk_dispatch *d, fpk_function *function)
-{
-    fpk_lock(d);
-    function->refs++;
-    fpk_unlock(d);
-    return function;
-}
-
-void
-fpk_drop_function_locked(fpk_dispatch *d, fpk_function *function)
-{
-    if (--function->refs > 0) {
-        return;
-    }
-    if (function->pinned) {
-        if (function->previous == NULL) {
-            d->pinned = function->next;
-        }
-        else {
-            function->previous->next = function->next;
-        }
-        if (function->next != NULL) {
-            function->next->previous = function->previous;
-        }
-    }
-    fpk_message forget = {.kind = FPK_FORGET, .function = function->id};
-    for (uint32_t i = 0; i < d->workers; i++) {
-        fpk_worker_place *place = &d->places[i];
-        bool told = place->open && function->pinned;
-        for (uint32_t k = 0; place->open && k < place->known_count; k++) {
-            if (place->known[k].function == function->id) {
-                place->known[k] = place->known[--place->known_count];
-                told = true;
-                break;
-            }
-        }
-        if (told) {
-            fpk_send_control_locked(d, place, &forget);
-        }
-    }
-    fpk_drop_blocks_locked(d, &function->message, function->places);
-    free(function->places);
-    free(function->payload);
-    free(function);
-}
-
-void
-fpk_dispatch_drop_function(fpk_dispatch *d, fpk_function *function)
-{
-    fpk_lock(d);
-    fpk_drop_function_locked(d, function);
-    fpk_unlock(d);
-}
-
-void
-fpk_dispatch_forget(fpk_dispatch *d, uint64_t id)
-{
-    fpk_lock(d);
-    fpk_function *function = d->pinned;
-    while (function != NULL && function->id != id) {
-        function = function->next;
-    }
-    if (function != NULL) {
-        fpk_drop_function_locked(d, function);
-    }
-    fpk_unlock(d);
-}
-
 /* ---- tasks -------------------------------------------------------------- */
 
 /* Storage for [length] bytes of [task]. */
@@ -332,7 +90,7 @@ fpk_dispatch_new_task(fpk_dispatch *d, fpk_function *function,
     size_t length = message->flags & FPK_PAYLOAD_IN_BLOCK
                         ? 0
                         : (size_t)message->payload_length;
-    if (!copy_places(places, message->buffers, &task->places) ||
+    if (!fpk_copy_places(places, message->buffers, &task->places) ||
         (length > 0 &&
          (task->payload = reserve_payload(task, length)) == NULL)) {
         free(task->places);
@@ -365,7 +123,7 @@ fpk_split_task_locked(fpk_dispatch *d, fpk_task *task, uint32_t skip,
     size_t length =
         task->payload == NULL ? 0 : (size_t)task->request.payload_length;
     part->places = NULL;
-    if (!copy_places(task->places, task->request.buffers, &part->places) ||
+    if (!fpk_copy_places(task->places, task->request.buffers, &part->places) ||
         (length > 0 &&
          (part->payload = reserve_payload(part, length)) == NULL) ||
         !fpk_hold_blocks_locked(d, &part->request, part->places)) {

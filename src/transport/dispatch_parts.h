@@ -1,13 +1,15 @@
 /* dispatch_parts.h -- what the files of the dispatch share.
 
-   dispatch.c   tasks, functions, groups: the calls of the owner
-   pump.c       replies in, requests out
-   waiting.c    who pumps, who sleeps; the I/O thread
-   places.c     workers that start and end
+   dispatch.c     tasks and groups: the calls of the owner
+   definitions.c  functions, and who holds which block
+   sending.c      requests out
+   pump.c         replies in
+   waiting.c      who pumps, who sleeps; the I/O thread
+   places.c       workers that start and end
 
    A function whose name ends in _locked is called with the mutex.
 
-   Used by:   dispatch.c, pump.c, waiting.c, places.c.  No Python.h. */
+   Used by:   these.  No Python.h. */
 #ifndef FPK_DISPATCH_PARTS_H
 #define FPK_DISPATCH_PARTS_H
 
@@ -152,6 +154,18 @@ void fpk_list_remove(fpk_list *list, fpk_task *task);
 void fpk_end_task_locked(fpk_dispatch *d, fpk_task *task,
                          fpk_task_status status);
 
+void fpk_drop_task_locked(fpk_dispatch *d, fpk_task *task);
+
+/* A new task like [task], for [items] items from [skip] on. */
+fpk_task *fpk_split_task_locked(fpk_dispatch *d, fpk_task *task, uint32_t skip,
+                                uint32_t items);
+
+/* ---- definitions.c ------------------------------------------------------ */
+
+/* A copy of [count] places, NULL for none; false without memory. */
+bool fpk_copy_places(const fpk_place *places, uint32_t count,
+                     fpk_place **copy);
+
 /* One more, one less who has the blocks of a message. */
 bool fpk_hold_blocks_locked(fpk_dispatch *d, const fpk_message *message,
                             const fpk_place *places);
@@ -159,27 +173,14 @@ void fpk_drop_blocks_locked(fpk_dispatch *d, const fpk_message *message,
                             const fpk_place *places);
 void fpk_drop_hold_locked(fpk_dispatch *d, uint64_t offset);
 void fpk_drop_function_locked(fpk_dispatch *d, fpk_function *function);
-void fpk_drop_task_locked(fpk_dispatch *d, fpk_task *task);
 
-/* A new task like [task], for [items] items from [skip] on. */
-fpk_task *fpk_split_task_locked(fpk_dispatch *d, fpk_task *task, uint32_t skip,
-                                uint32_t items);
-
-/* ---- pump.c ------------------------------------------------------------- */
-
-/* Takes in all replies; true if there was one. */
-bool fpk_drain_locked(fpk_dispatch *d);
-bool fpk_drain_place_locked(fpk_dispatch *d, fpk_worker_place *place);
+/* ---- sending.c ---------------------------------------------------------- */
 
 /* Sends queued tasks as far as they fit; steals for the idle. */
 bool fpk_refill_locked(fpk_dispatch *d);
 
 /* Sends [task] if the queue is empty and a worker has room. */
 bool fpk_send_at_once_locked(fpk_dispatch *d, fpk_task *task);
-
-/* Kills workers whose task took too long.  Returns when to look again, in ns
-   of the clock; UINT64_MAX: no need to. */
-uint64_t fpk_check_times_locked(fpk_dispatch *d);
 
 /* Takes a task that was sent back: true if the worker had not begun it; it is
    in no list then. */
@@ -198,6 +199,27 @@ void fpk_send_control_locked(fpk_dispatch *d, fpk_worker_place *place,
 bool fpk_define_locked(fpk_dispatch *d, fpk_worker_place *place,
                        fpk_function *function);
 void fpk_publish_locked(fpk_dispatch *d);
+
+/* The worker never saw the block, or says that it needs it no more; false if
+   it does not hold it. */
+bool fpk_take_block_back_locked(fpk_dispatch *d, fpk_worker_place *place,
+                                uint64_t offset);
+
+/* Can [place] take one more task that will take [ns]? */
+bool fpk_has_room(const fpk_worker_place *place, uint64_t ns);
+
+/* ---- pump.c ------------------------------------------------------------- */
+
+/* Takes in all replies; true if there was one. */
+bool fpk_drain_locked(fpk_dispatch *d);
+bool fpk_drain_place_locked(fpk_dispatch *d, fpk_worker_place *place);
+
+/* Kills workers whose task took too long.  Returns when to look again, in ns
+   of the clock; UINT64_MAX: no need to. */
+uint64_t fpk_check_times_locked(fpk_dispatch *d);
+
+/* The channel of [place] holds nonsense: nothing more is read from it. */
+void fpk_condemn_locked(fpk_worker_place *place);
 
 /* ---- waiting.c ---------------------------------------------------------- */
 
