@@ -157,14 +157,24 @@ put_task(fpk_results *self, fpk_task *task)
     return 0;
 }
 
-void
-fpk_results_learn_size(fpk_results *self, uint64_t bytes, uint64_t count)
+uint64_t
+fpk_average_size(uint64_t average, uint64_t bytes, uint64_t count)
 {
     uint64_t each = bytes / (count == 0 ? 1 : count);
-    self->item_bytes =
-        each > self->item_bytes
-            ? each
-            : self->item_bytes - self->item_bytes / 8 + each / 8;
+    return each > average ? each : average - average / 8 + each / 8;
+}
+
+uint64_t
+fpk_results_count_held(fpk_results *self)
+{
+    uint64_t were = self->came - self->held_given;
+    uint64_t are = self->came - self->given;
+    if (were > are) {
+        self->held_bytes =
+            (uint64_t)((double)self->held_bytes * (double)are / (double)were);
+    }
+    self->held_given = self->given;
+    return self->held_bytes;
 }
 
 int
@@ -180,7 +190,9 @@ fpk_results_collect(fpk_results *self)
         for (uint32_t i = 0; i < task->reply.buffers; i++) {
             bytes += task->reply_places[i].length;
         }
-        fpk_results_learn_size(self, bytes, task->request.items);
+        self->result_bytes =
+            fpk_average_size(self->result_bytes, bytes, task->request.items);
+        self->held_bytes = fpk_results_count_held(self) + bytes;
         int status = put_task(self, task);
         fpk_dispatch_drop_task(self->dispatcher->d, task);
         if (status < 0) {

@@ -17,6 +17,7 @@ enum {
     MOST_AHEAD = 65536,      /* items per worker that lie ready */
     CHUNK_BYTES = 4 << 20,   /* of items or results in one message */
     AHEAD_BYTES = 32 << 20,  /* per worker, that lie ready */
+    FIRST_AHEAD = 4,         /* items per worker before anything is known */
 };
 
 /* The next item of the input: new reference, or NULL at its end; an exception
@@ -32,6 +33,14 @@ read_item(fpk_results *self)
         Py_CLEAR(self->input);
     }
     return value;
+}
+
+/* Of an item or its result, whichever is larger. */
+static uint64_t
+expected_bytes(const fpk_results *self)
+{
+    return self->item_bytes > self->result_bytes ? self->item_bytes
+                                                 : self->result_bytes;
 }
 
 /* How many items the next message takes. */
@@ -56,8 +65,9 @@ choose_chunk(fpk_results *self, uint64_t call_ns, bool all)
         count = count < share ? count : share;
     }
     uint64_t most = MOST_ITEMS;
-    if (self->item_bytes > CHUNK_BYTES / MOST_ITEMS) {
-        most = CHUNK_BYTES / self->item_bytes;
+    uint64_t bytes = expected_bytes(self);
+    if (bytes > CHUNK_BYTES / MOST_ITEMS) {
+        most = CHUNK_BYTES / bytes;
     }
     count = count > most ? most : count;
     return count < 1 ? 1 : count;
@@ -76,19 +86,25 @@ choose_ahead(fpk_results *self, uint64_t call_ns, bool all)
     }
     uint64_t chunk =
         self->options.chunksize > 0 ? (uint64_t)self->options.chunksize : 1;
-    uint64_t count = 4;
+    uint64_t count = FIRST_AHEAD;
     if (call_ns > 0) {
         count += AHEAD_NS / call_ns;
     }
     count = count > MOST_AHEAD ? MOST_AHEAD : count;
-    if (self->item_bytes > 0 && count > AHEAD_BYTES / self->item_bytes) {
-        count = AHEAD_BYTES / self->item_bytes;
+    uint64_t bytes = expected_bytes(self);
+    if (bytes > 0 && count > AHEAD_BYTES / bytes) {
+        count = AHEAD_BYTES / bytes;
     }
     count = count < 2 ? 2 : count;
     count = count < 4 * chunk && chunk > 1 ? 4 * chunk : count;
     count *= workers;
     if (!all) {
-        return count;
+        /* Results that are large show that only when they come. */
+        uint64_t most = FIRST_AHEAD * workers + 2 * self->came;
+        if (fpk_results_count_held(self) >= AHEAD_BYTES * workers) {
+            return 0;
+        }
+        return count < most ? count : most;
     }
     /* Who wants all of it waits for no place to be given out: only what is
        under way counts. */
@@ -119,7 +135,7 @@ send_items(fpk_results *self, PyObject *list, uint64_t count)
     for (uint32_t i = 0; i < request.packed.count; i++) {
         bytes += (uint64_t)request.packed.buffers[i].len;
     }
-    fpk_results_learn_size(self, bytes, count);
+    self->item_bytes = fpk_average_size(self->item_bytes, bytes, count);
     request.message.items = (uint32_t)count;
     if (one) {
         request.message.form |= FPK_FORM_ONE_ARGUMENT;

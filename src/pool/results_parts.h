@@ -29,7 +29,9 @@ typedef struct fpk_results {
     fpk_map_options options;
     uint64_t sent, given, came;
     uint64_t hint; /* items that the input is said to have; 0: not known */
-    uint64_t item_bytes; /* of an item or its result, a moving average */
+    uint64_t item_bytes, result_bytes; /* of one, moving averages */
+    uint64_t held_bytes; /* of results that were not given out, */
+    uint64_t held_given; /* when so many were */
     fpk_item *items;
     uint64_t room;       /* a power of two */
     bool cancelled;      /* nothing is read any more */
@@ -45,8 +47,13 @@ int fpk_results_make_room(fpk_results *self, uint64_t count);
 void fpk_results_put_item(fpk_results *self, uint64_t index, PyObject *value,
                           bool failed);
 
-/* Learns how large items are from a message with [count] of them. */
-void fpk_results_learn_size(fpk_results *self, uint64_t bytes, uint64_t count);
+/* A moving average of sizes after a message with [count] of them; it grows at
+   once. */
+uint64_t fpk_average_size(uint64_t average, uint64_t bytes, uint64_t count);
+
+/* Bytes of the results that have come and were not given out: about, because
+   it is not known how large each of them is. */
+uint64_t fpk_results_count_held(fpk_results *self);
 
 /* Takes what has ended; how many tasks, or -1. */
 int fpk_results_collect(fpk_results *self);

@@ -443,6 +443,30 @@ def test_bytes_in_other_objects(length):
     """.replace("LENGTH", str(length)))
 
 
+@pytest.mark.no_sanitizer
+@pytest.mark.parametrize("make", [
+    "lambda i: bytes(1_000_000)",
+    "lambda i: [i + k / 7 for k in range(30_000)]"])
+def test_results_of_endless_input_are_bounded(make):
+    trial("""
+        import itertools
+        def resident():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * 4096
+        with Pool() as d:
+            before = resident()
+            results = d.map(MAKE, itertools.count(), ordered=True)
+            for i, value in enumerate(results):
+                time.sleep(0.0005)
+                if i == 800:
+                    break
+            results.cancel()
+            # Two workers may have 32 MB each lie ready, as pickles.
+            grown = (resident() - before) / 1e6
+            assert grown < 350, grown
+    """.replace("MAKE", make))
+
+
 def test_many_functions():
     trial("""
         with Pool() as d:
