@@ -1,14 +1,21 @@
 """Writes docs/faults.md: each fault row, run for fpickle and for its peers.
 
     python tools/faults.py [--row N] [--quick] [--output FILE]
+                           [--results FOLDER] [--only MODULE] [--jobs N]
 
 The scripts are those of tests/faults; this says what came out on the Python
 that runs it.  The peers are pickle, and for the rows about pools the standard
 pool and executor, loky and mpire.  --row prints one row instead.  --quick runs
 each trial of a pool for one face and one start method, in turn.
+
+A whole run takes hours, because peers hang.  --results keeps what came out in
+FOLDER, and what is there already is not run again; --only runs one module, and
+writes no page.  --jobs trials of a peer run at once: those that hang take no
+CPU, but fpickle's have limits of time.
 """
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import pathlib
@@ -84,24 +91,41 @@ def show(row):
             + " |")
 
 
-def run_rows(only, details, quick):
-    """(number, script, results) of each row; trials go to files in
-    [details]."""
+def run_row(script, module, folder, options):
+    """What came out; read from [folder], or run and kept there."""
+    stem = folder / f"{script.path.stem}.{module}"
+    kept = stem.with_name(stem.name + ".result")
+    if kept.exists():
+        return faults_runner.Result(**json.loads(kept.read_text()))
+    arguments = []
+    if script.of_pools:
+        arguments = ["--details", details_of(script, module, folder)]
+        if options.quick:
+            arguments.append("--quick")
+        if options.jobs and module != "fpickle":
+            arguments += ["--jobs", str(options.jobs)]
+    result = script.run(module, arguments=arguments)
+    kept.write_text(json.dumps(dataclasses.asdict(result)))
+    print(f"{script.number:2} {module:8} {result.outcome}",
+          file=sys.stderr, flush=True)
+    return result
+
+
+def details_of(script, module, folder):
+    """The file with what came out of each trial."""
+    return folder / f"{script.path.stem}.{module}.trials"
+
+
+def run_rows(folder, options):
+    """(number, script, results) of each row."""
     for path in faults_runner.scripts():
         script = faults_runner.Script(path)
-        if only is not None and script.number != only:
+        if options.row is not None and script.number != options.row:
             continue
-        results = {}
-        for module in script.modules:
-            arguments = []
-            if script.of_pools:
-                arguments = ["--details", details / f"{path.stem}.{module}"]
-                if quick:
-                    arguments.append("--quick")
-            results[module] = script.run(module, arguments=arguments)
-            print(f"{script.number:2} {module:8} {results[module].outcome}",
-                  file=sys.stderr, flush=True)
-        yield script.number, script, results
+        yield script.number, script, {
+            module: run_row(script, module, folder, options)
+            for module in script.modules
+            if options.only in (None, module)}
 
 
 def trial_cell(found):
@@ -120,7 +144,7 @@ def trial_cell(found):
     return f"**{faults_runner.escape(first.split(':')[0][:60])}**"
 
 
-def trial_table(rows, details):
+def trial_table(rows, folder):
     """Each trial of the rows about pools, for each pool."""
     lines = ["| row | trial | " + " | ".join(faults_runner.POOLS) + " |",
              "|---" * (2 + len(faults_runner.POOLS)) + "|"]
@@ -129,7 +153,7 @@ def trial_table(rows, details):
             continue
         found = {}
         for pool in script.modules:
-            path = details / f"{script.path.stem}.{pool}"
+            path = details_of(script, pool, folder)
             if path.exists():
                 for trial in json.loads(path.read_text()):
                     one = found.setdefault(trial["trial"], {})
@@ -177,12 +201,20 @@ def main():
                         help="one face and one start method a trial")
     parser.add_argument("--output", type=pathlib.Path,
                         default=ROOT / "docs" / "faults.md")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        details = pathlib.Path(folder)
-        rows = list(run_rows(arguments.row, details, arguments.quick))
-        trials = trial_table(rows, details)
-    if arguments.row is not None:
+    parser.add_argument("--results", type=pathlib.Path,
+                        help="a folder that keeps what came out")
+    parser.add_argument("--only", help="run this module, and write no page")
+    parser.add_argument("--jobs", type=int,
+                        help="trials of a peer at once")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.results or pathlib.Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = list(run_rows(folder, options))
+        if options.only is not None:
+            return
+        trials = trial_table(rows, folder)
+    if options.row is not None:
         for row in rows:
             print(show(row))
         if rows[0][1].of_pools:
@@ -190,9 +222,9 @@ def main():
         return
     streams = [row for row in rows if not row[1].of_pools]
     pools = [row for row in rows if row[1].of_pools]
-    arguments.output.write_text(HEAD.format(
+    options.output.write_text(HEAD.format(
         summary=summarize(streams, pools), versions=versions_of_peers(),
-        quick=QUICK if arguments.quick else "",
+        quick=QUICK if options.quick else "",
         streams="\n".join(map(show, streams)),
         pools="\n".join(map(show, pools)), trials=trials))
 

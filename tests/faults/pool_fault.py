@@ -424,6 +424,12 @@ def chosen(kind, pattern, quick, start):
             yield registered, *pair
 
 
+def hangs(verdict):
+    """Whether the trial, or a task in it, did not end."""
+    return bool(verdict.wrong) and (verdict.wrong[0] == "hangs"
+                                    or "lost" in verdict.wrong[0])
+
+
 def describe(kind, verdicts):
     """The line of the script."""
     bad = [v for v in verdicts if v.wrong]
@@ -435,7 +441,7 @@ def describe(kind, verdicts):
         return f"{kind} holds: {len(verdicts)} trials, {checks} checks{note}"
     first = bad[0]
     text = " ".join(first.wrong[0].split())
-    hang = sum(v.wrong[0] == "hangs" or "lost" in v.wrong[0] for v in bad)
+    hang = sum(map(hangs, bad))
     hung = f", {hang} of them hang" if hang else ""
     return (f"{kind} fails: {len(bad)} of {len(verdicts)} trials end otherwise"
             f"{hung}, first {first.trial} ({first.face}, {first.start}): "
@@ -463,19 +469,25 @@ def main():
         sys.exit(1)
     todo = list(chosen(arguments.pool, arguments.k, arguments.quick,
                        arguments.start))
-    verdicts = []
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as threads:
-        for verdict in threads.map(
-                lambda t: run_trial(script, arguments.pool, *t), todo):
-            verdicts.append(verdict)
-            if arguments.v:
-                print(f"{verdict.trial} ({verdict.face}, {verdict.start}): "
-                      f"{verdict.skipped or verdict.wrong or 'holds'}",
-                      file=sys.stderr, flush=True)
+    def run(number):
+        return run_trial(script, arguments.pool, *todo[number])
+
+    def run_all(numbers):
+        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as threads:
+            return dict(zip(numbers, threads.map(run, numbers)))
+
+    found = run_all(range(len(todo)))
     # A trial has limits of time, which it may miss beside others on a machine
-    # that is busy: what failed is tried once more, alone.
-    verdicts = [run_trial(script, arguments.pool, *t) if v.wrong else v
-                for t, v in zip(todo, verdicts)]
+    # that is busy: what failed is tried once more, alone.  What waits for ever
+    # takes no CPU from others.
+    found |= run_all([i for i, v in found.items() if hangs(v)])
+    found |= {i: run(i) for i, v in found.items()
+              if v.wrong and not hangs(v)}
+    verdicts = list(found.values())
+    if arguments.v:
+        for v in verdicts:
+            print(f"{v.trial} ({v.face}, {v.start}): "
+                  f"{v.skipped or v.wrong or 'holds'}", file=sys.stderr)
     if arguments.details:
         arguments.details.write_text(
             json.dumps([dataclasses.asdict(v) for v in verdicts], indent=1))
