@@ -201,7 +201,8 @@ observe_value(PyObject *observed, PyObject *value, int depth)
 
 /* What the snapshot of [callable] is kept under, borrowed: functions and
    classes themselves; for an object with a state, which nobody should keep
-   alive here, what it has in common with others of its kind. */
+   alive here (but for large bytes objects, which need no comparison then),
+   what it has in common with others of its kind. */
 static PyObject *
 key_of(PyObject *callable)
 {
