@@ -104,12 +104,54 @@ put_mixed(fpk_results *self, fpk_task *task, PyObject *pair)
     return 0;
 }
 
+/* Takes the items of a chunk that has come: a new reference, or NULL, perhaps
+   with an exception. */
+static PyObject *
+take_chunk(fpk_results *self, fpk_task *task)
+{
+    PyObject *key = PyLong_FromUnsignedLongLong(task->index);
+    PyObject *list = NULL;
+    if (key != NULL) {
+        list = Py_XNewRef(PyDict_GetItemWithError(self->chunks, key));
+        if (list != NULL && PyDict_DelItem(self->chunks, key) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    Py_XDECREF(key);
+    return list;
+}
+
+/* Sends the items of a chunk again if the worker could not read them: 1; 0 if
+   that is not so, or -1. */
+static int
+send_unread_again(fpk_results *self, fpk_task *task, fpk_task_status status)
+{
+    if (self->chunks == NULL || PyDict_GET_SIZE(self->chunks) == 0) {
+        return 0;
+    }
+    PyObject *list = take_chunk(self, task);
+    if (list == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    int sent = 0;
+    if (status == FPK_TASK_FAILURE && task->reply.unread != 0 &&
+        PyList_GET_SIZE(list) == (Py_ssize_t)task->request.items) {
+        sent = fpk_results_send_again(self, list, task->index) < 0 ? -1 : 1;
+    }
+    Py_DECREF(list);
+    return sent;
+}
+
 /* Unpacks an ended task and puts its items; 0 or -1. */
 static int
 put_task(fpk_results *self, fpk_task *task)
 {
     fpk_dispatcher *dispatcher = self->dispatcher;
     fpk_task_status status = fpk_task_get_status(task);
+    int again = send_unread_again(self, task, status);
+    if (again != 0) {
+        return again < 0 ? -1 : 0;
+    }
     bool chunk =
         task->request.kind != FPK_CALL &&
         (status == FPK_TASK_RESULT ||

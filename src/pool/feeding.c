@@ -113,9 +113,24 @@ choose_ahead(fpk_results *self, uint64_t call_ns, bool all)
            (under_way < count ? count - under_way : 0);
 }
 
-/* Sends [list] (or its only item) as one task; 0 or -1. */
+/* The items of a chunk are kept until its results have come: a worker reads
+   all of them or none. */
 static int
-send_items(fpk_results *self, PyObject *list, uint64_t count)
+keep_chunk(fpk_results *self, PyObject *list, uint64_t index)
+{
+    if (self->chunks == NULL && (self->chunks = PyDict_New()) == NULL) {
+        return -1;
+    }
+    PyObject *key = PyLong_FromUnsignedLongLong(index);
+    int status = key == NULL ? -1 : PyDict_SetItem(self->chunks, key, list);
+    Py_XDECREF(key);
+    return status;
+}
+
+/* Sends [list] (or its only item) as one task, the first item of which has
+   this [index]; 0 or -1. */
+static int
+send_items(fpk_results *self, PyObject *list, uint64_t count, uint64_t index)
 {
     fpk_dispatcher *dispatcher = self->dispatcher;
     fpk_request request;
@@ -145,33 +160,35 @@ send_items(fpk_results *self, PyObject *list, uint64_t count)
         return -1;
     }
     task->group = self->group;
-    task->index = self->sent;
+    task->index = index;
     task->timeout_ns = self->options.timeout_ns;
     task->retries = (uint32_t)self->options.retries;
-    status = fpk_submit_task(dispatcher, task);
+    if (count > 1) {
+        status = keep_chunk(self, list, index);
+    }
+    if (status == 0) {
+        status = fpk_submit_task(dispatcher, task);
+    }
     fpk_dispatch_drop_task(dispatcher->d, task);
     return status;
 }
 
-/* Sends items one by one, because together they cannot be pickled: only those
-   that cannot be fail.  0 or -1. */
-static int
-send_one_by_one(fpk_results *self, PyObject *list)
+int
+fpk_results_send_again(fpk_results *self, PyObject *list, uint64_t index)
 {
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++, index++) {
         PyObject *single = PyList_GetSlice(list, i, i + 1);
         if (single == NULL) {
             return -1;
         }
-        int status = send_items(self, single, 1);
+        int status = send_items(self, single, 1, index);
         Py_DECREF(single);
         if (status < 0) {
             if (!PyErr_ExceptionMatches(PyExc_Exception)) {
                 return -1;
             }
-            fpk_results_put_item(self, self->sent, fpk_take_exception(), true);
+            fpk_results_put_item(self, index, fpk_take_exception(), true);
         }
-        self->sent++;
     }
     return 0;
 }
@@ -205,14 +222,16 @@ feed_chunk(fpk_results *self, uint64_t count)
         status = -1;
         goto done;
     }
-    status = send_items(self, list, count);
+    status = send_items(self, list, count, self->sent);
     if (status == 0) {
         self->sent += count;
     }
     else if (self->dispatcher->broken == NULL &&
              PyErr_ExceptionMatches(PyExc_Exception) && count > 1) {
         PyErr_Clear(); /* It comes again for each item that it is about. */
-        status = send_one_by_one(self, list);
+        uint64_t index = self->sent;
+        self->sent += count;
+        status = fpk_results_send_again(self, list, index);
     }
     else if (self->dispatcher->broken == NULL &&
              PyErr_ExceptionMatches(PyExc_Exception)) {

@@ -431,6 +431,7 @@ results_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT((PyObject *)self->dispatcher);
     Py_VISIT(self->input);
     Py_VISIT(self->input_error);
+    Py_VISIT(self->chunks);
     Py_VISIT(self->on_done);
     for (uint64_t i = 0; i < self->room; i++) {
         Py_VISIT(self->items[i].value);
@@ -465,6 +466,7 @@ results_clear(PyObject *op)
     PyMem_Free(items);
     Py_CLEAR(self->input);
     Py_CLEAR(self->input_error);
+    Py_CLEAR(self->chunks);
     Py_CLEAR(self->on_done);
     Py_CLEAR(self->dispatcher);
     return 0;

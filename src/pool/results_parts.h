@@ -32,6 +32,8 @@ typedef struct fpk_results {
     uint64_t item_bytes, result_bytes; /* of one, moving averages */
     uint64_t held_bytes; /* of results that were not given out, */
     uint64_t held_given; /* when so many were */
+    PyObject *chunks;    /* dict: the items of chunks that have not come, by
+                            the index of the first; or NULL */
     fpk_item *items;
     uint64_t room;       /* a power of two */
     bool cancelled;      /* nothing is read any more */
@@ -59,6 +61,10 @@ uint64_t fpk_results_count_held(fpk_results *self);
 int fpk_results_collect(fpk_results *self);
 
 /* ---- feeding.c ---------------------------------------------------------- */
+
+/* Sends the items of a chunk again, each by itself: one of them makes the
+   others unreadable for the worker.  0, or -1. */
+int fpk_results_send_again(fpk_results *self, PyObject *list, uint64_t index);
 
 /* Reads and sends as much as is needed now; 0 or -1.  [all]: the results are
    wanted together, so that none waits to be given out. */

@@ -536,6 +536,7 @@ fpk_worker_run_task(fpk_worker *self, const fpk_request *request)
     PyObject *arguments = fpk_worker_decode(self, request);
     fpk_ring_release(&self->channel.requests);
     PyObject *function = NULL;
+    reply.unread = arguments == NULL;
     if (FPK_LIKELY(arguments != NULL)) {
         function = find_function(self, message);
         if (FPK_UNLIKELY(function == NULL)) {

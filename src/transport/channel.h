@@ -119,7 +119,8 @@ typedef struct fpk_message {
     uint64_t work_ns; /* of a reply: time in user functions */
     uint32_t first; /* of FPK_MAP, FPK_STARMAP: the payload is a list of which
                          only [items] items from [first] on are wanted */
-    uint32_t unused;
+    uint32_t unread; /* of FPK_FAILURE: nothing was called, because the
+                        arguments of the task cannot be read */
 } fpk_message;
 
 typedef struct fpk_place {

@@ -50,7 +50,7 @@ FUTEX_WAKE = 1
 
 Message = collections.namedtuple(
     "Message", "kind flags items buffers form task function payload_length "
-    "block work_ns first unused places payload")
+    "block work_ns first unread places payload")
 
 
 def request(kind, payload=b"", *, form=PICKLE, task=0, function=0, items=0,

@@ -467,6 +467,45 @@ def test_results_of_endless_input_are_bounded(make):
     """.replace("MAKE", make))
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+def test_an_item_that_cannot_be_read_fails_alone(ordered):
+    trial("""
+        class Refuses:
+            def __reduce__(self):
+                return int, ("x",)
+        with Pool() as d:
+            same = lambda x: x
+            d.map(same, range(5000)).get()  # known to be short
+            for bad in (0, 7, 99):
+                for chunksize in (0, 1, 10, 100, 500):
+                    items = list(range(100))
+                    items[bad] = Refuses()
+                    found = outcomes(d.map(same, items, ordered=ORDERED,
+                                           chunksize=chunksize))
+                    good = [x for x in found if x != "ValueError"]
+                    if not ORDERED:
+                        good.sort()
+                    assert good == [i for i in range(100) if i != bad], (
+                        bad, chunksize, found)
+                    assert not ORDERED or found[bad] == "ValueError"
+            items = [Refuses(), 1, Refuses()]
+            found = outcomes(d.map(same, items, chunksize=3, ordered=True))
+            assert found == ["ValueError", 1, "ValueError"]
+            # In a group that is waited for as one, and in the other form.
+            pair = lambda a, b: b
+            found = outcomes(d.map(pair, [(1, 2), (3, Refuses()), (4, 5)],
+                                   star=True, chunksize=3, ordered=True))
+            assert found == [2, "ValueError", 5], found
+            try:
+                d.map(same, [1, Refuses(), 2], chunksize=3).get()
+            except ValueError:
+                pass
+            else:
+                raise AssertionError
+            assert d.wait(9)
+    """.replace("ORDERED", str(ordered)))
+
+
 def test_many_functions():
     trial("""
         with Pool() as d:
