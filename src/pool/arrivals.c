@@ -104,41 +104,51 @@ put_mixed(fpk_results *self, fpk_task *task, PyObject *pair)
     return 0;
 }
 
-/* Takes the items of a chunk that has come: a new reference, or NULL, perhaps
-   with an exception. */
+/* The items of the chunk that [task] is, or is a part of, and that has come: a
+   new reference, or NULL, perhaps with an exception. */
 static PyObject *
-take_chunk(fpk_results *self, fpk_task *task)
+take_items(fpk_results *self, fpk_task *task)
 {
-    PyObject *key = PyLong_FromUnsignedLongLong(task->index);
-    PyObject *list = NULL;
-    if (key != NULL) {
-        list = Py_XNewRef(PyDict_GetItemWithError(self->chunks, key));
-        if (list != NULL && PyDict_DelItem(self->chunks, key) < 0) {
-            Py_CLEAR(list);
+    Py_ssize_t first = (Py_ssize_t)task->request.first;
+    Py_ssize_t items = (Py_ssize_t)task->request.items;
+    PyObject *key =
+        PyLong_FromUnsignedLongLong(task->index - task->request.first);
+    PyObject *chunk =
+        key == NULL ? NULL : PyDict_GetItemWithError(self->chunks, key);
+    PyObject *part = NULL;
+    if (chunk != NULL) {
+        part = PyList_GetSlice(chunk, first, first + items);
+        /* What has parts stays till the end: that is rare. */
+        if (part != NULL && items == PyList_GET_SIZE(chunk) &&
+            PyDict_DelItem(self->chunks, key) < 0) {
+            Py_CLEAR(part);
         }
     }
     Py_XDECREF(key);
-    return list;
+    return part;
 }
 
-/* Sends the items of a chunk again if the worker could not read them: 1; 0 if
-   that is not so, or -1. */
+/* Sends the items of a chunk again if one of them fails the others, with it in
+   the worker's hands as a whole: 1; 0 if that is not so, or -1. */
 static int
 send_unread_again(fpk_results *self, fpk_task *task, fpk_task_status status)
 {
     if (self->chunks == NULL || PyDict_GET_SIZE(self->chunks) == 0) {
         return 0;
     }
-    PyObject *list = take_chunk(self, task);
-    if (list == NULL) {
+    PyObject *items = take_items(self, task);
+    if (items == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
     int sent = 0;
-    if (status == FPK_TASK_FAILURE && task->reply.unread != 0 &&
-        PyList_GET_SIZE(list) == (Py_ssize_t)task->request.items) {
-        sent = fpk_results_send_again(self, list, task->index) < 0 ? -1 : 1;
+    if ((status == FPK_TASK_FAILURE || status == FPK_TASK_LOST) &&
+        task->reply.unread != 0) {
+        if (status == FPK_TASK_LOST) {
+            Py_DECREF(fpk_cause_exception(self->dispatcher, task->cause));
+        }
+        sent = fpk_results_send_again(self, items, task->index) < 0 ? -1 : 1;
     }
-    Py_DECREF(list);
+    Py_DECREF(items);
     return sent;
 }
 

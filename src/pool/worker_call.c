@@ -465,6 +465,8 @@ run_chunk(fpk_worker *self, const fpk_message *message, fpk_message *reply,
         goto done;
     }
     int called = call_items(self, message, function, items, results, failures);
+    atomic_store_explicit(&self->channel.shared->item, FPK_ALL_ITEMS,
+                          memory_order_relaxed);
     Py_CLEAR(items);
     reply->work_ns = end_phase(self, &self->work_ns);
     self->tasks_done += message->items;
@@ -528,7 +530,7 @@ fpk_worker_run_task(fpk_worker *self, const fpk_request *request)
     const fpk_message *message = &request->message;
     fpk_message reply = {.task = message->task};
     /* Who sees the task and then the time sees the time of this task. */
-    atomic_store_explicit(&shared->item, 0, memory_order_relaxed);
+    atomic_store_explicit(&shared->item, FPK_ALL_ITEMS, memory_order_relaxed);
     atomic_store_explicit(&shared->started_ns, self->clock,
                           memory_order_release);
     atomic_store_explicit(&shared->task, message->task, memory_order_release);

@@ -59,7 +59,8 @@ typedef struct fpk_channel_shared {
                                     FPK_NO_TASK: in a request of
                                     another kind */
     _Atomic uint64_t started_ns; /* when that began */
-    _Atomic uint32_t item;       /* which item of a chunk it is at, from 0 */
+    _Atomic uint32_t item;       /* which item of a chunk it is at, from 0, or
+                                    FPK_ALL_ITEMS */
     _Atomic uint64_t tasks_done; /* calls, not chunks */
     _Atomic uint64_t work_ns;    /* in user functions */
     _Atomic uint64_t codec_ns;   /* reading arguments and writing results */
@@ -104,6 +105,9 @@ enum {
                                  [block] of the sender's arena */
 };
 
+/* A chunk is being read, or its results are written. */
+#define FPK_ALL_ITEMS UINT32_MAX
+
 /* Behind the header of a record: a message, [buffers] places of out-of-band
    buffers, then the payload, if it is not in a block. */
 typedef struct fpk_message {
@@ -120,7 +124,9 @@ typedef struct fpk_message {
     uint32_t first; /* of FPK_MAP, FPK_STARMAP: the payload is a list of which
                          only [items] items from [first] on are wanted */
     uint32_t unread; /* of FPK_FAILURE: nothing was called, because the
-                        arguments of the task cannot be read */
+                        arguments of the task cannot be read; of a task
+                        that was lost: which of its items it was that did
+                        it is not known */
 } fpk_message;
 
 typedef struct fpk_place {

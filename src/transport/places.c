@@ -270,7 +270,8 @@ queue_again(fpk_dispatch *d, fpk_task *task)
 
 /* The task that the worker was in when it ended.  Only the call that it was in
    is lost: of a chunk the calls before it, whose results went with the worker,
-   and those after it are queued again. */
+   and those after it are queued again.  If it was in none of them, the owner
+   of the task is told so, and finds out which one it is. */
 static void
 settle_begun(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task,
              uintptr_t cause)
@@ -278,6 +279,13 @@ settle_begun(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task,
     uint32_t items = task->request.items;
     uint32_t item = atomic_load(&place->channel.shared->item);
     bool in_call = atomic_load(&place->channel.shared->task) == task->id;
+    if (task->request.kind != FPK_CALL && items > 1 && in_call &&
+        item == FPK_ALL_ITEMS) {
+        task->reply = (fpk_message){.unread = 1};
+        task->cause = cause;
+        fpk_end_task_locked(d, task, FPK_TASK_LOST);
+        return;
+    }
     if (task->request.kind != FPK_CALL && items > 1) {
         if (!in_call || item >= items) {
             item = 0;

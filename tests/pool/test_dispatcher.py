@@ -506,6 +506,47 @@ def test_an_item_that_cannot_be_read_fails_alone(ordered):
     """.replace("ORDERED", str(ordered)))
 
 
+@pytest.mark.parametrize("make", [
+    # in the reading of an argument, in the writing of a result
+    "lambda: Kills()", "lambda: 'kill'"])
+def test_an_item_of_a_chunk_that_kills_fails_alone(make):
+    trial("""
+        class Pid:
+            def __reduce__(self):
+                return os.getpid, ()
+        class Kills:
+            def __reduce__(self):
+                return os.kill, (Pid(), signal.SIGKILL)
+        class KillsWriting:
+            def __reduce__(self):
+                os.kill(os.getpid(), signal.SIGKILL)
+        def same(x):
+            return KillsWriting() if x == "kill" else x
+        with Pool() as d:
+            d.map(same, range(5000)).get()  # known to be short
+            make = MAKE
+            for bad in (0, 7, 9, 12):
+                items = list(range(20))
+                items[bad] = make()
+                found = outcomes(d.map(same, items, chunksize=10,
+                                       ordered=True))
+                items[bad] = "died"
+                assert found == items, found
+            items = [make(), 1, 2, make(), 4]
+            found = outcomes(d.map(same, items, chunksize=5, ordered=True))
+            assert found == ["died", 1, 2, "died", 4]
+            # A part of a chunk, another item of which killed in its call.
+            def kill(x):
+                if x == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return same(x)
+            d.map(kill, [1] * 5000).get()
+            items = [0, 1, 2, 3, "kill", 5, 6]
+            found = outcomes(d.map(kill, items, chunksize=7, ordered=True))
+            assert found == [0, 1, "died", 3, "died", 5, 6], found
+    """.replace("MAKE", make))
+
+
 def test_many_functions():
     trial("""
         with Pool() as d:
