@@ -34,6 +34,7 @@ typedef struct fpk_dispatcher {
                          its task is asked */
     uintptr_t last_cause;
     PyObject *broken; /* the exception of fail_all, or NULL */
+    uint64_t max_tasks; /* calls after which a worker leaves; 0: it stays */
     fpk_snapshot snapshots[FPK_FUNCTIONS_KEPT]; /* what was used last first */
     Py_ssize_t snapshot_count;
 } fpk_dispatcher;

@@ -45,19 +45,23 @@ class Registered:
     starts: tuple | None
     pools: tuple | None
     noisy: bool
+    alone: bool
 
 
 TRIALS = []
 
 
-def trial(name, *, faces=None, starts=None, pools=None, noisy=False):
+def trial(name, *, faces=None, starts=None, pools=None, noisy=False,
+          alone=False):
     """Registers a trial under its [name] in the table.
 
     faces, starts, pools: only these; what a pool does not have at all has no
-    trial.  noisy: standard error may say something."""
+    trial.  noisy: standard error may say something.  alone: it takes much of
+    what others need, too."""
 
     def register(function):
-        TRIALS.append(Registered(function, name, faces, starts, pools, noisy))
+        TRIALS.append(Registered(function, name, faces, starts, pools, noisy,
+                                 alone))
         return function
 
     return register
@@ -98,6 +102,17 @@ class Trial:
             self.ok(what, False, f"{type(error).__name__}: {error}")
             return error
         self.ok(what, False, "nothing raised")
+
+    def can_tell(self, name):
+        """Skips the trial where an exception of this name that a task raises
+        is not an outcome to the one who waits."""
+        if (name, self.face) in {("StopIteration", "iterator"),
+                                 ("StopIteration", "asyncio"),
+                                 ("CancelledError", "asyncio")}:
+            raise Skip("it means something else there")
+        if self.face == "asyncio" and name in ("SystemExit",
+                                               "KeyboardInterrupt"):
+            raise Skip("an event loop ends with it")
 
     # ---- what is asked again and again ------------------------------------
 
@@ -469,6 +484,7 @@ def main():
         sys.exit(1)
     todo = list(chosen(arguments.pool, arguments.k, arguments.quick,
                        arguments.start))
+
     def run(number):
         return run_trial(script, arguments.pool, *todo[number])
 
@@ -476,14 +492,15 @@ def main():
         with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as threads:
             return dict(zip(numbers, threads.map(run, numbers)))
 
-    found = run_all(range(len(todo)))
+    alone = [i for i, (registered, *_) in enumerate(todo) if registered.alone]
+    found = run_all([i for i in range(len(todo)) if i not in alone])
     # A trial has limits of time, which it may miss beside others on a machine
     # that is busy: what failed is tried once more, alone.  What waits for ever
     # takes no CPU from others.
     found |= run_all([i for i, v in found.items() if hangs(v)])
-    found |= {i: run(i) for i, v in found.items()
-              if v.wrong and not hangs(v)}
-    verdicts = list(found.values())
+    alone += [i for i, v in found.items() if v.wrong and not hangs(v)]
+    found |= {i: run(i) for i in alone}
+    verdicts = [found[i] for i in range(len(todo))]
     if arguments.v:
         for v in verdicts:
             print(f"{v.trial} ({v.face}, {v.start}): "

@@ -154,7 +154,10 @@ class Opened:
 
     def iterate(self, function, items):
         found = []
-        iterator = self.imap(function, items)
+        try:
+            iterator = self.imap(function, items)
+        except Exception as error:  # the function cannot be sent
+            return [Outcome(error=error) for _ in items]
         patience = PATIENCE
         for _ in items:
             outcome = outcome_of(lambda: self.next(iterator, patience))

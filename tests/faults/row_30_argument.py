@@ -81,10 +81,15 @@ def check(t, make, *words):
         t.goes_on(pool)
 
 
+def check_reading(t, name):
+    t.can_tell(name)
+    check(t, lambda: Refuses(name), "refused", name)
+
+
 for name in ("ValueError", "SystemExit", "KeyboardInterrupt", "MemoryError",
              "StopIteration", "Unpicklable"):
     trial(f"reading raises {name}")(
-        lambda t, name=name: check(t, lambda: Refuses(name), "refused", name))
+        lambda t, name=name: check_reading(t, name))
 
 
 @trial("its __setstate__ raises")

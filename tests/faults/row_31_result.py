@@ -144,12 +144,7 @@ UNNAMED = {"StopIteration", "CancelledError", "whose __str__ raises"}
 
 
 def check_error(t, name):
-    if (name, t.face) in {("StopIteration", "iterator"),
-                          ("StopIteration", "asyncio"),
-                          ("CancelledError", "asyncio")}:
-        raise pool_fault.Skip("it means something else there")
-    if t.face == "asyncio" and name in ("SystemExit", "KeyboardInterrupt"):
-        raise pool_fault.Skip("an event loop ends with it")
+    t.can_tell(name)
     with t.open() as pool:
         error = t.one_fails(pool, Raises(name), range(N), BAD)
         if error is not None and name not in UNNAMED:

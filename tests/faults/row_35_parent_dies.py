@@ -143,11 +143,11 @@ def shared_memory():
     return 0
 
 
-@trial("it leaves no shared memory", pools=("fpickle",))
+@trial("it leaves no shared memory", pools=("fpickle",), alone=True)
 def memory(t):
     before = shared_memory()
     for _ in range(4):
-        check(t, "kept = pool.values(echo, [bytearray(2 * 10**8)] * 4)\n"
+        check(t, "kept = pool.values(echo, [bytearray(8 * 10**7)] * 4)\n"
               "ready(); time.sleep(60)")
     time.sleep(0.5)
     left = shared_memory() - before
