@@ -104,28 +104,36 @@ put_mixed(fpk_results *self, fpk_task *task, PyObject *pair)
     return 0;
 }
 
-/* The items of the chunk that [task] is, or is a part of, and that has come: a
-   new reference, or NULL, perhaps with an exception. */
-static PyObject *
-take_items(fpk_results *self, fpk_task *task)
+/* The chunk that [task] is, or is a part of, has come: it need not be kept any
+   longer.  What has parts stays till the end: that is rare.  0, or -1;
+   *[items] are those of [task] if they are [wanted] and known, else NULL. */
+static int
+take_items(fpk_results *self, fpk_task *task, bool wanted, PyObject **items)
 {
     Py_ssize_t first = (Py_ssize_t)task->request.first;
-    Py_ssize_t items = (Py_ssize_t)task->request.items;
+    Py_ssize_t count = (Py_ssize_t)task->request.items;
+    int status = -1;
+    *items = NULL;
     PyObject *key =
         PyLong_FromUnsignedLongLong(task->index - task->request.first);
     PyObject *chunk =
         key == NULL ? NULL : PyDict_GetItemWithError(self->chunks, key);
-    PyObject *part = NULL;
-    if (chunk != NULL) {
-        part = PyList_GetSlice(chunk, first, first + items);
-        /* What has parts stays till the end: that is rare. */
-        if (part != NULL && items == PyList_GET_SIZE(chunk) &&
-            PyDict_DelItem(self->chunks, key) < 0) {
-            Py_CLEAR(part);
+    if (chunk == NULL) {
+        status = PyErr_Occurred() ? -1 : 0;
+        goto done;
+    }
+    if (wanted) {
+        *items = PyList_GetSlice(chunk, first, first + count);
+        if (*items == NULL) {
+            goto done;
         }
     }
+    status = count == PyList_GET_SIZE(chunk)
+                 ? PyDict_DelItem(self->chunks, key)
+                 : 0;
+done:
     Py_XDECREF(key);
-    return part;
+    return status;
 }
 
 /* Sends the items of a chunk again if one of them fails the others, with it in
@@ -133,23 +141,24 @@ take_items(fpk_results *self, fpk_task *task)
 static int
 send_unread_again(fpk_results *self, fpk_task *task, fpk_task_status status)
 {
+    bool unread = (status == FPK_TASK_FAILURE || status == FPK_TASK_LOST) &&
+                  task->reply.unread != 0;
+    PyObject *items;
     if (self->chunks == NULL || PyDict_GET_SIZE(self->chunks) == 0) {
         return 0;
     }
-    PyObject *items = take_items(self, task);
+    if (take_items(self, task, unread, &items) < 0) {
+        return -1;
+    }
     if (items == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
+        return 0;
     }
-    int sent = 0;
-    if ((status == FPK_TASK_FAILURE || status == FPK_TASK_LOST) &&
-        task->reply.unread != 0) {
-        if (status == FPK_TASK_LOST) {
-            Py_DECREF(fpk_cause_exception(self->dispatcher, task->cause));
-        }
-        sent = fpk_results_send_again(self, items, task->index) < 0 ? -1 : 1;
+    if (status == FPK_TASK_LOST) {
+        Py_DECREF(fpk_cause_exception(self->dispatcher, task->cause));
     }
+    int sent = fpk_results_send_again(self, items, task->index);
     Py_DECREF(items);
-    return sent;
+    return sent < 0 ? -1 : 1;
 }
 
 /* Unpacks an ended task and puts its items; 0 or -1. */
