@@ -459,6 +459,12 @@ PyObject *fpk_canonical_reduction(fpk_encoder *e, PyObject *value);
    exception in passes that only look at content. */
 PyObject *fpk_canonical_content(fpk_encoder *e, PyObject *obj);
 
+/* ---- prune.c ------------------------------------------------------------ */
+
+/* Writes [pickle], which has [entries] memo entries, without those that
+   nothing fetches, into [e], which is fresh. */
+int fpk_prune(fpk_encoder *e, PyObject *pickle, uint64_t entries);
+
 /* ---- buffers.c ---------------------------------------------------------- */
 
 int fpk_save_bytearray(fpk_encoder *e, PyObject *obj, bool shared);
