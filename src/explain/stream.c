@@ -12,156 +12,6 @@
 
 #include "base/bytes.h"
 
-/* ---- arguments of opcodes ----------------------------------------------- */
-
-enum argument {
-    ARGUMENT_UNKNOWN,
-    ARGUMENT_NOTHING,
-    ARGUMENT_FIXED1,
-    ARGUMENT_FIXED2,
-    ARGUMENT_FIXED4,
-    ARGUMENT_FIXED8,
-    ARGUMENT_COUNTED1,
-    ARGUMENT_COUNTED4,
-    ARGUMENT_COUNTED8,
-    ARGUMENT_LINE,
-    ARGUMENT_LINE_PAIR,
-};
-
-static const uint8_t arguments[256] = {
-#define FPK_OPCODE(name, byte, protocol, argument, before, after, doc)        \
-    [byte] = ARGUMENT_##argument,
-#include "wire/opcodes.def"
-#undef FPK_OPCODE
-};
-
-/* An opcode of the stream. */
-typedef struct {
-    uint8_t code;
-    const char *data; /* its argument: the bytes, or the text of the line */
-    size_t length;
-    const char *second; /* of a pair of lines */
-    size_t second_length;
-    int64_t bytes; /* of all of it */
-} operation;
-
-static int
-fail_truncated(const fpk_machine *m)
-{
-    PyErr_Format(m->state->TruncatedError,
-                 "pickle data was truncated in the opcode at byte %zu",
-                 m->offset);
-    return -1;
-}
-
-static int
-fail_malformed(const fpk_machine *m, const char *what)
-{
-    PyErr_Format(m->state->MalformedError, "%s at byte %zu", what, m->offset);
-    return -1;
-}
-
-/* A line from [start] on, without its newline; its end, or 0. */
-static size_t
-find_line(const fpk_machine *m, size_t start, const char **data,
-          size_t *length)
-{
-    const uint8_t *from = m->data + start;
-    const uint8_t *end = start >= m->size
-                             ? NULL
-                             : memchr(from, '\n', m->size - start);
-    if (end == NULL) {
-        return 0;
-    }
-    *data = (const char *)from;
-    *length = (size_t)(end - from);
-    return start + *length + 1;
-}
-
-/* The operation at m->offset, which stays. */
-static int
-read_operation(fpk_machine *m, operation *op)
-{
-    memset(op, 0, sizeof *op);
-    if (m->offset >= m->size) {
-        return fail_truncated(m);
-    }
-    const uint8_t *at = m->data + m->offset + 1;
-    size_t left = m->size - m->offset - 1;
-    size_t prefix = 0, end;
-    uint64_t length = 0;
-    op->code = at[-1];
-    switch ((enum argument)arguments[op->code]) {
-    case ARGUMENT_UNKNOWN:
-        return fail_malformed(m, "unknown opcode");
-    case ARGUMENT_NOTHING:
-        break;
-    case ARGUMENT_FIXED1:
-        length = 1;
-        break;
-    case ARGUMENT_FIXED2:
-        length = 2;
-        break;
-    case ARGUMENT_FIXED4:
-        length = 4;
-        break;
-    case ARGUMENT_FIXED8:
-        length = 8;
-        break;
-    case ARGUMENT_COUNTED1:
-        prefix = 1;
-        length = left < 1 ? 0 : at[0];
-        break;
-    case ARGUMENT_COUNTED4:
-        prefix = 4;
-        length = left < 4 ? 0 : fpk_load_le32(at);
-        break;
-    case ARGUMENT_COUNTED8:
-        prefix = 8;
-        length = left < 8 ? 0 : fpk_load_le64(at);
-        break;
-    case ARGUMENT_LINE:
-    case ARGUMENT_LINE_PAIR:
-        end = find_line(m, m->offset + 1, &op->data, &op->length);
-        if (end != 0 && arguments[op->code] == ARGUMENT_LINE_PAIR) {
-            end = find_line(m, end, &op->second, &op->second_length);
-        }
-        op->bytes = (int64_t)(end - m->offset);
-        return end == 0 ? fail_truncated(m) : 0;
-    }
-    if (left < prefix || length > left - prefix) {
-        return fail_truncated(m);
-    }
-    op->data = (const char *)at + prefix;
-    op->length = (size_t)length;
-    op->bytes = (int64_t)(1 + prefix + (size_t)length);
-    return 0;
-}
-
-/* The number of a memo entry. */
-static int
-read_index(const fpk_machine *m, const operation *op, uint64_t *index)
-{
-    const uint8_t *data = (const uint8_t *)op->data;
-    *index = 0;
-    if (arguments[op->code] == ARGUMENT_FIXED1) {
-        *index = data[0];
-    }
-    else if (arguments[op->code] == ARGUMENT_FIXED4) {
-        *index = fpk_load_le32(data);
-    }
-    else {
-        for (size_t i = 0; i < op->length; i++) {
-            if (data[i] < '0' || data[i] > '9' ||
-                *index > UINT64_MAX / 10 - 1) {
-                return fail_malformed(m, "no memo index");
-            }
-            *index = *index * 10 + (uint64_t)(data[i] - '0');
-        }
-    }
-    return 0;
-}
-
 /* ---- the stack ---------------------------------------------------------- */
 
 static const char *const type_names[] = {"list", "dict", "tuple", "set",
@@ -186,7 +36,7 @@ static int
 pop_item(fpk_machine *m, fpk_item *item)
 {
     if (m->depth == 0 || m->stack[m->depth - 1].kind == FPK_ITEM_MARK) {
-        return fail_malformed(m, "an item is missing on the stack");
+        return fpk_fail_malformed(m, "an item is missing on the stack");
     }
     *item = m->stack[--m->depth];
     return 0;
@@ -197,7 +47,7 @@ static int
 find_mark(const fpk_machine *m, size_t *first)
 {
     if (m->marks == 0) {
-        return fail_malformed(m, "no mark on the stack");
+        return fpk_fail_malformed(m, "no mark on the stack");
     }
     size_t i = m->depth;
     while (m->stack[i - 1].kind != FPK_ITEM_MARK) {
@@ -217,7 +67,7 @@ cut_stack(fpk_machine *m, size_t first)
 }
 
 static int
-push_atom(fpk_machine *m, const operation *op, const char *type,
+push_atom(fpk_machine *m, const fpk_operation *op, const char *type,
           enum fpk_form form, fpk_text text)
 {
     fpk_item item = {.kind = FPK_ITEM_ATOM,
@@ -229,13 +79,13 @@ push_atom(fpk_machine *m, const operation *op, const char *type,
 }
 
 static int
-push_word(fpk_machine *m, const operation *op, const char *word)
+push_word(fpk_machine *m, const fpk_operation *op, const char *word)
 {
     return push_atom(m, op, word, FPK_FORM_LINE, text_of(word));
 }
 
 static int
-push_int(fpk_machine *m, const operation *op, int64_t value)
+push_int(fpk_machine *m, const fpk_operation *op, int64_t value)
 {
     return push_atom(m, op, "int", FPK_FORM_INT,
                      fpk_text_of_number((uint64_t)value));
@@ -263,7 +113,7 @@ take_items(fpk_machine *m, fpk_node *node, size_t first, size_t end,
         fpk_item *item = &m->stack[i];
         if (kind == FPK_EDGE_KEY) {
             if (i + 1 == end) {
-                return fail_malformed(m, "a key without a value");
+                return fpk_fail_malformed(m, "a key without a value");
             }
             if (fpk_take_pair(m, node, item, &m->stack[i + 1]) < 0) {
                 return -1;
@@ -287,7 +137,7 @@ add_items(fpk_machine *m, size_t owner, size_t first, int64_t bytes,
     fpk_item *target = &m->stack[owner];
     fpk_node *node = fpk_target_of(m, target);
     if (target->kind == FPK_ITEM_MARK) {
-        return fail_malformed(m, "an item is missing on the stack");
+        return fpk_fail_malformed(m, "an item is missing on the stack");
     }
     fpk_add_to_item(m, target, bytes);
     if (node != NULL) {
@@ -306,7 +156,7 @@ add_items(fpk_machine *m, size_t owner, size_t first, int64_t bytes,
 
 /* A new container of what is above the mark. */
 static int
-make_marked(fpk_machine *m, const operation *op, int type,
+make_marked(fpk_machine *m, const fpk_operation *op, int type,
             enum fpk_edge_kind kind)
 {
     size_t first;
@@ -325,15 +175,15 @@ make_marked(fpk_machine *m, const operation *op, int type,
 }
 
 static int
-make_tuple(fpk_machine *m, const operation *op, size_t size)
+make_tuple(fpk_machine *m, const fpk_operation *op, size_t size)
 {
     if (m->depth < size) {
-        return fail_malformed(m, "an item is missing on the stack");
+        return fpk_fail_malformed(m, "an item is missing on the stack");
     }
     size_t first = m->depth - size;
     for (size_t i = first; i < m->depth; i++) {
         if (m->stack[i].kind == FPK_ITEM_MARK) {
-            return fail_malformed(m, "an item is missing on the stack");
+            return fpk_fail_malformed(m, "an item is missing on the stack");
         }
     }
     fpk_node *node = fpk_tree_new(&m->tree, FPK_EDGE_PART,
@@ -351,14 +201,14 @@ make_tuple(fpk_machine *m, const operation *op, size_t size)
 
 /* APPENDS, SETITEMS, ADDITEMS */
 static int
-add_marked(fpk_machine *m, const operation *op, enum fpk_edge_kind kind)
+add_marked(fpk_machine *m, const fpk_operation *op, enum fpk_edge_kind kind)
 {
     size_t first;
     if (find_mark(m, &first) < 0) {
         return -1;
     }
     if (first < 2) {
-        return fail_malformed(m, "an item is missing on the stack");
+        return fpk_fail_malformed(m, "an item is missing on the stack");
     }
     int64_t bytes = op->bytes + m->stack[first - 1].bytes;
     if (add_items(m, first - 2, first, bytes, kind) < 0) {
@@ -370,16 +220,16 @@ add_marked(fpk_machine *m, const operation *op, enum fpk_edge_kind kind)
 
 /* APPEND, SETITEM */
 static int
-add_few(fpk_machine *m, const operation *op, size_t count,
+add_few(fpk_machine *m, const fpk_operation *op, size_t count,
         enum fpk_edge_kind kind)
 {
     if (m->depth < count + 1) {
-        return fail_malformed(m, "an item is missing on the stack");
+        return fpk_fail_malformed(m, "an item is missing on the stack");
     }
     size_t first = m->depth - count;
     for (size_t i = first; i < m->depth; i++) {
         if (m->stack[i].kind == FPK_ITEM_MARK) {
-            return fail_malformed(m, "an item is missing on the stack");
+            return fpk_fail_malformed(m, "an item is missing on the stack");
         }
     }
     if (add_items(m, first - 1, first, op->bytes, kind) < 0) {
@@ -437,7 +287,7 @@ make_object(fpk_machine *m, int64_t bytes, fpk_item *callable,
 
 /* REDUCE, NEWOBJ, NEWOBJ_EX: [count] tuples or dicts of arguments. */
 static int
-call_with(fpk_machine *m, const operation *op, size_t count)
+call_with(fpk_machine *m, const fpk_operation *op, size_t count)
 {
     fpk_item args[2], callable;
     for (size_t i = count; i > 0; i--) {
@@ -453,7 +303,7 @@ call_with(fpk_machine *m, const operation *op, size_t count)
 
 /* OBJ has the class above the mark, INST in its argument. */
 static int
-make_old_instance(fpk_machine *m, const operation *op)
+make_old_instance(fpk_machine *m, const fpk_operation *op)
 {
     size_t first;
     fpk_text type = fpk_text_of_bytes(op->second, op->second_length);
@@ -463,7 +313,7 @@ make_old_instance(fpk_machine *m, const operation *op)
     size_t args = first;
     if (op->code == FPK_OP_OBJ) {
         if (first == m->depth) {
-            return fail_malformed(m, "no class above the mark");
+            return fpk_fail_malformed(m, "no class above the mark");
         }
         type = name_of(m, &m->stack[args++]);
     }
@@ -482,14 +332,14 @@ make_old_instance(fpk_machine *m, const operation *op)
 }
 
 static int
-build(fpk_machine *m, const operation *op)
+build(fpk_machine *m, const fpk_operation *op)
 {
     fpk_item state;
     if (pop_item(m, &state) < 0) {
         return -1;
     }
     if (m->depth == 0 || m->stack[m->depth - 1].kind == FPK_ITEM_MARK) {
-        return fail_malformed(m, "an item is missing on the stack");
+        return fpk_fail_malformed(m, "an item is missing on the stack");
     }
     fpk_item *target = &m->stack[m->depth - 1];
     fpk_node *node = fpk_target_of(m, target);
@@ -513,7 +363,7 @@ is_str(const fpk_item *item)
 }
 
 static int
-push_stack_global(fpk_machine *m, const operation *op)
+push_stack_global(fpk_machine *m, const fpk_operation *op)
 {
     fpk_item module, name;
     if (pop_item(m, &name) < 0 || pop_item(m, &module) < 0) {
@@ -521,14 +371,14 @@ push_stack_global(fpk_machine *m, const operation *op)
     }
     if (name.kind != FPK_ITEM_ATOM || module.kind != FPK_ITEM_ATOM ||
         !is_str(&name) || !is_str(&module)) {
-        return fail_malformed(m, "a name that is no str");
+        return fpk_fail_malformed(m, "a name that is no str");
     }
     return push_global(m, op->bytes + name.bytes + module.bytes,
                        name.text.data, name.text.size);
 }
 
 static int
-push_persistent(fpk_machine *m, const operation *op)
+push_persistent(fpk_machine *m, const fpk_operation *op)
 {
     fpk_item id;
     if (pop_item(m, &id) < 0 ||
@@ -542,10 +392,10 @@ push_persistent(fpk_machine *m, const operation *op)
 /* ---- dropping ----------------------------------------------------------- */
 
 static int
-pop(fpk_machine *m, const operation *op)
+pop(fpk_machine *m, const fpk_operation *op)
 {
     if (m->depth == 0) {
-        return fail_malformed(m, "the stack is empty");
+        return fpk_fail_malformed(m, "the stack is empty");
     }
     fpk_item item = m->stack[--m->depth];
     m->marks -= item.kind == FPK_ITEM_MARK;
@@ -555,7 +405,7 @@ pop(fpk_machine *m, const operation *op)
 }
 
 static int
-pop_mark(fpk_machine *m, const operation *op)
+pop_mark(fpk_machine *m, const fpk_operation *op)
 {
     size_t first;
     if (find_mark(m, &first) < 0) {
@@ -571,7 +421,7 @@ pop_mark(fpk_machine *m, const operation *op)
 /* ---- atoms -------------------------------------------------------------- */
 
 static int
-push_long(fpk_machine *m, const operation *op)
+push_long(fpk_machine *m, const fpk_operation *op)
 {
     if (op->length > 8) {
         return push_atom(m, op, "int", FPK_FORM_WORD, text_of("int"));
@@ -588,7 +438,7 @@ push_long(fpk_machine *m, const operation *op)
 }
 
 static int
-push_text(fpk_machine *m, const operation *op, const char *type,
+push_text(fpk_machine *m, const fpk_operation *op, const char *type,
           enum fpk_form form)
 {
     return push_atom(m, op, type, form,
@@ -598,7 +448,7 @@ push_text(fpk_machine *m, const operation *op, const char *type,
 /* Opcodes that push something without parts: 1 if [op] is one of them, 0, or
    -1. */
 static int
-do_atom(fpk_machine *m, const operation *op)
+do_atom(fpk_machine *m, const fpk_operation *op)
 {
     const uint8_t *data = (const uint8_t *)op->data;
     int status;
@@ -683,7 +533,7 @@ do_atom(fpk_machine *m, const operation *op)
 
 /* All other opcodes. */
 static int
-do_operation(fpk_machine *m, const operation *op)
+do_operation(fpk_machine *m, const fpk_operation *op)
 {
     uint64_t index;
     fpk_item mark = {.kind = FPK_ITEM_MARK, .bytes = op->bytes};
@@ -747,20 +597,20 @@ do_operation(fpk_machine *m, const operation *op)
     case FPK_OP_GET:
     case FPK_OP_BINGET:
     case FPK_OP_LONG_BINGET:
-        return read_index(m, op, &index) < 0
+        return fpk_read_memo_index(m, op, &index) < 0
                    ? -1
                    : fpk_get_item(m, index, op->bytes);
     default:
         break;
     }
     if (!has_top) {
-        return fail_malformed(m, "an item is missing on the stack");
+        return fpk_fail_malformed(m, "an item is missing on the stack");
     }
     switch ((enum fpk_opcode)op->code) {
     case FPK_OP_PUT:
     case FPK_OP_BINPUT:
     case FPK_OP_LONG_BINPUT:
-        return read_index(m, op, &index) < 0
+        return fpk_read_memo_index(m, op, &index) < 0
                    ? -1
                    : fpk_put_item(m, index, op->bytes);
     case FPK_OP_MEMOIZE:
@@ -771,7 +621,7 @@ do_operation(fpk_machine *m, const operation *op)
         fpk_add_to_item(m, &m->stack[m->depth - 1], op->bytes);
         return 0;
     default:
-        return fail_malformed(m, "unexpected opcode");
+        return fpk_fail_malformed(m, "unexpected opcode");
     }
 }
 
@@ -790,7 +640,7 @@ forget_memo(fpk_machine *m)
 
 /* What is on the stack when the pickle ends; a new node without a parent. */
 static fpk_node *
-end_pickle(fpk_machine *m, const operation *op)
+end_pickle(fpk_machine *m, const fpk_operation *op)
 {
     fpk_item item;
     if (pop_item(m, &item) < 0) {
@@ -834,8 +684,8 @@ static fpk_node *
 read_pickle(fpk_machine *m)
 {
     for (size_t n = 1;; n++) {
-        operation op;
-        if (read_operation(m, &op) < 0) {
+        fpk_operation op;
+        if (fpk_read_operation(m, &op) < 0) {
             return NULL;
         }
         if (op.code == FPK_OP_STOP) {

@@ -60,6 +60,28 @@ typedef struct {
     int64_t loose; /* bytes of no object: PROTO, FRAME, what was dropped */
 } fpk_machine;
 
+/* An opcode of the stream. */
+typedef struct {
+    uint8_t code;
+    const char *data; /* its argument: the bytes, or the text of the line */
+    size_t length;
+    const char *second; /* of a pair of lines */
+    size_t second_length;
+    int64_t bytes; /* of all of it */
+} fpk_operation;
+
+/* ---- stream_opcodes.c --------------------------------------------------- */
+
+/* The opcode at m->offset, which stays; 0, or -1 with an exception. */
+int fpk_read_operation(fpk_machine *m, fpk_operation *op);
+
+/* The number of a memo entry; 0 or -1. */
+int fpk_read_memo_index(const fpk_machine *m, const fpk_operation *op,
+                        uint64_t *index);
+
+/* The stream is not well formed; returns -1. */
+int fpk_fail_malformed(const fpk_machine *m, const char *what);
+
 /* ---- stream_items.c ----------------------------------------------------- */
 
 /* All return 0, or -1 with an exception. */
