@@ -475,6 +475,8 @@ def main():
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("-v", action="store_true")
     arguments = parser.parse_args()
+    # A shell lets what it runs in the background ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     script = str(pathlib.Path(sys.argv[0]).resolve())
     if arguments.one:
         run_one(arguments.pool, *arguments.one)
