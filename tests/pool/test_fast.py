@@ -112,3 +112,57 @@ def test_the_module_of_ours(method):
         method,
     )
     assert (out, err) == ("True [-1]\n3\nFalse\n", "")
+
+
+THREAD_POOLS = """
+import sys, fpickle
+if len(sys.argv) > 1:
+    fpickle.install(pool=True)
+import multiprocessing.dummy, multiprocessing.pool
+class Own(multiprocessing.pool.ThreadPool):
+    pass
+for make in (multiprocessing.pool.ThreadPool, multiprocessing.dummy.Pool, Own):
+    with make(2) as pool:
+        print(
+            isinstance(pool, multiprocessing.pool.ThreadPool),
+            pool.map(lambda x: -x, [1, 2]), list(pool.imap(abs, [-3])),
+            pool.map_async(abs, [-1], chunksize=1).get(),
+        )
+"""
+
+
+@pytest.mark.parametrize("when", ["install", "later", "run"])
+def test_thread_pools_stay_the_standard_ones(when, tmp_path):
+    script, arguments = THREAD_POOLS, ["install"]
+    if when == "later":
+        script = script.replace("import sys, fpickle", "import sys, fpickle, "
+                                "multiprocessing.pool")  # fmt: skip
+    if when == "run":
+        path = tmp_path / "program.py"
+        path.write_text(script)
+        process = subprocess.run(
+            [sys.executable, "-m", "fpickle", "run", "--fast-pool", path],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        out, err = process.stdout, process.stderr
+    else:
+        out, err = run_script(script, *arguments)
+    assert (out, err) == ("True [-1, -2] [3] [1]\n" * 3, "")
+
+
+def test_standard_pools_from_before_work_on():
+    out, err = run_script(
+        """
+        import multiprocessing.pool, fpickle
+        class Own(multiprocessing.pool.Pool):
+            pass
+        with multiprocessing.get_context("fork").Pool(1) as before:
+            fpickle.install(pool=True)
+            print(before.map(abs, [-1]), list(before.imap(abs, [-2])))
+            with Own(1) as own:
+                print(type(own) is Own, own.map(abs, [-3]))
+            replaced = multiprocessing.pool.Pool = object()
+            print(multiprocessing.pool.Pool is replaced)
+        """
+    )
+    assert (out, err) == ("[1] [2]\nTrue [3]\nTrue\n", "")
