@@ -11,6 +11,7 @@ more is taken), ENDED. A fork of the process that made it must not use it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import sys
@@ -668,16 +669,33 @@ _is_registered = False
 
 
 def _register_exit() -> None:
-    """Called by the main thread before it waits for the other threads."""
+    """What waits at exit is waited for before the main thread waits for the
+    others; what does not is ended after they have ended, as they may use it."""
     global _is_registered
-    if not _is_registered:
-        _is_registered = True
-        threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+    if _is_registered:
+        return
+    _is_registered = True
+    atexit.register(_end_all)
+    try:
+        threading._register_atexit(_end_waiting)  # type: ignore[attr-defined]
+    except RuntimeError:  # the main thread waits already, or has waited
+        pass
+
+
+def _end_waiting() -> None:
+    # Whoever pressed Ctrl-C does not want to wait for what is under way, and
+    # threads that wait for a pool end sooner without it.
+    if was_interrupted():
+        _end_all()
+        return
+    for engine in _own_engines():
+        if engine.waits_at_exit:
+            engine.close()
+            engine.join()
 
 
 def _end_all() -> None:
-    engines = [engine for engine in _engines if not engine.is_foreign]
-    # Whoever pressed Ctrl-C does not want to wait for what is under way.
+    engines = _own_engines()
     is_over = was_interrupted()
     for engine in engines:
         if is_over or not engine.waits_at_exit:
@@ -688,6 +706,10 @@ def _end_all() -> None:
         else:
             engine.close()
             engine.join()
+
+
+def _own_engines() -> list[Engine]:
+    return [engine for engine in _engines if not engine.is_foreign]
 
 
 def was_interrupted() -> bool:

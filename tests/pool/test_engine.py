@@ -247,3 +247,92 @@ def test_the_fallback():
     )
     assert out.startswith("5\n[-1]\ntimeout= needs") and err == ""
     assert fallback.Pool.__doc__
+
+
+THREADS_OUTLIVE_MAIN = """
+import sys, threading, time
+from fpickle import Pool
+def slow(x):
+    time.sleep(0.1)
+    return x
+def work():
+    try:
+        found = pool.map_async(slow, range(4)).get()
+        print(found, pool.apply(slow, (5,)), list(pool.imap(slow, [6, 7])))
+        if "own" in sys.argv:
+            pool.terminate()
+    except BaseException as error:
+        print(type(error).__name__, error)
+def work_with_own():
+    global pool
+    time.sleep(0.3)
+    pool = Pool(2)
+    work()
+if "own" in sys.argv:
+    threading.Thread(target=work_with_own).start()
+else:
+    pool = Pool(2)
+    threading.Thread(target=work).start()
+"""
+
+
+@linux
+@pytest.mark.parametrize("whose", ["shared", "own"])
+def test_threads_that_outlive_the_main_thread_keep_their_pool(whose):
+    out, err = run_script(THREADS_OUTLIVE_MAIN, whose)
+    assert (out, err) == ("[0, 1, 2, 3] 5 [6, 7]\n", "")
+
+
+@linux
+def test_pools_in_handlers_of_the_end_of_the_program():
+    out, err = run_script(
+        """
+        import atexit, fpickle
+        def work():
+            for face in fpickle.Pool, fpickle.ProcessPoolExecutor:
+                with face(1) as pool:
+                    print(list(pool.map(lambda x: -x, [1])))
+        atexit.register(work)
+        """,
+    )
+    assert (out, err) == ("[-1]\n[-1]\n", "")
+
+
+@linux
+def test_ctrl_c_ends_threads_that_wait_for_a_pool():
+    started = time.monotonic()
+    out, err = run_script(
+        """
+        import threading, time, fpickle
+        from concurrent.futures import BrokenExecutor
+        pool = fpickle.Pool(2)
+        def work():
+            try:
+                pool.map(lambda x: time.sleep(600), range(4))
+            except BrokenExecutor as error:
+                print(error)
+        threading.Thread(target=work).start()
+        time.sleep(0.3)
+        raise KeyboardInterrupt
+        """,
+        status=None,
+    )
+    assert out == "the pool was terminated\n", err
+    assert time.monotonic() - started < 20
+
+
+@linux
+def test_a_daemon_thread_does_not_keep_the_program():
+    started = time.monotonic()
+    out, err = run_script(
+        """
+        import threading, time, fpickle
+        pool = fpickle.Pool(2)
+        work = lambda: pool.map(lambda x: time.sleep(600), range(4))
+        threading.Thread(target=work, daemon=True).start()
+        time.sleep(0.3)
+        print("end")
+        """
+    )
+    assert out == "end\n"
+    assert time.monotonic() - started < 20
