@@ -148,12 +148,20 @@ class ProcessPoolExecutor(futures.Executor):
             chunksize: Items that are sent together; None: as many as pay.
             buffersize: The most items that are read and not yet taken.
 
+        Where `submit` is another one (a subclass has its own, or it was set),
+        it is called for each chunk, as by the standard executor.
+
         Raises:
             TimeoutError: From the iterator, when the time is over.
         """
         from fpickle._pool.results import check_map_sizes
 
         check_map_sizes(chunksize, buffersize)
+        own = getattr(self.submit, "__func__", None)
+        if own is not ProcessPoolExecutor.submit:
+            return _map_by_submit(
+                self.submit, fn, iterables, timeout, chunksize or 1, buffersize
+            )
         engine = self._engine
         if engine.state is not RUNNING or engine.is_foreign:
             self._check()
@@ -233,6 +241,51 @@ class ProcessPoolExecutor(futures.Executor):
         from fpickle._pool.results import pickling_error
 
         raise pickling_error("process pool executor")
+
+
+def _map_by_submit(
+    submit: Callable[..., Any],
+    fn: Callable[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | None,
+    chunksize: int,
+    buffersize: int | None,
+) -> Iterator[Any]:
+    """`ProcessPoolExecutor.map` by calls of [submit]."""
+    import collections
+    import itertools
+
+    end = None if timeout is None else timeout + time.monotonic()
+    rows = zip(*iterables)
+    if chunksize > 1:
+        chunks = iter(lambda: list(itertools.islice(rows, chunksize)), [])
+        calls = (submit(_call_chunk, fn, chunk) for chunk in chunks)
+    else:
+        calls = (submit(fn, *row) for row in rows)
+    most = buffersize and -(-buffersize // chunksize)
+    pending = collections.deque(itertools.islice(calls, most))
+
+    def take() -> Iterator[Any]:
+        try:
+            while pending:
+                left = None if end is None else end - time.monotonic()
+                value = pending[0].result(left)
+                pending.popleft()
+                pending.extend(itertools.islice(calls, most and 1))
+                if chunksize > 1:
+                    yield from value
+                else:
+                    yield value
+                del value
+        finally:
+            for future in pending:
+                future.cancel()
+
+    return take()
+
+
+def _call_chunk(fn: Callable[..., Any], rows: list[Any]) -> list[Any]:
+    return [fn(*row) for row in rows]
 
 
 class _Keeper:

@@ -254,3 +254,54 @@ def test_terminate_workers():
         with pytest.raises((cf.process.BrokenProcessPool, cf.CancelledError)):
             future.result(10)
     assert time.monotonic() - began < 10
+
+
+class Counting(fpickle.ProcessPoolExecutor):
+    calls = 0
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.calls += 1
+        return super().submit(fn, *args, **kwargs)
+
+
+@pytest.mark.parametrize("buffersize", [None, 2, 5])
+@pytest.mark.parametrize("chunksize", [None, 1, 3])
+def test_map_calls_a_submit_of_a_subclass(chunksize, buffersize):
+    with Counting(2) as executor:
+        found = executor.map(
+            lambda x, y: x * y, range(10), range(1, 99), chunksize=chunksize,
+            buffersize=buffersize,
+        )  # fmt: skip
+        if buffersize is None:  # all is submitted at once
+            assert executor.calls == (4 if chunksize == 3 else 10)
+        assert list(found) == [x * (x + 1) for x in range(10)]
+        assert executor.calls == (4 if chunksize == 3 else 10)
+
+
+def test_map_calls_a_submit_that_was_set():
+    done = []
+    with fpickle.ProcessPoolExecutor(2) as executor:
+        submit = executor.submit
+
+        def submit_and_tell(*args):
+            future = submit(*args)
+            future.add_done_callback(lambda _: done.append(1))
+            return future
+
+        executor.submit = submit_and_tell
+        assert list(executor.map(abs, [-1, -2, -3])) == [1, 2, 3]
+        found = executor.map(lambda x: 1 // x, [1, 0, 1])
+        assert next(found) == 1
+        with pytest.raises(ZeroDivisionError):
+            next(found)
+        with pytest.raises(TimeoutError):
+            list(executor.map(time.sleep, [0.6, 0.6], timeout=0.1))
+    assert len(done) == 8
+
+
+def test_map_by_submit_reads_no_more_than_it_may():
+    with Counting(2) as executor:
+        found = executor.map(abs, itertools.count(), buffersize=3)
+        assert [next(found) for _ in range(4)] == [0, 1, 2, 3]
+        assert executor.calls == 7
+        found.close()
