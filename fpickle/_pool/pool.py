@@ -236,8 +236,13 @@ class Pool:
         self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
         """``await pool.run(f, x)``: f(x) in a worker. A cancelled await
-        cancels the call if no worker has begun it."""
-        return await self.submit(function, *args, **kwargs)
+        cancels the call, also if a worker has begun it: that worker is killed
+        and replaced."""
+        future = self.submit(function, *args, **kwargs)
+        try:
+            return await future
+        finally:
+            future.cancel(running=True)  # nothing happens if it has ended
 
     def _wait(self, result: Any) -> Any:
         try:

@@ -356,11 +356,11 @@ dispatcher_worker_ended(PyObject *op, PyObject *args)
     if (index < 0 || add_cause(self, error, &cause) < 0) {
         return NULL;
     }
-    bool begun;
+    bool begun, lost;
     Py_BEGIN_ALLOW_THREADS
-    begun = fpk_dispatch_worker_ended(self->d, (uint32_t)index, cause);
+    begun = fpk_dispatch_worker_ended(self->d, (uint32_t)index, cause, &lost);
     Py_END_ALLOW_THREADS
-    if (!begun && cause != 0) {
+    if (!lost && cause != 0) {
         Py_DECREF(fpk_cause_exception(self, cause));
     }
     return PyBool_FromLong(begun);

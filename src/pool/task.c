@@ -293,20 +293,31 @@ future_cancelled(PyObject *op, PyObject *unused)
     return check_made(self) < 0 ? NULL : PyBool_FromLong(was_cancelled(self));
 }
 
-PyDoc_STRVAR(cancel_doc, "cancel()\n--\n\n"
-                         "Cancels the call if no worker has begun it.\n\n"
-                         "Returns:\n    True if it is cancelled now, False if "
-                         "it runs or has ended.");
+PyDoc_STRVAR(
+    cancel_doc,
+    "cancel(*, running=False)\n--\n\n"
+    "Cancels the call if no worker has begun it.\n\n"
+    "Args:\n"
+    "    running: also if one has: that worker is killed and replaced, as\n"
+    "        when a call takes too long.  Other calls are not affected.\n\n"
+    "Returns:\n    True if it is cancelled now, False if it runs or has "
+    "ended.\n\n"
+    "May be called from any thread.");
 
 static PyObject *
-future_cancel(PyObject *op, PyObject *unused)
+future_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
 {
+    static char *const names[] = {"running", NULL};
     future *self = (future *)op;
-    if (check_made(self) < 0) {
+    int running = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$p:cancel",
+                                     (char **)names, &running) ||
+        check_made(self) < 0) {
         return NULL;
     }
     if (self->task != NULL && !fpk_task_ended(self->task)) {
-        (void)fpk_dispatch_cancel(self->dispatcher->d, self->task);
+        (void)fpk_dispatch_cancel(self->dispatcher->d, self->task,
+                                  running != 0);
     }
     return PyBool_FromLong(was_cancelled(self));
 }
@@ -593,7 +604,8 @@ static PyMethodDef future_methods[] = {
      PyDoc_STR("running()\n--\n\nTrue if a worker is in the call now.")},
     {"cancelled", future_cancelled, METH_NOARGS,
      PyDoc_STR("cancelled()\n--\n\nTrue if the call was cancelled.")},
-    {"cancel", future_cancel, METH_NOARGS, cancel_doc},
+    {"cancel", (PyCFunction)(void (*)(void))future_cancel,
+     METH_VARARGS | METH_KEYWORDS, cancel_doc},
     {"add_done_callback", future_add_done_callback, METH_O,
      add_done_callback_doc},
     {"__reduce__", future_reduce, METH_NOARGS, NULL},

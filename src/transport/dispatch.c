@@ -350,12 +350,37 @@ cancel_locked(fpk_dispatch *d, fpk_task *task)
     return true;
 }
 
+/* Ends [task], which a worker has begun, as cancelled, and kills the worker;
+   false if it has ended meanwhile. */
+static bool
+stop_locked(fpk_dispatch *d, fpk_task *task)
+{
+    fpk_worker_place *place = &d->places[task->worker];
+    (void)fpk_drain_place_locked(d, place);
+    if (!fpk_task_ended(task) && !fpk_isolate_locked(d, task)) {
+        (void)fpk_drain_place_locked(d, place);
+    }
+    if (fpk_task_ended(task)) {
+        return false;
+    }
+    fpk_land_locked(d, task);
+    fpk_end_task_locked(d, task, FPK_TASK_CANCELLED);
+    place->cancelled = true;
+    fpk_kill_worker_locked(place);
+    return true;
+}
+
 bool
-fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task)
+fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task, bool running)
 {
     fpk_lock(d);
     bool cancelled = cancel_locked(d, task);
     if (cancelled) {
+        fpk_tell_locked(d);
+    }
+    else if (running && fpk_task_get_status(task) == FPK_TASK_SENT) {
+        cancelled = stop_locked(d, task);
+        (void)fpk_refill_locked(d);
         fpk_tell_locked(d);
     }
     fpk_unlock(d);

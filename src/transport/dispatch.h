@@ -59,7 +59,7 @@ typedef enum fpk_task_status {
     FPK_TASK_FAILURE,   /* the reply is an exception */
     FPK_TASK_LOST,      /* the worker ended in it; [cause] */
     FPK_TASK_TIMED_OUT, /* it took longer than it may */
-    FPK_TASK_CANCELLED, /* nobody has begun it */
+    FPK_TASK_CANCELLED, /* nobody wants it any more */
 } fpk_task_status;
 
 /* Where the blocks of replies are: one arena of one incarnation of a worker.
@@ -128,8 +128,10 @@ fpk_task_ended(fpk_task *task)
 /* True if the task is in the hands of a worker now. */
 bool fpk_dispatch_is_running(fpk_dispatch *d, fpk_task *task);
 
-/* True if nobody had begun the task: it has ended as cancelled. */
-bool fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task);
+/* True if nobody had begun the task: it has ended as cancelled.  [running]:
+   also if a worker is in it, which is killed; what that worker has besides
+   goes to others. */
+bool fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task, bool running);
 
 /* Cancels all that nobody has begun, but for the first [keep] tasks of the
    queue; how many. */
@@ -231,10 +233,11 @@ fpk_status fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index,
 void fpk_dispatch_worker_started(fpk_dispatch *d, uint32_t index, int pid);
 
 /* Takes in all that the worker had published; what it had not begun is queued
-   again; the task it was in ends as FPK_TASK_LOST with [cause], or is queued
-   again if it has retries.  True if it was in a task. */
+   again; the task it was in ends as FPK_TASK_LOST with [cause] (*[lost] is
+   true then), or is queued again if it has retries.  True if it was in a
+   task. */
 bool fpk_dispatch_worker_ended(fpk_dispatch *d, uint32_t index,
-                               uintptr_t cause);
+                               uintptr_t cause, bool *lost);
 
 /* The worker leaves after what it has; nothing more is sent to it. */
 void fpk_dispatch_quit_worker(fpk_dispatch *d, uint32_t index);

@@ -74,11 +74,13 @@ typedef struct fpk_known {
 /* One place for a worker. */
 typedef struct fpk_worker_place {
     bool open;
-    bool quitting; /* gets no more tasks */
-    bool corrupt;  /* its channel holds nonsense: nothing more is read */
-    bool killed;
-    int pid;   /* 0: not started */
-    int pidfd; /* -1: none */
+    bool quitting;  /* gets no more tasks */
+    bool corrupt;   /* its channel holds nonsense: nothing more is read */
+    bool doomed;    /* it is to be killed, as soon as it is known who it is */
+    bool killed;    /* and was */
+    bool cancelled; /* because the task that it was in was cancelled */
+    int pid;        /* 0: not started */
+    int pidfd;      /* -1: none */
     uint64_t incarnation;
     fpk_channel channel;
     _Atomic(fpk_channel_shared *) live; /* for those who look without the
@@ -189,6 +191,11 @@ bool fpk_revoke_locked(fpk_dispatch *d, fpk_task *task);
 /* The same for a task that a worker which has ended cannot have begun,
    whatever the record says. */
 void fpk_reclaim_locked(fpk_dispatch *d, fpk_task *task);
+
+/* Takes back all that was sent behind [task], the oldest at its worker, and
+   queues it: that worker will begin nothing else.  False if it has already,
+   and so has ended [task]. */
+bool fpk_isolate_locked(fpk_dispatch *d, fpk_task *task);
 
 /* Removes a sent task from what is in flight. */
 void fpk_land_locked(fpk_dispatch *d, fpk_task *task);

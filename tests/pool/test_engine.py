@@ -1,11 +1,14 @@
 """What holds one pool together: deaths, limits, forks, and the small parts."""
 
+import asyncio
+import gc
 import io
 import os
 import signal
 import sys
 import threading
 import time
+from concurrent import futures
 
 import fpickle
 import pytest
@@ -336,3 +339,111 @@ def test_a_daemon_thread_does_not_keep_the_program():
     )
     assert out == "end\n"
     assert time.monotonic() - started < 20
+
+
+@linux
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("face", [fpickle.Pool, fpickle.ProcessPoolExecutor])
+def test_a_running_call_is_cancelled(face, method):
+    with face(2, start=method, retries=3) as pool:
+        future = pool.submit(time.sleep, 600)
+        others = [
+            pool.submit(lambda x: (time.sleep(0.02), x)[1], i)
+            for i in range(20)
+        ]
+        assert wait_until(future.running)
+        assert not future.cancel()
+        told = []
+        future.add_done_callback(lambda ended: told.append(ended.cancelled()))
+        assert future.cancel(running=True)
+        assert future.cancelled() and future.done() and not future.running()
+        with pytest.raises(futures.CancelledError):
+            future.result()
+        assert wait_until(lambda: told)
+        assert told == [True]
+        assert [other.result(60) for other in others] == list(range(20))
+        assert wait_until(lambda: pool._engine.dispatcher.outstanding == 0)
+        ended = pool.submit(abs, -1)
+        assert ended.result(60) == 1
+        assert not ended.cancel(running=True)
+        assert ended.result() == 1 and not ended.cancelled()
+
+
+@linux
+def test_calls_are_cancelled_whose_worker_is_only_starting():
+    for delay in range(0, 30, 3):
+        with fpickle.Pool(2) as pool:
+            calls = [pool.submit(time.sleep, 600) for _ in range(3)]
+            time.sleep(delay / 1000)
+            assert all(call.cancel(running=True) for call in calls)
+            assert pool.map_async(abs, [-1, -2]).get(60) == [1, 2]
+
+
+@linux
+def test_cancelled_calls_take_no_other_with_them():
+    with fpickle.Pool(2) as pool:
+        for turn in range(30):
+            calls = [
+                pool.submit(lambda x: (time.sleep(x % 5 / 2000), x)[1], i)
+                for i in range(10)
+            ]
+            time.sleep(turn % 4 / 1000)
+            cancelled = {i for i in range(0, 10, 3)
+                         if calls[i].cancel(running=True)}  # fmt: skip
+            for i, call in enumerate(calls):
+                if i in cancelled:
+                    assert call.cancelled()
+                else:
+                    assert call.result(60) == i
+
+
+@linux
+def test_a_time_out_hits_no_call_that_begins_then():
+    with fpickle.Pool(2) as pool:
+        for turn in range(40):
+            limited = [
+                pool.apply_async(time.sleep, (0.00495,), timeout=0.005)
+                for _ in range(5)
+            ]
+            free = []
+            for _ in range(5):
+                free.append(pool.apply_async(time.sleep, (0.001,)))
+                limited.append(
+                    pool.apply_async(
+                        time.sleep, (0.0047 + turn * 1e-5,), timeout=0.005
+                    )
+                )
+            for call in free:
+                call.get(60)
+            for call in limited:
+                assert call.exception(60) is None or isinstance(
+                    call.exception(), TimeoutError
+                )
+
+
+@linux
+def test_a_cancelled_run_frees_its_worker():
+    async def main():
+        with fpickle.Pool(1) as pool:
+            task = asyncio.create_task(pool.run(time.sleep, 600))
+            await asyncio.sleep(0.3)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return await asyncio.wait_for(pool.run(abs, -3), 60)
+
+    assert asyncio.run(main()) == 3
+
+
+@linux
+def test_errors_of_workers_that_were_stopped_are_not_kept():
+    with fpickle.Pool(1, timeout=0.05) as pool:
+        for _ in range(3):
+            call = pool.submit(time.sleep, 600)
+            assert isinstance(call.exception(60), TimeoutError)
+        assert wait_until(lambda: pool._engine.workers)
+        causes = [
+            found for found in gc.get_objects()
+            if isinstance(found, fpickle.WorkerDied)
+        ]  # fmt: skip
+        assert causes == []
