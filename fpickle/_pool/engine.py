@@ -130,6 +130,7 @@ class Engine:
         self.workers: dict[int, WorkerProcess] = {}
         self.wanted = 0 if on_demand else workers
         self._due: dict[int, float] = {}  # index: when to start it again
+        self._starts = [0.0] * workers  # s until ready, of all processes
         self._failed_starts = 0
         self._idle_deaths = 0
         self._pause = 0.0
@@ -280,6 +281,15 @@ class Engine:
         for worker in list(self.workers.values()):
             if self.dispatcher.worker_state(worker.index) == "busy":
                 worker.kill(_signal.SIGKILL)
+
+    def stats(self) -> list[dict[str, Any]]:
+        """What `Dispatcher.stats` says of each worker, with the seconds that
+        its processes took to start, and its memory now."""
+        found: list[dict[str, Any]] = self.dispatcher.stats()
+        for worker, seconds in zip(found, self._starts):
+            worker["start"] = seconds
+            worker["resident"] = _resident(worker["pid"])
+        return found
 
     def forget(self, number: int) -> None:
         """What was defined under [number] is not needed by later calls."""
@@ -581,6 +591,7 @@ class Engine:
             worker = self.workers.get(index)
             if worker is not None:
                 worker.is_ready = True
+                self._starts[index] += time.monotonic() - worker.since
                 self._failed_starts = 0
         elif kind == "refused":
             self.terminate(_broken(value, "the initializer failed"))
@@ -607,6 +618,16 @@ def _wait_until_gone(worker: WorkerProcess, deadline: float) -> None:
     poll = select.poll()
     poll.register(worker.pidfd, select.POLLIN)
     poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+
+
+def _resident(pid: int) -> int:
+    """Bytes of a process in memory; 0 if there is none."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+            pages = int(file.read(128).split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def _find_errors() -> Any:

@@ -430,14 +430,25 @@ class Pool:
         )
 
     def stats(self) -> dict[str, Any]:
-        """Figures of the pool and, under "workers", of each worker: tasks;
-        seconds of work, codec (pickling) and idle; bytes; memory."""
+        """Figures of the pool and, under "workers", of each of its workers.
+
+        Returns:
+            Of a worker and, summed up, of the pool: `tasks` (calls that have
+            ended); seconds: `start` (until its processes were ready), `work`
+            (in functions), `codec` (pickling), `idle` (it had nothing to do);
+            `wait`: how long calls waited until it began them, on average (of
+            a map: the chunks that are sent together; of many calls some are
+            measured); `bytes_sent` to it, `bytes_received` from it;
+            `resident`: bytes of memory that it has now. Of the pool also
+            `seconds` since it was made, `outstanding` calls or chunks, and
+            `restarts` of workers; of a worker `pid`, `state`, `incarnations`
+            and `in_flight`.
+        """
         from fpickle._pool import report
 
-        dispatcher = self._engine.dispatcher
         return report.make_stats(
-            dispatcher.stats(), dispatcher.outstanding, self._started,
-            time.monotonic(),
+            self._engine.stats(), self._engine.dispatcher.outstanding,
+            self._started, time.monotonic(),
         )  # fmt: skip
 
     def report(self) -> str:

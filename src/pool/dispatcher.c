@@ -413,7 +413,9 @@ PyDoc_STRVAR(
     "A dict for each worker: pid, state, incarnations, in_flight, tasks "
     "(calls),\n"
     "work, codec, idle (seconds, of all incarnations), resident, bytes_sent,\n"
-    "bytes_received (bytes).");
+    "bytes_received (bytes); waits, waited: messages whose waiting for the "
+    "worker was\n"
+    "measured, and the seconds in all.");
 
 static PyObject *
 dispatcher_stats(PyObject *op, PyObject *unused)
@@ -425,15 +427,16 @@ dispatcher_stats(PyObject *op, PyObject *unused)
         fpk_worker_report r;
         fpk_dispatch_report(self->d, i, &r);
         PyObject *entry = Py_BuildValue(
-            "{s:i,s:s,s:K,s:K,s:K,s:d,s:d,s:d,s:K,s:K,s:K}", "pid", r.pid,
-            "state", state_name(r.state), "incarnations",
+            "{s:i,s:s,s:K,s:K,s:K,s:d,s:d,s:d,s:K,s:K,s:K,s:K,s:d}", "pid",
+            r.pid, "state", state_name(r.state), "incarnations",
             (unsigned long long)r.incarnations, "in_flight",
             (unsigned long long)r.in_flight, "tasks",
             (unsigned long long)r.tasks_done, "work", (double)r.work_ns / 1e9,
             "codec", (double)r.codec_ns / 1e9, "idle", (double)r.idle_ns / 1e9,
             "resident", (unsigned long long)r.resident, "bytes_sent",
             (unsigned long long)r.bytes_sent, "bytes_received",
-            (unsigned long long)r.bytes_received);
+            (unsigned long long)r.bytes_received, "waits",
+            (unsigned long long)r.waits, "waited", (double)r.waited_ns / 1e9);
         if (entry == NULL || PyList_Append(list, entry) < 0) {
             Py_CLEAR(list);
         }

@@ -528,7 +528,7 @@ fpk_worker_run_task(fpk_worker *self, const fpk_request *request)
 {
     fpk_channel_shared *shared = self->channel.shared;
     const fpk_message *message = &request->message;
-    fpk_message reply = {.task = message->task};
+    fpk_message reply = {.task = message->task, .began_ns = self->clock};
     /* Who sees the task and then the time sees the time of this task. */
     atomic_store_explicit(&shared->item, FPK_ALL_ITEMS, memory_order_relaxed);
     atomic_store_explicit(&shared->started_ns, self->clock,

@@ -141,6 +141,7 @@ fpk_split_task_locked(fpk_dispatch *d, fpk_task *task, uint32_t skip,
     atomic_init(&part->status, FPK_TASK_QUEUED);
     part->next = part->previous = NULL;
     part->killed = false;
+    part->submitted_ns = 0;
     part->id = part->request.task = ++d->last_task;
     part->request.first += skip;
     part->request.items = items;
@@ -172,6 +173,9 @@ fpk_dispatch_submit(fpk_dispatch *d, fpk_task *task)
         d->shortest_ns = d->timed++ == 0 || task->timeout_ns < d->shortest_ns
                              ? task->timeout_ns
                              : d->shortest_ns;
+    }
+    if (task->id <= FPK_MEASURED || task->id % FPK_MEASURE_EVERY == 0) {
+        task->submitted_ns = fpk_now_ns();
     }
     /* The I/O thread may sleep for longer than it may from now on. */
     if (d->io_parked && (d->io_until_ns == UINT64_MAX ||

@@ -76,10 +76,11 @@ typedef struct fpk_task {
     fpk_group *group;       /* NULL: none; a reference until it has ended */
     uint64_t index;         /* in the group: of the first item */
     uint64_t timeout_ns; /* a call may take as long; 0: as long as it likes */
-    uint32_t retries;    /* times more that it may be begun */
-    bool started;        /* one of its tries was begun */
-    bool notify;         /* the I/O thread is told when it ends */
-    bool killed;         /* its worker was, because of timeout_ns */
+    uint64_t submitted_ns; /* when; 0: its waiting is not measured */
+    uint32_t retries;      /* times more that it may be begun */
+    bool started;          /* one of its tries was begun */
+    bool notify;           /* the I/O thread is told when it ends */
+    bool killed;           /* its worker was, because of timeout_ns */
     fpk_message request;
     fpk_place *places;      /* of the request; owned, with the blocks */
     unsigned char *payload; /* of the request, until it has ended: [small],
@@ -253,6 +254,8 @@ typedef struct fpk_worker_report {
     uint64_t tasks_done, work_ns, codec_ns, idle_ns, resident; /* of all
                                             incarnations; resident: of this */
     uint64_t bytes_sent, bytes_received; /* of payloads and buffers */
+    uint64_t waits, waited_ns; /* of tasks, until this worker began them: how
+                                  many were measured, and their sum */
 } fpk_worker_report;
 
 void fpk_dispatch_report(fpk_dispatch *d, uint32_t index,

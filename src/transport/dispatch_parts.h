@@ -30,7 +30,9 @@ enum {
     FPK_STANDBY_NS = 1000000, /* how often the I/O thread looks */
     FPK_OTHER_NS = 50000000,  /* how long one sleeps while another pumps */
     FPK_STANDBY_FOR_NS = 20000000, /* and how long after the last reply */
-    FPK_STEAL_NS = 200000, /* a task as long holds up those behind it */
+    FPK_STEAL_NS = 200000,  /* a task as long holds up those behind it */
+    FPK_MEASURED = 256,     /* tasks whose waiting is measured, */
+    FPK_MEASURE_EVERY = 16, /* and how many of those after them */
 };
 
 /* A worker that has work and does not begin it for as long is stuck: stopped
@@ -100,6 +102,7 @@ typedef struct fpk_worker_place {
     size_t control_count, control_room;
     fpk_worker_report past; /* sums of earlier incarnations */
     uint64_t bytes_sent, bytes_received;
+    uint64_t waits, waited_ns;
 } fpk_worker_place;
 
 /* What was unmapped while somebody might look at it. */

@@ -424,6 +424,8 @@ fpk_dispatch_report(fpk_dispatch *d, uint32_t index, fpk_worker_report *report)
     report->in_flight = place->in_flight.count;
     report->bytes_sent = place->bytes_sent;
     report->bytes_received = place->bytes_received;
+    report->waits = place->waits;
+    report->waited_ns = place->waited_ns;
     if (place->open) {
         fpk_channel_shared *shared = place->channel.shared;
         report->state = (int)atomic_load(&shared->worker_state);

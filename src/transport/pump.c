@@ -104,6 +104,10 @@ take_answer(fpk_dispatch *d, fpk_worker_place *place,
     fpk_land_locked(d, task);
     place->still_ns = 0;
     learn(task->function, message->work_ns, task->request.items);
+    if (task->submitted_ns != 0 && message->began_ns >= task->submitted_ns) {
+        place->waits++;
+        place->waited_ns += message->began_ns - task->submitted_ns;
+    }
     place->bytes_received += message->payload_length;
     for (uint32_t i = 0; i < message->buffers; i++) {
         place->bytes_received += places[i].length;

@@ -375,6 +375,9 @@ def test_stats(pool):
     stats = pool.stats()
     assert stats["tasks"] >= 100 and len(stats["workers"]) == 2
     assert stats["bytes_sent"] > 0
+    assert 0 < stats["start"] < 120
+    assert stats["resident"] == sum(w["resident"] for w in stats["workers"])
+    assert all(w["resident"] > 1 << 20 for w in stats["workers"])
     report = pool.report()
     assert "tasks done" in report and len(report.splitlines()) < 24
     for worker in stats["workers"]:
@@ -715,3 +718,25 @@ def test_the_end_of_the_interpreter_with_work_pending(method):
         patience=30,
     )
     assert (out, err) == ("end\n", "")
+
+
+def test_how_long_calls_wait():
+    with fpickle.Pool(1) as pool:
+        pool.apply(abs, (1,))
+        assert 0 < pool.stats()["wait"] < 10
+        before = pool.stats()["workers"][0]
+        calls = [pool.apply_async(time.sleep, (0.2,)) for _ in range(3)]
+        for call in calls:
+            call.get()
+        stats = pool.stats()
+        # 0, 0.2 and 0.4 s, and the first call.
+        assert 0.59 < stats["wait"] * 4 - before["wait"] < 10
+        assert stats["workers"][0]["wait"] == stats["wait"]
+        assert "waits" not in stats["workers"][0]
+        text = pool.report()
+        assert f"calls waited {stats['wait'] * 1e3:.1f} ms" in text
+        assert max(map(len, text.splitlines())) < 80
+        one = stats["workers"][0]
+        pool.terminate()
+        assert pool.stats()["resident"] == 0
+        assert one["start"] > 0
