@@ -123,6 +123,7 @@ class Engine:
         self.options = options
         self.waits_at_exit = waits_at_exit
         self.state = RUNNING
+        self.started = time.monotonic()
         self.is_foreign = False
         self.broken: BaseException | None = None
         self.lock = threading.RLock()

@@ -7,7 +7,9 @@ import weakref
 from concurrent import futures
 
 from fpickle._pool.engine import CLOSING, RUNNING, Engine, was_interrupted
-from fpickle._pool.pool import WorkerView, list_workers, start_method_of
+from fpickle._pool.face import (
+    Face, WorkerView, length_of, list_workers, make_bar, start_method_of,
+)  # fmt: skip
 from fpickle._pool.setup import Options
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from fpickle._pool.results import Future
 
 
-class ProcessPoolExecutor(futures.Executor):
+class ProcessPoolExecutor(Face, futures.Executor):
     """Worker processes that run any function, with the interface of
     `concurrent.futures.ProcessPoolExecutor`.
 
@@ -136,6 +138,7 @@ class ProcessPoolExecutor(futures.Executor):
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        progress: bool | str = False,
     ) -> Iterator[Any]:
         """An iterator over ``fn(*xs)`` for the items of all iterables.
 
@@ -147,6 +150,7 @@ class ProcessPoolExecutor(futures.Executor):
             timeout: Seconds from now until the last result has to be there.
             chunksize: Items that are sent together; None: as many as pay.
             buffersize: The most items that are read and not yet taken.
+            progress: True for a bar, or the text in front of one.
 
         Where `submit` is another one (a subclass has its own, or it was set),
         it is called for each chunk, as by the standard executor.
@@ -154,6 +158,17 @@ class ProcessPoolExecutor(futures.Executor):
         Raises:
             TimeoutError: From the iterator, when the time is over.
         """
+        found = self._map(fn, iterables, timeout, chunksize, buffersize)
+        if not progress:
+            return found
+        lengths = [length_of(iterable) for iterable in iterables]
+        known = [length for length in lengths if length is not None]
+        return _with_bar(found, make_bar(progress, min(known, default=None)))
+
+    def _map(
+        self, fn: Callable[..., Any], iterables: tuple[Iterable[Any], ...],
+        timeout: float | None, chunksize: int | None, buffersize: int | None,
+    ) -> Iterator[Any]:  # fmt: skip
         from fpickle._pool.results import check_map_sizes
 
         check_map_sizes(chunksize, buffersize)
@@ -223,9 +238,10 @@ class ProcessPoolExecutor(futures.Executor):
 
     def _check(self) -> None:
         engine = self._engine
-        if engine.broken is None and not engine.is_foreign:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        if engine.state is CLOSING:
+        if engine.state is not RUNNING and (
+            engine.state is CLOSING
+            or engine.broken is None and not engine.is_foreign
+        ):
             raise RuntimeError("cannot schedule new futures after shutdown")
         engine.check()
 
@@ -282,6 +298,15 @@ def _map_by_submit(
                 future.cancel()
 
     return take()
+
+
+def _with_bar(values: Iterator[Any], bar: Any) -> Iterator[Any]:
+    try:
+        for value in values:
+            bar.update(1)
+            yield value
+    finally:
+        bar.close()
 
 
 def _call_chunk(fn: Callable[..., Any], rows: list[Any]) -> list[Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import time
-import weakref
+import threading
 
 from fpickle._pool.engine import RUNNING, Engine
+from fpickle._pool.face import (
+    Face, WorkerView, length_of, list_workers, make_bar, start_method_of,
+)  # fmt: skip
 from fpickle._pool.setup import Options
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
@@ -15,68 +17,9 @@ if TYPE_CHECKING:
     from fpickle._pool.results import ApplyResult, MapIterator, MapResult
 
 _BAR_EVERY = 0.1  # s
-_START_PATIENCE = 5.0  # s
 
 
-class WorkerView:
-    """A worker process, as programs look at those of the standard pools."""
-
-    def __init__(self, engine: Engine, index: int, pid: int) -> None:
-        self._engine = engine
-        self._index = index
-        self.pid = pid
-        self.name = f"FpickleWorker-{index}"
-        self.daemon = True
-
-    def is_alive(self) -> bool:
-        worker = self._engine.workers.get(self._index)
-        return worker is not None and worker.pid == self.pid
-
-    def join(self, timeout: float | None = None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self.is_alive():
-            if deadline is not None and time.monotonic() >= deadline:
-                return
-            time.sleep(0.001)
-
-    def terminate(self) -> None:
-        self._kill(15)
-
-    def kill(self) -> None:
-        self._kill(9)
-
-    def _kill(self, number: int) -> None:
-        worker = self._engine.workers.get(self._index)
-        if worker is not None and worker.pid == self.pid:
-            worker.kill(number)
-
-    def __repr__(self) -> str:
-        return f"<{self.name} pid={self.pid}>"
-
-
-def list_workers(engine: Engine) -> list[WorkerView]:
-    """The processes of [engine]; waits until those that start have an id."""
-    deadline = time.monotonic() + _START_PATIENCE
-    while time.monotonic() < deadline and engine.state is RUNNING:
-        if all(worker.pid for worker in list(engine.workers.values())):
-            break
-        time.sleep(0.001)
-    return [
-        WorkerView(engine, worker.index, worker.pid)
-        for worker in list(engine.workers.values())
-        if worker.pid
-    ]
-
-
-def start_method_of(context: Any) -> str | None:
-    """What a context of multiprocessing, or its name, means for our pools."""
-    if context is None:
-        return None
-    name = context if isinstance(context, str) else context.get_start_method()
-    return {"forkserver": "zygote"}.get(name, name)
-
-
-class Pool:
+class Pool(Face):
     """Worker processes that run any function, with `multiprocessing.Pool`'s
     interface.
 
@@ -164,7 +107,6 @@ class Pool:
         self._retries = retries
         self._copy_context = copy_context
         self._processes = processes
-        self._started = time.monotonic()
         self._engine = Engine(
             processes, options, future_type="ApplyResult", style="pool"
         )
@@ -232,18 +174,6 @@ class Pool:
         result.call_back(callback, error_callback)
         return result
 
-    async def run(
-        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Any:
-        """``await pool.run(f, x)``: f(x) in a worker. A cancelled await
-        cancels the call, also if a worker has begun it: that worker is killed
-        and replaced."""
-        future = self.submit(function, *args, **kwargs)
-        try:
-            return await future
-        finally:
-            future.cancel(running=True)  # nothing happens if it has ended
-
     def _wait(self, result: Any) -> Any:
         try:
             return result.result()
@@ -284,11 +214,11 @@ class Pool:
         options: dict[str, Any],
     ) -> list[Any]:  # fmt: skip
         progress = options.pop("progress", False)
-        total = _length_of(iterable)
+        total = length_of(iterable)
         found = self._begin(func, iterable, chunksize, star=star, **options)
         try:
             if progress:
-                return _get_with_bar(found, _make_bar(progress, total))
+                _follow(found, make_bar(progress, total))
             values: list[Any] = found.get()
             return values
         except KeyboardInterrupt:
@@ -330,13 +260,19 @@ class Pool:
     ) -> MapResult:  # fmt: skip
         from fpickle._pool.results import MapResult
 
+        progress = options.pop("progress", False)
+        total = length_of(iterable)
         handle = MapResult(self, callback, error_callback)
-        handle.start(
-            self._begin(
-                func, iterable, chunksize, star=star, eager=True,
-                on_done=handle.finish, **options,
-            )
+        found = self._begin(
+            func, iterable, chunksize, star=star, eager=True,
+            on_done=handle.finish, **options,
         )  # fmt: skip
+        handle.start(found)
+        if progress:
+            threading.Thread(
+                target=_follow, args=(found, make_bar(progress, total)),
+                name="fpickle-progress", daemon=True,
+            ).start()  # fmt: skip
         return handle
 
     def imap(
@@ -375,7 +311,7 @@ class Pool:
         options: dict[str, Any],
     ) -> MapIterator:  # fmt: skip
         progress = options.pop("progress", False)
-        bar = _make_bar(progress, _length_of(iterable)) if progress else None
+        bar = make_bar(progress, length_of(iterable)) if progress else None
         from fpickle._pool.results import MapIterator
 
         handle = MapIterator(self, bar)
@@ -411,51 +347,6 @@ class Pool:
             retries=self._retries if retries is None else retries,
             **options,
         )  # fmt: skip
-
-    # ---- what workers have ----------------------------------------------------
-
-    def share(self, obj: Any) -> Any:
-        """Sends [obj] to the workers once.
-
-        Returns:
-            A small handle to pass as argument: ``handle.get()`` is the object
-            in a worker. The object is released when the last handle dies.
-        """
-        from fpickle._pool import share
-
-        self._engine.check()
-        number = self._engine.dispatcher.define(obj)
-        return share.make_handle(
-            self._engine.token, number, obj, self._engine.forget
-        )
-
-    def stats(self) -> dict[str, Any]:
-        """Figures of the pool and, under "workers", of each of its workers.
-
-        Returns:
-            Of a worker and, summed up, of the pool: `tasks` (calls that have
-            ended); seconds: `start` (until its processes were ready), `work`
-            (in functions), `codec` (pickling), `idle` (it had nothing to do);
-            `wait`: how long calls waited until it began them, on average (of
-            a map: the chunks that are sent together; of many calls some are
-            measured); `bytes_sent` to it, `bytes_received` from it;
-            `resident`: bytes of memory that it has now. Of the pool also
-            `seconds` since it was made, `outstanding` calls or chunks, and
-            `restarts` of workers; of a worker `pid`, `state`, `incarnations`
-            and `in_flight`.
-        """
-        from fpickle._pool import report
-
-        return report.make_stats(
-            self._engine.stats(), self._engine.dispatcher.outstanding,
-            self._started, time.monotonic(),
-        )  # fmt: skip
-
-    def report(self) -> str:
-        """`stats` as one screen of text."""
-        from fpickle._pool import report
-
-        return report.format_report(self.stats())
 
     @property
     def _pool(self) -> list[WorkerView]:
@@ -526,21 +417,8 @@ def _with_context(function: Callable[..., Any]) -> Callable[..., Any]:
     return context.in_current_context(function)
 
 
-def _length_of(iterable: Any) -> int | None:
-    try:
-        return len(iterable)
-    except TypeError:
-        return None
-
-
-def _make_bar(progress: Any, total: int | None) -> Any:
-    from fpickle._pool import progress as bars
-
-    return bars.make_bar(total, progress if isinstance(progress, str) else "")
-
-
-def _get_with_bar(found: Any, bar: Any) -> list[Any]:
-    """The list of results; the bar is moved meanwhile."""
+def _follow(found: Any, bar: Any) -> None:
+    """Waits for all results and moves the bar meanwhile."""
     shown, is_done = 0, False
     try:
         while not is_done:
@@ -548,7 +426,5 @@ def _get_with_bar(found: Any, bar: Any) -> list[Any]:
             done = found.completed
             bar.update(done - shown)
             shown = done
-        values: list[Any] = found.get()
-        return values
     finally:
         bar.close()

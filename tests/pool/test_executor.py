@@ -305,3 +305,39 @@ def test_map_by_submit_reads_no_more_than_it_may():
         assert [next(found) for _ in range(4)] == [0, 1, 2, 3]
         assert executor.calls == 7
         found.close()
+
+
+def test_what_both_faces_have():
+    with fpickle.ProcessPoolExecutor(2) as executor:
+        handle = executor.share([1, 2, 3])
+        call = executor.submit(lambda: sum(handle.get()))
+        assert call.result() == 6 and handle.get() == [1, 2, 3]
+        assert asyncio.run(executor.run(lambda x, *, y: x - y, 5, y=3)) == 2
+        stats = executor.stats()
+        assert stats["tasks"] == 2 and 0 < stats["wait"] < 60
+        assert "2 tasks done" in executor.report()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.share(1)
+    assert executor.stats()["tasks"] == 2
+
+
+@pytest.mark.parametrize("face", ["ours", "overridden"])
+def test_map_shows_a_bar(face, capsys):
+    make = fpickle.ProcessPoolExecutor if face == "ours" else Counting
+    with make(2) as executor:
+        found = executor.map(
+            lambda x, y: x + y, range(20), range(99), progress="sums"
+        )
+        assert list(found) == list(range(0, 40, 2))
+        text = capsys.readouterr().err
+        assert "sums: " in text and "20" in text
+        for value in executor.map(abs, range(9), progress=True):
+            if value == 3:
+                break
+        with pytest.raises(ZeroDivisionError):
+            list(executor.map(lambda x: 1 // x, [1, 0], progress=True))
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return
+    assert not tqdm._instances

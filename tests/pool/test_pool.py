@@ -740,3 +740,15 @@ def test_how_long_calls_wait():
         pool.terminate()
         assert pool.stats()["resident"] == 0
         assert one["start"] > 0
+
+
+def test_map_async_shows_a_bar(pool, capsys):
+    found = pool.map_async(abs, range(300), progress="steps")
+    assert found.get(60) == list(range(300))
+    for thread in threading.enumerate():
+        if thread.name == "fpickle-progress":
+            thread.join(60)
+    assert "steps: " in capsys.readouterr().err
+    found = pool.starmap_async(divmod, [(1, 0), (1, 1)], progress=True)
+    with pytest.raises(ZeroDivisionError):
+        found.get(60)
