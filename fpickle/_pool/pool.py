@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from fpickle._pool.engine import RUNNING, Engine
+from fpickle._pool.engine import ENDED, RUNNING, Engine
 from fpickle._pool.face import (
     Face, WorkerView, length_of, list_workers, make_bar, start_method_of,
 )  # fmt: skip
@@ -46,7 +46,9 @@ class Pool(Face):
         timeout: Seconds that a task may run. Then its worker is killed and
             the task fails with TimeoutError.
         retries: How often a task is tried again whose worker died in it.
-        worker_exit: Called in a worker before it leaves.
+        worker_exit: Called in a worker before it leaves: after `close`, at
+            the end of a ``with`` block if all calls have ended, and when it is
+            replaced after its last task; not by `terminate`.
         memory_limit: Bytes, or text such as "500 MB". A worker that has more
             is replaced after its task.
         threads_per_worker: Threads of numerical libraries (OpenMP, BLAS).
@@ -379,8 +381,21 @@ class Pool(Face):
             self._engine.check()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        self.terminate()
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        engine = self._engine
+        try:
+            # Nothing is lost by letting idle workers leave by themselves.
+            if (
+                kind is None
+                and engine.options.functions[2] is not None
+                and engine.state is not ENDED
+                and not engine.is_foreign
+                and engine.dispatcher.outstanding == 0
+            ):
+                engine.close()
+                engine.join()
+        finally:
+            self.terminate()
 
     def __reduce__(self) -> Any:
         from fpickle._pool.results import pickling_error

@@ -752,3 +752,34 @@ def test_map_async_shows_a_bar(pool, capsys):
     found = pool.starmap_async(divmod, [(1, 0), (1, 1)], progress=True)
     with pytest.raises(ZeroDivisionError):
         found.get(60)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_worker_exit_at_the_end_of_a_with_block(method, tmp_path):
+    def note():
+        path = os.path.join(str(tmp_path), f"{label}-{os.getpid()}")
+        open(path, "w").close()
+
+    label = "done"
+    with fpickle.Pool(2, start=method, worker_exit=note) as pool:
+        pool.map(abs, range(10))
+        pids = {worker.pid for worker in pool._pool}
+        # A worker that is not ready yet has no exit to make.
+        assert wait_until(
+            lambda: {w["state"] for w in pool.stats()["workers"]} == {"idle"}
+        )
+    assert {int(p.name.split("-")[1]) for p in tmp_path.iterdir()} == pids
+    label = "error"
+    with pytest.raises(KeyError):
+        with fpickle.Pool(1, start=method, worker_exit=note) as pool:
+            pool.apply(abs, (1,))
+            raise KeyError
+    label = "busy"
+    with fpickle.Pool(1, start=method, worker_exit=note) as pool:
+        pool.apply(abs, (1,))
+        pool.apply_async(time.sleep, (600,))
+    label = "terminated"
+    with fpickle.Pool(1, start=method, worker_exit=note) as pool:
+        pool.apply(abs, (1,))
+        pool.terminate()
+    assert {p.name.split("-")[0] for p in tmp_path.iterdir()} == {"done"}
