@@ -8,7 +8,8 @@ from concurrent import futures
 
 from fpickle._pool.engine import CLOSING, RUNNING, Engine, was_interrupted
 from fpickle._pool.face import (
-    Face, WorkerView, length_of, list_workers, make_bar, start_method_of,
+    Face, WorkerView, check_limits, length_of, list_workers, make_bar,
+    start_method_of,
 )  # fmt: skip
 from fpickle._pool.setup import Options
 
@@ -83,6 +84,9 @@ class ProcessPoolExecutor(Face, futures.Executor):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
+        check_limits(timeout, retries)
+        self._timeout = timeout
+        self._retries = int(retries)
         options = Options(
             method=start or start_method_of(mp_context), preload=preload,
             initializer=initializer, initargs=initargs,
@@ -92,8 +96,6 @@ class ProcessPoolExecutor(Face, futures.Executor):
         )  # fmt: skip
         self._mp_context = mp_context
         self._max_workers = max_workers
-        self._timeout = timeout
-        self._retries = retries
         self._copy_context = copy_context
         self._engine = Engine(
             max_workers, options, future_type="Future", style="futures",

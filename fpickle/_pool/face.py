@@ -138,6 +138,21 @@ class Face:
         return report.format_report(self.stats())
 
 
+def check_limits(timeout: Any, retries: Any) -> None:
+    """Raises what a time-out or a number of retries has to raise that makes no
+    sense."""
+    if timeout is not None:
+        if isinstance(timeout, str) or not hasattr(timeout, "__float__"):
+            raise TypeError(f"timeout must be a number, not {timeout!r}")
+        if not float(timeout) > 0:
+            raise ValueError(f"timeout must be positive, not {timeout!r}")
+    if retries is not None:
+        if not hasattr(retries, "__index__"):
+            raise TypeError(f"retries must be an int, not {retries!r}")
+        if retries < 0:
+            raise ValueError(f"retries must not be negative, not {retries!r}")
+
+
 def length_of(iterable: Any) -> int | None:
     try:
         return len(iterable)

@@ -6,7 +6,8 @@ import threading
 
 from fpickle._pool.engine import ENDED, RUNNING, Engine
 from fpickle._pool.face import (
-    Face, WorkerView, length_of, list_workers, make_bar, start_method_of,
+    Face, WorkerView, check_limits, length_of, list_workers, make_bar,
+    start_method_of,
 )  # fmt: skip
 from fpickle._pool.setup import Options
 
@@ -45,7 +46,8 @@ class Pool(Face):
         preload: Names of modules that workers have imported when they start.
         timeout: Seconds that a task may run. Then its worker is killed and
             the task fails with TimeoutError.
-        retries: How often a task is tried again whose worker died in it.
+        retries: How often a task is tried again whose worker died in it; a
+            time-out is final.
         worker_exit: Called in a worker before it leaves: after `close`, at
             the end of a ``with`` block if all calls have ended, and when it is
             replaced after its last task; not by `terminate`.
@@ -98,6 +100,9 @@ class Pool(Face):
             not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
         ):
             raise ValueError("maxtasksperchild must be a positive int or None")
+        check_limits(timeout, retries)
+        self._timeout = timeout
+        self._retries = int(retries)
         options = Options(
             method=start or start_method_of(context), preload=preload,
             initializer=initializer, initargs=initargs,
@@ -105,8 +110,6 @@ class Pool(Face):
             memory_limit=memory_limit, threads_per_worker=threads_per_worker,
             capture_output=capture_output,
         )  # fmt: skip
-        self._timeout = timeout
-        self._retries = retries
         self._copy_context = copy_context
         self._processes = processes
         self._engine = Engine(
@@ -166,6 +169,8 @@ class Pool(Face):
             timeout, retries: Instead of the pool's.
         """
         self._engine.check()
+        if timeout is not None or retries is not None:
+            check_limits(timeout, retries)
         if self._copy_context:
             func = _with_context(func)
         result: ApplyResult = self._submit(
@@ -341,6 +346,7 @@ class Pool(Face):
         self._engine.check()
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        check_limits(timeout, retries)
         if self._copy_context:
             func = _with_context(func)
         return self._engine.dispatcher.map(

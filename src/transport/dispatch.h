@@ -77,7 +77,8 @@ typedef struct fpk_task {
     uint64_t index;         /* in the group: of the first item */
     uint64_t timeout_ns; /* a call may take as long; 0: as long as it likes */
     uint64_t submitted_ns; /* when; 0: its waiting is not measured */
-    uint32_t retries;      /* times more that it may be begun */
+    uint32_t retries;      /* times more that it may be begun, if its worker
+                              ends in it by itself */
     bool started;          /* one of its tries was begun */
     bool notify;           /* the I/O thread is told when it ends */
     bool killed;           /* its worker was, because of timeout_ns */

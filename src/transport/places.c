@@ -316,7 +316,8 @@ settle_begun(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task,
         task->request.items = end - first;
         task->index += first;
     }
-    if (task->retries > 0) {
+    /* A try that took too long says how long the next one would take. */
+    if (task->retries > 0 && !task->killed) {
         task->retries--;
         queue_again(d, task);
         return false;

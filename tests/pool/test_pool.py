@@ -783,3 +783,48 @@ def test_worker_exit_at_the_end_of_a_with_block(method, tmp_path):
         pool.apply(abs, (1,))
         pool.terminate()
     assert {p.name.split("-")[0] for p in tmp_path.iterdir()} == {"done"}
+
+
+@pytest.mark.parametrize("face", [fpickle.Pool, fpickle.ProcessPoolExecutor])
+def test_limits_that_make_no_sense(face):
+    for bad in (0, -1, float("nan"), -0.5):
+        with pytest.raises(ValueError, match="timeout"):
+            face(1, timeout=bad)
+    with pytest.raises(TypeError, match="timeout"):
+        face(1, timeout="5")
+    with pytest.raises(ValueError, match="retries"):
+        face(1, retries=-1)
+    for bad in (1.5, "1"):
+        with pytest.raises(TypeError, match="retries"):
+            face(1, retries=bad)
+
+
+def test_limits_of_a_call_that_make_no_sense(pool):
+    calls = [
+        lambda **limits: pool.apply_async(abs, (1,), **limits),
+        *(
+            lambda name=name, **limits: getattr(pool, name)(abs, [1], **limits)
+            for name in ("map", "map_async", "imap", "imap_unordered")
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="timeout"):
+            call(timeout=0)
+        with pytest.raises(ValueError, match="retries"):
+            call(retries=-1)
+        with pytest.raises(TypeError, match="retries"):
+            call(retries="x")
+
+
+def test_a_time_out_is_final(pool, tmp_path):
+    def count(name):
+        with open(os.path.join(str(tmp_path), name), "a") as file:
+            file.write("x")
+        time.sleep(600)
+
+    call = pool.apply_async(count, ("one",), timeout=0.2, retries=3)
+    assert isinstance(call.exception(60), TimeoutError)
+    found = pool.map_async(count, ["two"], timeout=0.2, retries=3)
+    with pytest.raises(TimeoutError):
+        found.get(60)
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["x", "x"]
