@@ -93,7 +93,7 @@ class Engine:
         workers: int,
         options: Options,
         *,
-        future_type: str,
+        future_type: Callable[[], type],
         style: str,
         on_demand: bool = False,
         waits_at_exit: bool = False,
@@ -103,7 +103,8 @@ class Engine:
         Args:
             workers: How many there are at most.
             options: How they are started.
-            future_type: What `dispatcher.submit` returns: a name in results.py.
+            future_type: Finds the class of what `dispatcher.submit` returns;
+                called while the first workers start.
             style: "pool" or "futures", as `remote.Unpacker` has it.
             on_demand: Workers are started when there is work for them.
             waits_at_exit: The end of the interpreter waits for what was
@@ -145,15 +146,14 @@ class Engine:
             self._setup_fd = start.memory_file("fpickle-setup", setup)
             self._wake_fd = _make_event()
             # While the zygote starts: these take as long as it does.
-            from fpickle._pool import results
-
+            chosen = future_type()
             reference = weakref.ref(self)
             self.dispatcher = _poolcore.Dispatcher(
                 workers,
                 dumps=_core.dumps,
                 loads=_core.loads,
                 unpack_failure=remote.Unpacker(style),
-                future_type=getattr(results, future_type),
+                future_type=chosen,
                 on_message=lambda *message: _pass_message(reference, *message),
             )
             for index in range(self.wanted):

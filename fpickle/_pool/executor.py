@@ -98,7 +98,7 @@ class ProcessPoolExecutor(Face, futures.Executor):
         self._max_workers = max_workers
         self._copy_context = copy_context
         self._engine = Engine(
-            max_workers, options, future_type="Future", style="futures",
+            max_workers, options, future_type=_future_type, style="futures",
             on_demand=True, waits_at_exit=True,
         )  # fmt: skip
         self._submit = self._engine.dispatcher.submit
@@ -313,6 +313,12 @@ def _with_bar(values: Iterator[Any], bar: Any) -> Iterator[Any]:
 
 def _call_chunk(fn: Callable[..., Any], rows: list[Any]) -> list[Any]:
     return [fn(*row) for row in rows]
+
+
+def _future_type() -> Any:
+    from fpickle._pool import results
+
+    return results.Future
 
 
 class _Keeper:

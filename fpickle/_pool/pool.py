@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 from fpickle._pool.engine import ENDED, RUNNING, Engine
@@ -113,8 +114,9 @@ class Pool(Face):
         self._copy_context = copy_context
         self._processes = processes
         self._engine = Engine(
-            processes, options, future_type="ApplyResult", style="pool"
-        )
+            processes, options, style="pool",
+            future_type=lambda: _result_types().ApplyResult,
+        )  # fmt: skip
         self._submit = self._engine.dispatcher.submit
         self._engine.end_with(self, _abandon, self._engine)
 
@@ -265,11 +267,9 @@ class Pool(Face):
         self, func: Any, iterable: Any, chunksize: Any, star: bool,
         callback: Any, error_callback: Any, options: dict[str, Any],
     ) -> MapResult:  # fmt: skip
-        from fpickle._pool.results import MapResult
-
         progress = options.pop("progress", False)
         total = length_of(iterable)
-        handle = MapResult(self, callback, error_callback)
+        handle: MapResult = _result_types().MapResult(self, callback, error_callback)
         found = self._begin(
             func, iterable, chunksize, star=star, eager=True,
             on_done=handle.finish, **options,
@@ -319,9 +319,9 @@ class Pool(Face):
     ) -> MapIterator:  # fmt: skip
         progress = options.pop("progress", False)
         bar = make_bar(progress, length_of(iterable)) if progress else None
-        from fpickle._pool.results import MapIterator
-
-        handle = MapIterator(self, bar)
+        types = _result_types()
+        kind = types.MapIterator if ordered else types.UnorderedIterator
+        handle: MapIterator = kind(self, bar)
         buffersize = options.pop("buffersize", None)
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
@@ -416,6 +416,18 @@ class Pool(Face):
 
 
 # ---- helpers ------------------------------------------------------------------
+
+
+def _result_types() -> Any:
+    """The module with the classes of results: where the standard ones are
+    loaded, so that somebody may ask for them, ours are kinds of those."""
+    if "multiprocessing.pool" in sys.modules:
+        from fpickle._pool import standard
+
+        return standard
+    from fpickle._pool import results
+
+    return results
 
 
 def _abandon(engine: Engine) -> None:

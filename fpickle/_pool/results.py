@@ -332,6 +332,9 @@ class MapIterator:
         raise pickling_error("iterator of a pool")
 
 
+UnorderedIterator = MapIterator
+
+
 class _with_bar:
     """The iterator [results], which moves a bar."""
 

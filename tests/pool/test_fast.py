@@ -166,3 +166,66 @@ def test_standard_pools_from_before_work_on():
         """
     )
     assert (out, err) == ("[1] [2]\nTrue [3]\nTrue\n", "")
+
+
+@pytest.mark.parametrize("how", ["install", "fpickle.multiprocessing"])
+def test_results_are_kinds_of_the_standard_ones(how):
+    out, err = run_script(
+        """
+        import sys, fpickle
+        if sys.argv[1] == "install":
+            fpickle.install(pool=True)
+            import multiprocessing, multiprocessing.pool
+        else:
+            from fpickle import multiprocessing
+        standard = multiprocessing.pool
+        with multiprocessing.Pool(2) as pool:
+            found = pool.apply_async(abs, (-1,))
+            several = pool.map_async(abs, [-1, -2])
+            ordered, unordered = pool.imap(abs, [-3]), pool.imap_unordered(abs, [-4])
+            print(
+                isinstance(pool, standard.Pool), isinstance(pool, fpickle.Pool),
+                isinstance(found, standard.AsyncResult),
+                isinstance(found, standard.ApplyResult),
+                isinstance(several, standard.MapResult),
+                isinstance(several, standard.AsyncResult),
+                isinstance(ordered, standard.IMapIterator),
+                isinstance(unordered, standard.IMapIterator),
+                isinstance(unordered, standard.IMapUnorderedIterator),
+            )
+            print(isinstance(ordered, standard.IMapUnorderedIterator))
+            print(found.get(), several.get(), list(ordered), list(unordered))
+        with standard.ThreadPool(1) as threads:
+            print(isinstance(threads.apply_async(abs, (1,)), standard.AsyncResult))
+        del pool
+        """,
+        how,
+        options=("-X", "dev"),
+    )
+    assert out == f"{' '.join(['True'] * 9)}\nFalse\n1 [1, 2] [3] [4]\nTrue\n"
+    assert "Pool" not in err, err
+
+
+def test_contexts_of_the_module_of_ours():
+    out, err = run_script(
+        """
+        import pickle, fpickle
+        from fpickle import multiprocessing
+        import multiprocessing as standard
+        for name in None, "fork", "spawn", "forkserver":
+            context = multiprocessing.get_context(name)
+            with context.Pool(1) as pool:
+                print(
+                    isinstance(pool, fpickle.Pool), pool.apply(lambda: 3),
+                    isinstance(context, type(standard.get_context(name))),
+                    context.get_start_method() == (name or "fork"),
+                    pickle.loads(pickle.dumps(context)) is context,
+                    context is multiprocessing.get_context(name),
+                    context.get_context("spawn").Pool is not None,
+                )
+            queue = context.Queue()
+            queue.put(1)
+            assert queue.get(timeout=30) == 1
+        """
+    )
+    assert (out, err) == ("True 3 True True True True True\n" * 4, "")
