@@ -728,6 +728,7 @@ def _end_all() -> None:
         else:
             engine.close()
             engine.join()
+    start.close_shared()
 
 
 def _own_engines() -> list[Engine]:

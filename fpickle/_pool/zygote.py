@@ -234,6 +234,9 @@ class Zygote:
     def _kill_all(self) -> None:
         for pid, _ in self.children.values():
             kill(pid)
+        for socket in self.connections.values():
+            socket.close()
+        self.main.close()
 
 
 def open_pidfd(pid: int) -> int:

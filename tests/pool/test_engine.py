@@ -447,3 +447,31 @@ def test_errors_of_workers_that_were_stopped_are_not_kept():
             if isinstance(found, fpickle.WorkerDied)
         ]  # fmt: skip
         assert causes == []
+
+
+@linux
+@pytest.mark.parametrize("options", [
+    ("-X", "dev"), ("-W", "error"), ("-X", "dev", "-W", "error"),
+])  # fmt: skip
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_to_say_in_development_mode(method, options):
+    out, err = run_script(
+        """
+        import sys, fpickle
+        with fpickle.Pool(2, start=sys.argv[1]) as pool:
+            print(pool.map(lambda x: -x, [1, 2]))
+            with fpickle.ProcessPoolExecutor(1, start=sys.argv[1]) as executor:
+                print(executor.submit(lambda: 3).result())
+        kept = fpickle.Pool(1, start=sys.argv[1])
+        print(kept.apply(abs, (-1,)))
+        """ if method != "fork" or sys.version_info < (3, 12) else """
+        import sys, fpickle
+        with fpickle.Pool(2, start=sys.argv[1]) as pool:
+            print(pool.map(lambda x: -x, [1, 2]))
+        print(3)
+        print(1)
+        """,  # later forks there warn of the threads of the first pool
+        method,
+        options=options,
+    )
+    assert (out, err) == ("[-1, -2]\n3\n1\n", "")
