@@ -360,7 +360,10 @@ class Engine:
     def _become_foreign(self) -> None:
         """In a fork of the process: nothing of it may reach the workers."""
         self.is_foreign = True
+        self.state = ENDED
         self.lock = threading.RLock()
+        self.ended = threading.Event()
+        self.ended.set()
         self.connection.abandon()
 
     # ---- the supervisor -------------------------------------------------------

@@ -110,12 +110,13 @@ class ProcessPoolExecutor(Face, futures.Executor):
         """Runs ``fn(*args, **kwargs)`` in a worker.
 
         Returns:
-            A `concurrent.futures.Future`.
+            A `concurrent.futures.Future`. If the function or an argument
+            cannot be pickled, it has failed with the fpickle.PicklingError that
+            says why.
 
         Raises:
             RuntimeError: The executor was shut down.
             BrokenProcessPool: It is broken.
-            fpickle.PicklingError: The function or an argument cannot be sent.
         """
         engine = self._engine
         if engine.state is not RUNNING or engine.is_foreign:

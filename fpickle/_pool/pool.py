@@ -128,11 +128,13 @@ class Pool(Face):
         """Runs ``function(*args, **kwargs)`` in a worker.
 
         Returns:
-            An `ApplyResult`, which is also a `concurrent.futures.Future`.
+            An `ApplyResult`, which is also a `concurrent.futures.Future`. If
+            the function or an argument cannot be pickled, it has failed with
+            the fpickle.PicklingError that says why.
 
         Raises:
-            fpickle.PicklingError: The function or an argument cannot be sent.
             ValueError: The pool is closed.
+            BrokenProcessPool: It is broken.
         """
         engine = self._engine
         if engine.state is not RUNNING or engine.is_foreign:

@@ -475,3 +475,38 @@ def test_nothing_to_say_in_development_mode(method, options):
         options=options,
     )
     assert (out, err) == ("[-1, -2]\n3\n1\n", "")
+
+
+@linux
+def test_a_fork_of_the_process_may_end_its_pools():
+    out, err = run_script(
+        """
+        import os, sys, fpickle
+        pool, executor = fpickle.Pool(1), fpickle.ProcessPoolExecutor(1)
+        print(pool.apply(abs, (-1,)), executor.submit(abs, -2).result())
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            for use in (
+                lambda: pool.map(abs, [1]), lambda: pool.submit(abs, 1),
+                lambda: executor.submit(abs, 1), lambda: executor.map(abs, [1]),
+            ):
+                try:
+                    use()
+                except RuntimeError as error:
+                    assert "fork" in str(error), error
+                else:
+                    raise AssertionError
+            pool.terminate()
+            pool.join()
+            pool.close()
+            executor.shutdown()
+            with executor:
+                pass
+            print("child", flush=True)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        print(pool.apply(abs, (-3,)), executor.submit(abs, -4).result())
+        """
+    )
+    assert out == "1 2\nchild\n0\n3 4\n", err
