@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
+import threading
 import time
-import weakref
 from concurrent import futures
 
 from fpickle._pool.engine import CLOSING, RUNNING, Engine, was_interrupted
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator
 
     from fpickle._pool.results import Future
+
+_CALLBACK_PATIENCE = 1.0  # s
 
 
 class ProcessPoolExecutor(Face, futures.Executor):
@@ -271,9 +275,6 @@ def _map_by_submit(
     buffersize: int | None,
 ) -> Iterator[Any]:
     """`ProcessPoolExecutor.map` by calls of [submit]."""
-    import collections
-    import itertools
-
     end = None if timeout is None else timeout + time.monotonic()
     rows = zip(*iterables)
     if chunksize > 1:
@@ -282,25 +283,42 @@ def _map_by_submit(
     else:
         calls = (submit(fn, *row) for row in rows)
     most = buffersize and -(-buffersize // chunksize)
-    pending = collections.deque(itertools.islice(calls, most))
+    begun = map(_with_event, calls)
+    pending = collections.deque(itertools.islice(begun, most))
 
     def take() -> Iterator[Any]:
         try:
             while pending:
                 left = None if end is None else end - time.monotonic()
-                value = pending[0].result(left)
+                future, called = pending[0]
+                try:
+                    value = future.result(left)
+                finally:
+                    # Whoever counts calls is done with this one. Not for ever:
+                    # it may be one of those callbacks that waits here.
+                    if called is not None and future.done():
+                        called.wait(_CALLBACK_PATIENCE)
                 pending.popleft()
-                pending.extend(itertools.islice(calls, most and 1))
+                pending.extend(itertools.islice(begun, most and 1))
                 if chunksize > 1:
                     yield from value
                 else:
                     yield value
                 del value
         finally:
-            for future in pending:
+            for future, _ in pending:
                 future.cancel()
 
     return take()
+
+
+def _with_event(future: Any) -> tuple[Any, threading.Event | None]:
+    """[future], and what is set after its callbacks, if it has any."""
+    if not getattr(future, "_done_callbacks", None):
+        return future, None
+    called = threading.Event()
+    future.add_done_callback(lambda _: called.set())
+    return future, called
 
 
 def _with_bar(values: Iterator[Any], bar: Any) -> Iterator[Any]:

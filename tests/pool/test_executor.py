@@ -289,6 +289,9 @@ def test_map_calls_a_submit_that_was_set():
             return future
 
         executor.submit = submit_and_tell
+        assert list(executor.map(abs, range(200), chunksize=1)) == [*range(200)]
+        assert len(done) == 200  # bars are closed after the last result
+        done.clear()
         assert list(executor.map(abs, [-1, -2, -3])) == [1, 2, 3]
         found = executor.map(lambda x: 1 // x, [1, 0, 1])
         assert next(found) == 1
