@@ -44,6 +44,7 @@ _LONGEST_PAUSE = 1.0  # s between attempts
 _GRACE = 0.2  # s from SIGTERM to SIGKILL
 _PATIENCE = 5.0  # s for killed processes to be gone
 _PREPARE_AFTER = 0.3  # s
+_LOOK_EVERY = 0.05  # s
 
 
 class WorkerProcess:
@@ -136,6 +137,8 @@ class Engine:
         self._kill_at: float | None = None  # when SIGTERM was not enough
         self._forgotten: list[int] = []
         self._finisher: threading.Thread | None = None
+        self._reader = 0  # the thread that reads the rest of inputs
+        self._is_joined = threading.Event()
         self._owner: weakref.finalize[..., Any] | None = None
         self._setup_fd = self._wake_fd = -1
         try:
@@ -191,8 +194,13 @@ class Engine:
             )
         if self.broken is not None:
             raise _again(self.broken)
-        if self.state is not RUNNING:
+        if self.state is not RUNNING and not self.is_reading():
             raise ValueError("Pool not running")
+
+    def is_reading(self) -> bool:
+        """True in an input that is read because the pool is closed: what it
+        submits is taken."""
+        return self.state is CLOSING and self._reader == threading.get_ident()
 
     def grow(self, is_needed: bool = False) -> None:
         """Starts one more worker if there is more work than workers, or if it
@@ -213,8 +221,10 @@ class Engine:
                 if not is_needed:
                     break
 
-    def close(self) -> None:
-        """Nothing more is taken; workers leave when all is done."""
+    def close(self, reads: bool = False) -> None:
+        """Nothing more is taken; workers leave when all is done, and the inputs
+        of maps are read: before this returns if it [reads], which suits what
+        only this thread may use."""
         if self.is_foreign:
             return
         with self.lock:
@@ -225,19 +235,27 @@ class Engine:
                 target=self._finish, name="fpickle-finisher", daemon=True
             )
         try:
-            self._finisher.start()
-        except RuntimeError:  # no thread can be started: this one waits
-            self._finish()
+            if reads and not self._is_mine():
+                self._read_inputs()
+        finally:
+            try:
+                self._finisher.start()
+            except RuntimeError:  # no thread can be started: this one waits
+                self._finish()
 
     def join(self, timeout: float | None = None) -> bool:
         """Waits until the last worker is gone; False if it is not."""
-        if threading.current_thread() in (self.io_thread, self.supervisor):
+        if self._is_mine():
             return self.ended.is_set()
+        self._is_joined.set()
         if not self.ended.wait(timeout):
             return False
         self.supervisor.join(timeout)
         self.io_thread.join(timeout)
         return True
+
+    def _is_mine(self) -> bool:
+        return threading.current_thread() in (self.io_thread, self.supervisor)
 
     def terminate(self, error: BaseException | None = None) -> None:
         """Ends workers at once; what is not done fails with [error].
@@ -266,6 +284,7 @@ class Engine:
         """What no worker has begun is cancelled, but for one task for each
         worker that is being started: it is started for that."""
         if self.state is not ENDED:
+            self.dispatcher.cancel_inputs()
             self.dispatcher.cancel_queued(
                 sum(
                     self.dispatcher.worker_state(index) == "starting"
@@ -306,6 +325,15 @@ class Engine:
 
     def _finish(self) -> None:
         """Body of the finisher: waits for the work, then lets workers leave."""
+        limited = 1
+        while limited and self.state is CLOSING:
+            try:
+                limited = self._read_inputs()
+            except BaseException:  # of an input; whoever takes results gets it
+                continue
+            # Maps with a limit of their own are read by who takes results.
+            if self._is_joined.wait(_LOOK_EVERY if limited else 0):
+                break
         self.dispatcher.wait()
         with self.lock:
             if self.state is not CLOSING:
@@ -314,6 +342,15 @@ class Engine:
             for index in list(self.workers):
                 self.dispatcher.quit_worker(index)
         self.wake()
+
+    def _read_inputs(self) -> int:
+        """Reads what maps have not read; how many have a limit of their own
+        and are not read."""
+        self._reader = threading.get_ident()
+        try:
+            return int(self.dispatcher.read_inputs())
+        finally:
+            self._reader = 0
 
     def _end(self) -> None:
         """The last thing that the supervisor does."""
@@ -686,7 +723,7 @@ def _end_all() -> None:
         if is_over or not engine.waits_at_exit:
             engine.join(_PATIENCE)
         else:
-            engine.close()
+            engine.close(reads=True)
             engine.join()
 
 

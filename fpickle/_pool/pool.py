@@ -343,13 +343,14 @@ class Pool:
     ) -> MapIterator:
         """An iterator over the results, in order.
 
-        The input is read as the results are taken, a little ahead: it may be
-        endless.
+        The input is read as the results are taken, a little ahead, and `close`
+        reads the rest. It may be endless if there is a buffersize, or the
+        iterator is cancelled or left behind.
 
         Args:
             chunksize: Items that are sent together; None: as many as pay.
             options: `timeout`, `retries`, `progress`; `buffersize`: the most
-                items that are read and not yet taken.
+                items that are read and not yet taken, also by `close`.
         """
         return self._imap(func, iterable, chunksize, True, options)
 
@@ -369,21 +370,23 @@ class Pool:
         self, func: Any, iterable: Any, chunksize: Any, ordered: bool,
         options: dict[str, Any],
     ) -> MapIterator:  # fmt: skip
-        progress = options.pop("progress", False)
-        bar = _make_bar(progress, _length_of(iterable)) if progress else None
-        from fpickle._pool.results import MapIterator
+        from fpickle._pool import results
 
-        handle = MapIterator(self, bar)
+        progress = options.pop("progress", False)
+        total = _length_of(iterable) if progress else None
         buffersize = options.pop("buffersize", None)
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
-        handle.start(
-            self._begin(
-                func, iterable, chunksize, ordered=ordered,
-                ahead=buffersize or 0, on_done=handle.finish, **options,
-            )
+        found: Any = self._begin(
+            func, iterable, chunksize, ordered=ordered, ahead=buffersize or 0,
+            type=results.MapIteratorWithBar if progress
+            else results.MapIterator,
+            **options,
         )  # fmt: skip
-        return handle
+        found._pool = self
+        if progress:
+            found._bar = _make_bar(progress, total)
+        return found  # type: ignore[no-any-return]
 
     def _begin(
         self,

@@ -239,35 +239,15 @@ class MapResult:
 _END = object()
 
 
-class MapIterator:
+class MapIterator(_poolcore.Results):
     """What `Pool.imap` and `Pool.imap_unordered` return.
 
     Iterates in the usual way and with ``async for``; `next` takes a time-out.
     """
 
-    def __init__(self, pool: Pool, bar: Any = None) -> None:
-        self._pool: Pool | None = pool  # works as long as this is not done
-        self._bar = bar
-        self._results: Any = None
+    _pool: Pool | None = None  # works as long as this is there
 
-    def start(self, results: Any) -> None:
-        """[results] are what this is about."""
-        self._results = results
-        if self._bar is not None:
-            self._results = _with_bar(results, self._bar)
-
-    def finish(self, results: Any) -> None:
-        """Called once when all is done."""
-        self._pool = None
-
-    def __iter__(self) -> Iterator[Any]:
-        # The iterator in C is faster; it calls finish(), which keeps us alive.
-        return iter(self._results)
-
-    def __next__(self) -> Any:
-        return next(self._results)
-
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> Any:  # type: ignore[override]
         """The next result.
 
         Raises:
@@ -275,18 +255,15 @@ class MapIterator:
             multiprocessing.TimeoutError: There is none after [timeout] s.
         """
         if timeout is None:
-            return next(self._results)
-        done = self._results.completed
+            return self.__next__()
         try:
-            return self._results.next(max(timeout, 0.0))
-        except TimeoutError as error:
-            if type(error) is not TimeoutError or self._results.completed > done:
-                raise  # a task had this exception
+            return self._next_within(max(timeout, 0.0))
+        except _Late:
             raise timeout_error() from None
 
-    def cancel(self) -> None:
-        """Takes back the calls that no worker has begun; reads no more input."""
-        self._results.cancel()
+    def _next_within(self, timeout: float) -> Any:
+        """As `next`, but raises _Late, which no call raises."""
+        return super().next(timeout, _Late)
 
     def __aiter__(self) -> MapIterator:
         return self
@@ -309,60 +286,51 @@ class MapIterator:
     def _take_ready(self) -> list[tuple[str, Any]]:
         """Waits for one result and takes those that are there already."""
         found: list[tuple[str, Any]] = []
-        take: Callable[[], Any] = self._results.__next__
         while len(found) < 256:
             try:
-                found.append(("value", take()))
+                if found:
+                    found.append(("value", self._next_within(0)))
+                else:
+                    found.append(("value", self.__next__()))
             except StopIteration:
                 found.append(("end", None))
                 break
-            except TimeoutError as error:
-                if found and take is not self._results.__next__:
-                    break
-                found.append(("error", error))
+            except _Late:
+                break
             except BaseException as error:
                 found.append(("error", error))
-            take = self._take_at_once
         return found
-
-    def _take_at_once(self) -> Any:
-        return self._results.next(0)
 
     def __reduce__(self) -> Any:
         raise pickling_error("iterator of a pool")
 
 
-class _with_bar:
-    """The iterator [results], which moves a bar."""
+class _Late(Exception):
+    """There is no result yet."""
 
-    def __init__(self, results: Any, bar: Any) -> None:
-        self._results = results
-        self._bar = bar
-        self.cancel = results.cancel
 
-    def __iter__(self) -> Iterator[Any]:
-        return self
+class MapIteratorWithBar(MapIterator):
+    """The same, which moves a bar."""
+
+    _bar: Any = None
 
     def __next__(self) -> Any:
-        return self._step(self._results.__next__)
+        return self._step(super().__next__)
 
-    def next(self, timeout: float | None = None) -> Any:
-        return self._step(lambda: self._results.next(timeout))
+    def _next_within(self, timeout: float) -> Any:
+        return self._step(super()._next_within, timeout)
 
-    @property
-    def completed(self) -> int:
-        return int(self._results.completed)
+    def cancel(self) -> None:
+        super().cancel()
+        self._bar.close()
 
-    def _step(self, take: Callable[[], Any]) -> Any:
-        done = self.completed
+    def _step(self, take: Callable[..., Any], *args: Any) -> Any:
         try:
-            value = take()
+            value = take(*args)
         except StopIteration:
             self._bar.close()
             raise
-        except TimeoutError:
-            if self.completed > done:
-                self._bar.update(1)
+        except _Late:
             raise
         except Exception:
             self._bar.update(1)

@@ -254,3 +254,73 @@ def test_terminate_workers():
         with pytest.raises((cf.process.BrokenProcessPool, cf.CancelledError)):
             future.result(10)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_shutdown_reads_the_rest_of_inputs(tmp_path, wait):
+    def note(x, _):
+        (tmp_path / str(x)).touch()
+        return x
+
+    executor = fpickle.ProcessPoolExecutor(2)
+    executor.map(note, range(500), itertools.repeat(0))
+    found = executor.map(note, (x for x in range(500, 1000)), range(500))
+    executor.shutdown(wait)
+    assert wait_until(lambda: len(list(tmp_path.iterdir())) == 1000, 30)
+    assert list(found) == list(range(500, 1000))
+    executor.shutdown()
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_inputs_that_use_the_executor_when_it_is_shut_down(wait):
+    executor = fpickle.ProcessPoolExecutor(2)
+    found = executor.map(
+        abs, (executor.submit(abs, -x).result() for x in range(60))
+    )
+    executor.shutdown(wait)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, 1)
+    executor.shutdown()
+    assert list(found) == list(range(60))
+
+
+def test_inputs_of_one_thread_are_read_in_it():
+    threads = set()
+
+    def watched():
+        for x in range(100):
+            threads.add(threading.get_ident())
+            yield x
+
+    def bad():
+        yield from range(100)
+        raise OSError("no more")
+
+    with fpickle.ProcessPoolExecutor(2) as executor:
+        found = executor.map(abs, watched())
+        other = executor.map(abs, bad())
+    assert threads == {threading.get_ident()}
+    assert list(found) == list(range(100))
+    assert list(itertools.islice(other, 100)) == list(range(100))
+    with pytest.raises(OSError, match="no more"):
+        next(other)
+
+
+def test_ctrl_c_in_an_input_that_is_read_at_the_end():
+    def slow():
+        for x in range(100):
+            if x == 50:
+                signal.raise_signal(signal.SIGINT)
+            yield x
+
+    with pytest.raises(KeyboardInterrupt):
+        with fpickle.ProcessPoolExecutor(2) as executor:
+            executor.map(abs, slow())
+
+
+def test_what_is_cancelled_is_not_read():
+    executor = fpickle.ProcessPoolExecutor(1)
+    found = executor.map(lambda x: time.sleep(0.02), itertools.count())
+    executor.shutdown(cancel_futures=True)
+    with pytest.raises(cf.CancelledError):
+        list(found)

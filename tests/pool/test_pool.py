@@ -715,3 +715,125 @@ def test_the_end_of_the_interpreter_with_work_pending(method):
         patience=30,
     )
     assert (out, err) == ("end\n", "")
+
+
+# ---- maps whose results nobody has taken when the pool is closed ----------------
+
+
+def _note(folder, x):
+    (folder / str(x)).touch()
+    return x
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_close_reads_the_rest_of_inputs(tmp_path, name, kept):
+    pool = fpickle.Pool(2)
+    found = getattr(pool, name)(
+        lambda x: _note(tmp_path, x), (x for x in range(500))
+    )
+    assert len(list(tmp_path.iterdir())) < 400
+    if not kept:
+        del found
+        gc.collect()
+    pool.close()
+    pool.join()
+    assert len(list(tmp_path.iterdir())) == 500
+    if kept:
+        assert sorted(found) == list(range(500))
+
+
+def test_close_alone_reads_the_rest(tmp_path):
+    pool = fpickle.Pool(2)
+    pool.imap(lambda x: _note(tmp_path, x), range(500))
+    pool.close()
+    assert wait_until(lambda: len(list(tmp_path.iterdir())) == 500, 30)
+    pool.join()
+    found = fpickle.Pool(2).imap(lambda x: _note(tmp_path, -x), range(1, 500))
+    del found  # and the pool with it
+    gc.collect()
+    assert wait_until(lambda: len(list(tmp_path.iterdir())) == 999, 30)
+
+
+def test_terminate_and_cancel_read_no_more():
+    pool = fpickle.Pool(2)
+    found = pool.imap(abs, itertools.count())
+    other = pool.imap(abs, itertools.count())
+    assert next(found) == 0
+    for x in pool.imap(abs, itertools.count()):
+        if x == 20:
+            break  # nobody has the iterator any more
+    found.cancel()
+    other.cancel()
+    pool.close()
+    pool.join()
+    pool = fpickle.Pool(2)
+    found = pool.imap(abs, itertools.count())
+    pool.close()
+    time.sleep(0.1)
+    pool.terminate()
+    pool.join()
+
+
+def test_a_limit_of_its_own_holds_when_the_pool_is_closed():
+    pool = fpickle.Pool(2)
+    read = []
+
+    def watched():
+        for x in range(1000):
+            read.append(x)
+            yield x
+
+    found = pool.imap(abs, watched(), 1, buffersize=10)
+    pool.close()
+    assert next(found) == 0
+    time.sleep(0.2)
+    assert len(read) <= 12
+    assert list(found) == list(range(1, 1000))
+    pool.join()
+    pool = fpickle.Pool(2)
+    found = pool.imap(abs, itertools.count(), buffersize=5)
+    pool.close()
+    pool.join()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        list(found)
+
+
+def test_an_input_that_waits_for_its_results_when_the_pool_is_closed():
+    out, _ = run_script(
+        """
+        import queue, fpickle
+        pool = fpickle.Pool(2)
+        work = queue.Queue()
+        for x in range(20):
+            work.put(x)
+        found = pool.imap_unordered(lambda x: x, iter(work.get, None))
+        pool.close()
+        seen = set()
+        for x in found:
+            seen.add(x)
+            if x < 200:
+                work.put(x + 20)
+            if len(seen) == 200:
+                work.put(None)
+        pool.join()
+        print(len(seen) >= 200)
+        """
+    )
+    assert out == "True\n"
+
+
+def test_many_threads_take_what_a_closed_pool_reads():
+    pool = fpickle.Pool(2)
+    found = pool.imap_unordered(lambda x: time.sleep(0.001) or x, range(600))
+    taken = []
+    threads = [
+        threading.Thread(target=lambda: taken.extend(found)) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    pool.close()
+    pool.join()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(taken) == list(range(600))
