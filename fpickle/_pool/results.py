@@ -7,7 +7,6 @@ one object serves both kinds of callers, and ``await``.
 
 from __future__ import annotations
 
-import collections
 import sys
 import threading
 from concurrent import futures
@@ -148,6 +147,7 @@ class MapResult:
         self._lock = threading.Lock()
         self._outcome: Any = None  # (value, exception) once it was taken
         self._called_back = threading.Event()
+        self._waiters: set[Any] = set()  # futures of asyncio, with their loops
         self._results: Any = None
 
     def start(self, results: Any) -> None:
@@ -164,6 +164,8 @@ class MapResult:
                 call_back(self._take, *callbacks)
         finally:
             self._called_back.set()
+            for waiter, loop in list(self._waiters):
+                _wake(waiter, loop)
 
     def _take(self) -> list[Any]:
         """The list or the exception, which the results give once."""
@@ -230,7 +232,15 @@ class MapResult:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(None, self.get).__await__()
+        waiter = loop.create_future()
+        entry = waiter, loop
+        self._waiters.add(entry)
+        try:
+            if not self._called_back.is_set():
+                yield from waiter
+        finally:
+            self._waiters.discard(entry)
+        return self._take()
 
     def __reduce__(self) -> Any:
         raise pickling_error("result of a pool")
@@ -246,6 +256,8 @@ class MapIterator(_poolcore.Results):
     """
 
     _pool: Pool | None = None  # works as long as this is there
+    _waiters: set[Any] | None = None  # futures of asyncio, with their loops
+    _turns = 0
 
     def next(self, timeout: float | None = None) -> Any:  # type: ignore[override]
         """The next result.
@@ -269,40 +281,60 @@ class MapIterator(_poolcore.Results):
         return self
 
     async def __anext__(self) -> Any:
-        ready = self.__dict__.setdefault("_ready", collections.deque())
-        if not ready:
+        self._turns += 1
+        if self._turns % _TURN == 0:
             import asyncio
 
-            loop = asyncio.get_running_loop()
-            ready.extend(await loop.run_in_executor(None, self._take_ready))
-        kind, value = ready.popleft()
-        if kind == "end":
-            ready.append((kind, value))
-            raise StopAsyncIteration
-        if kind == "error":
-            raise value
-        return value
-
-    def _take_ready(self) -> list[tuple[str, Any]]:
-        """Waits for one result and takes those that are there already."""
-        found: list[tuple[str, Any]] = []
-        while len(found) < 256:
+            await asyncio.sleep(0)  # others have their turn, too
+        while True:
             try:
-                if found:
-                    found.append(("value", self._next_within(0)))
-                else:
-                    found.append(("value", self.__next__()))
-            except StopIteration:
-                found.append(("end", None))
-                break
+                return self._next_within(0)
             except _Late:
-                break
-            except BaseException as error:
-                found.append(("error", error))
-        return found
+                pass
+            except StopIteration:
+                raise StopAsyncIteration from None
+            except StopAsyncIteration as error:
+                raise RuntimeError("a call raised StopAsyncIteration") from error
+            await self._wait_for_news()
+
+    async def _wait_for_news(self) -> None:
+        """Returns when a result may have come; takes none."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future(), loop
+        self._waiters = self._waiters or set()
+        self._waiters.add(waiter)
+        try:
+            if self.ask(self._tell_waiters):
+                await waiter[0]
+            else:
+                await asyncio.sleep(0)
+        finally:
+            self._waiters.discard(waiter)
+
+    def _tell_waiters(self) -> None:
+        for waiter, loop in list(self._waiters or ()):
+            _wake(waiter, loop)
 
     def __reduce__(self) -> Any:
         raise pickling_error("iterator of a pool")
+
+
+_TURN = 100  # results that are taken without a look at other coroutines
+
+
+def _wake(waiter: Any, loop: Any) -> None:
+    """Ends the wait for a future of asyncio in another thread."""
+
+    def end() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    try:
+        loop.call_soon_threadsafe(end)
+    except RuntimeError:  # the loop is closed: nobody waits
+        pass
 
 
 class _Late(Exception):

@@ -296,8 +296,10 @@ feed_chunk(fpk_results *self, uint64_t count)
 int
 fpk_results_feed(fpk_results *self, bool all)
 {
+    int status = 0;
     fpk_dispatch_pump(self->dispatcher->d);
-    while (self->input != NULL && !self->cancelled && self->reader == 0) {
+    while (status == 0 && self->input != NULL && !self->cancelled &&
+           self->reader == 0) {
         uint64_t call_ns =
             fpk_function_call_ns(self->dispatcher->d, self->function);
         uint64_t ahead = choose_ahead(self, call_ns, all);
@@ -312,9 +314,10 @@ fpk_results_feed(fpk_results *self, bool all)
             }
             count = ahead;
         }
-        if (feed_chunk(self, count) < 0) {
-            return -1;
-        }
+        status = feed_chunk(self, count);
     }
-    return 0;
+    if (self->on_news != NULL) {
+        fpk_dispatch_settle_next(self->dispatcher->d, self->group);
+    }
+    return status;
 }

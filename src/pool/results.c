@@ -87,8 +87,11 @@ fpk_results_wait_for_news(fpk_results *self, uint64_t until)
         return -1;
     }
     uint64_t left = time_left(until);
+    if (left == 0) {
+        return 1;
+    }
     uint64_t takes = self->group->takes;
-    fpk_wait_result result = left == 0 ? FPK_WAIT_TIMEOUT : FPK_WAIT_AGAIN;
+    fpk_wait_result result = FPK_WAIT_AGAIN;
     fpk_results_leave(self);
     if (idle) {
         pause_for(left);
@@ -482,21 +485,62 @@ fpk_results_new(fpk_dispatcher *dispatcher, PyTypeObject *type,
     return (PyObject *)self;
 }
 
+/* Calls *[function], which is forgotten, with [argument] or without one. */
+static void
+tell_once(PyObject **function, PyObject *argument)
+{
+    PyObject *called = *function;
+    *function = NULL;
+    if (called == NULL) {
+        return;
+    }
+    PyObject *result = argument == NULL
+                           ? PyObject_CallNoArgs(called)
+                           : PyObject_CallOneArg(called, argument);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(called);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(called);
+}
+
 void
 fpk_results_publish(PyObject *op)
 {
     fpk_results *self = (fpk_results *)op;
-    PyObject *on_done = self->on_done;
-    self->on_done = NULL;
-    if (on_done == NULL) {
-        return;
+    tell_once(&self->on_news, NULL);
+    if (self->options.eager) {
+        tell_once(&self->on_done, op);
     }
-    PyObject *result = PyObject_CallOneArg(on_done, op);
-    if (result == NULL) {
-        PyErr_WriteUnraisable(on_done);
+}
+
+PyDoc_STRVAR(
+    ask_doc,
+    "ask(on_news)\n--\n\n"
+    "Has on_news() called once, by a thread of the pool, when something may "
+    "have come;\n"
+    "instead of the function that was given before.  False, and it is not "
+    "called, if\n"
+    "something may be there now.  Not for eager maps.");
+
+static PyObject *
+results_ask(PyObject *op, PyObject *on_news)
+{
+    fpk_results *self = (fpk_results *)op;
+    if (self->group == NULL || self->options.eager) {
+        Py_RETURN_FALSE;
     }
-    Py_XDECREF(result);
-    Py_DECREF(on_done);
+    bool is_new = false;
+    if (next_place(self) != NULL ||
+        !fpk_dispatch_ask_next(self->dispatcher->d, self->group, self,
+                               self->reader != 0, &is_new)) {
+        Py_RETURN_FALSE;
+    }
+    if (is_new) {
+        Py_INCREF(self); /* The notice has a reference. */
+    }
+    Py_XSETREF(self->on_news, Py_NewRef(on_news));
+    Py_RETURN_TRUE;
 }
 
 static PyObject *
@@ -522,6 +566,7 @@ results_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->weakself);
     Py_VISIT(self->chunks);
     Py_VISIT(self->on_done);
+    Py_VISIT(self->on_news);
     for (uint64_t i = 0; i < self->room; i++) {
         Py_VISIT(self->items[i].value);
     }
@@ -560,6 +605,7 @@ results_clear(PyObject *op)
     Py_CLEAR(self->weakself);
     Py_CLEAR(self->chunks);
     Py_CLEAR(self->on_done);
+    Py_CLEAR(self->on_news);
     Py_CLEAR(self->dispatcher);
     return 0;
 }
@@ -588,6 +634,7 @@ static PyMethodDef results_methods[] = {
     {"outcome", results_outcome, METH_NOARGS, outcome_doc},
     {"wait", (PyCFunction)(void (*)(void))results_wait,
      METH_VARARGS | METH_KEYWORDS, wait_doc},
+    {"ask", results_ask, METH_O, ask_doc},
     {"ready", results_ready, METH_NOARGS, ready_doc},
     {"cancel", results_cancel, METH_NOARGS, cancel_doc},
     {"__reduce__", results_reduce, METH_NOARGS, NULL},

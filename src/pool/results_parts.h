@@ -40,6 +40,7 @@ typedef struct fpk_results {
     fpk_item *items;
     uint64_t room;        /* a power of two */
     bool cancelled;       /* nothing is read any more */
+    PyObject *on_news;    /* called when something may have come, or NULL */
     bool unwanted;        /* nobody will ask for the results */
     bool linked;          /* is in the list of the dispatcher */
     unsigned long owner;  /* the thread that is in here, or 0 */

@@ -270,6 +270,7 @@ static void
 notice_group_locked(fpk_dispatch *d, fpk_group *group)
 {
     group->notify = group->notify_next = false;
+    group->noticed = true;
     group->refs++;
     group->next_notice = d->group_notices;
     d->group_notices = group;
@@ -508,11 +509,12 @@ fpk_dispatch_take(fpk_dispatch *d, fpk_group *group)
 
 bool
 fpk_dispatch_ask_next(fpk_dispatch *d, fpk_group *group, void *owner,
-                      bool more)
+                      bool more, bool *is_new)
 {
     fpk_lock(d);
     bool later = group->first == NULL && (group->unfinished > 0 || more);
-    if (later && !group->notify_next) {
+    *is_new = later && !group->notify_next && !group->noticed;
+    if (*is_new) {
         group->notify_next = true;
         group->owner = owner;
         d->noticed++;

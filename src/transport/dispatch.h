@@ -158,6 +158,7 @@ struct fpk_group {
     bool notify;         /* the I/O thread is told when none is unfinished */
     bool complete;       /* no more tasks will come */
     bool notify_next;    /* or when the next one ends */
+    bool noticed;        /* it stands in the list of notices */
     uint64_t unfinished; /* tasks */
     uint64_t takes;      /* how many were taken */
     uint64_t items_ended;
@@ -176,10 +177,10 @@ fpk_task *fpk_dispatch_take(fpk_dispatch *d, fpk_group *group);
 void fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group);
 
 /* From now on the I/O thread gets the group when its next task ends: true.
-   False: it has a task to take or, unless [more] will come, none to wait
-   for. */
+   False: it has a task to take or, unless [more] will come, none to wait for.
+   *[is_new]: this call has another notice sent, not an earlier one. */
 bool fpk_dispatch_ask_next(fpk_dispatch *d, fpk_group *group, void *owner,
-                           bool more);
+                           bool more, bool *is_new);
 
 /* No more tasks come for now: who asked for the next one is told if there is
    none to wait for. */

@@ -357,6 +357,7 @@ take_notice(fpk_dispatch *d, fpk_notice *notice)
         notice->kind = FPK_NOTICE_GROUP;
         notice->group = d->group_notices;
         d->group_notices = notice->group->next_notice;
+        notice->group->noticed = false;
         d->noticed--;
         return true;
     }

@@ -837,3 +837,141 @@ def test_many_threads_take_what_a_closed_pool_reads():
     for thread in threads:
         thread.join(60)
     assert sorted(taken) == list(range(600))
+
+
+# ---- asyncio --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ValueError, SystemExit,
+                                  StopAsyncIteration])  # fmt: skip
+def test_async_iteration_raises_what_calls_raise(pool, kind):
+    def refuse(x):
+        if x == 5:
+            raise kind("from 5")
+        return x
+
+    async def main():
+        found, failures = [], []
+        iterator = pool.imap(refuse, range(10), 1)
+        while True:
+            try:
+                async for x in iterator:
+                    found.append(x)
+                    await asyncio.sleep(0.002)
+                return found, failures
+            except BaseException as error:
+                failures.append(error)
+
+    found, failures = asyncio.run(asyncio.wait_for(main(), 60))
+    assert found == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    (failure,) = failures
+    if kind is StopAsyncIteration:
+        assert type(failure) is RuntimeError
+        failure = failure.__cause__
+    assert type(failure) is kind
+
+
+def test_waits_that_are_cancelled_lose_no_result(pool):
+    async def main():
+        iterator = pool.imap(
+            lambda x: time.sleep(0.25 if x == 1 else 0) or x, range(300), 1
+        )
+        found, late = [], 0
+        while True:
+            try:
+                found.append(await asyncio.wait_for(anext(iterator), 0.05))
+            except asyncio.TimeoutError:
+                late += 1
+            except StopAsyncIteration:
+                return found, late
+
+    found, late = asyncio.run(main())
+    assert found == list(range(300)) and late
+
+
+def test_iterating_in_both_ways(pool):
+    async def main():
+        iterator = pool.imap(abs, range(1000))
+        found = [await anext(iterator), next(iterator), iterator.next(60)]
+        found.append(await anext(iterator))
+        return found + [x async for x in iterator] + list(iterator)
+
+    assert asyncio.run(main()) == list(range(1000))
+
+
+def test_asyncio_waits_in_no_thread():
+    async def wait_for(start):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(start(), 0.1)
+
+    async def iterate(pool):
+        async for _ in pool.imap(time.sleep, [30]):
+            pass
+
+    async def result(pool):
+        await pool.map_async(time.sleep, [30])
+
+    async def main(pool):
+        before = threading.active_count()
+        tasks = [
+            asyncio.create_task(function(pool))
+            for function in (iterate, result) * 10
+        ]
+        await asyncio.sleep(0.1)
+        assert threading.active_count() == before
+        for task in tasks:
+            task.cancel()
+        await wait_for(lambda: iterate(pool))
+        await wait_for(lambda: result(pool))
+
+    pool = fpickle.Pool(1)
+    began = time.monotonic()
+    asyncio.run(main(pool))
+    assert time.monotonic() - began < 10
+    pool.terminate()
+
+
+def test_asyncio_and_other_threads_on_one_iterator():
+    async def take(iterator, found):
+        async for x in iterator:
+            found.append(x)
+
+    async def main(iterator, found):
+        await asyncio.gather(*(take(iterator, found) for _ in range(3)))
+
+    for closed in (False, True):
+        with fpickle.Pool(2) as pool:
+            iterator = pool.imap(
+                lambda x: time.sleep(0.0005) or x, (x for x in range(1500))
+            )
+            found = []
+            threads = [
+                threading.Thread(target=lambda: found.extend(iterator)),
+                threading.Thread(
+                    target=lambda: asyncio.run(main(iterator, found))
+                ),
+            ]
+            for thread in threads:
+                thread.start()
+            if closed:
+                pool.close()
+            asyncio.run(main(iterator, found))
+            for thread in threads:
+                thread.join(60)
+        assert sorted(found) == list(range(1500))
+
+
+def test_an_awaited_map_that_fails(pool):
+    async def main():
+        assert await pool.map_async(abs, []) == []
+        result = pool.map_async(lambda x: 1 / x, [1, 0])
+        waiting = [asyncio.ensure_future(_of(result)) for _ in range(3)]
+        for task in waiting:
+            with pytest.raises(ZeroDivisionError):
+                await task
+        assert await pool.map_async(abs, range(-3, 0)) == [3, 2, 1]
+
+    async def _of(result):
+        return await result
+
+    asyncio.run(main())
