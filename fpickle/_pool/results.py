@@ -94,7 +94,12 @@ class ApplyResult(Future):
 
         def finish(future: Future) -> None:
             try:
-                call_back(future.result, callback, error_callback)
+                try:
+                    failure = future.exception()
+                except futures.CancelledError as error:
+                    failure = error
+                value = future.result() if failure is None else None
+                call_back(value, failure, callback, error_callback)
             finally:
                 called_back.set()
 
@@ -145,7 +150,7 @@ class MapResult:
         self._callbacks: Any = callback, error_callback
         self._has_callbacks = self._callbacks != (None, None)
         self._lock = threading.Lock()
-        self._outcome: Any = None  # (value, exception) once it was taken
+        self._outcome: Any = None  # what _find returns, once it was taken
         self._called_back = threading.Event()
         self._waiters: set[Any] = set()  # futures of asyncio, with their loops
         self._results: Any = None
@@ -161,21 +166,22 @@ class MapResult:
         callbacks, self._callbacks = self._callbacks, (None, None)
         try:
             if self._has_callbacks:
-                call_back(self._take, *callbacks)
+                call_back(*self._find(), *callbacks)
         finally:
             self._called_back.set()
             for waiter, loop in list(self._waiters):
                 _wake(waiter, loop)
 
-    def _take(self) -> list[Any]:
-        """The list or the exception, which the results give once."""
+    def _find(self) -> Any:
+        """(list, None) or (None, exception), which the results give once."""
         with self._lock:
             if self._outcome is None:
-                try:
-                    self._outcome = self._results.get(), None
-                except Exception as error:
-                    self._outcome = None, error
-            value, failure = self._outcome
+                self._outcome = self._results.outcome()
+            return self._outcome
+
+    def _take(self) -> list[Any]:
+        """The list, or raises the exception."""
+        value, failure = self._find()
         if failure is not None:
             raise failure
         return value  # type: ignore[no-any-return]
@@ -214,11 +220,7 @@ class MapResult:
         """
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
-        try:
-            self._take()
-        except Exception:
-            return False
-        return True
+        return self._find()[1] is None
 
     def cancel(self) -> None:
         """Takes back the calls that no worker has begun."""
@@ -372,19 +374,17 @@ class MapIteratorWithBar(MapIterator):
 
 
 def call_back(
-    get: Callable[[], Any],
+    value: Any,
+    failure: BaseException | None,
     callback: Callable[[Any], Any] | None,
     error_callback: Callable[[BaseException], Any] | None,
 ) -> None:
     """Calls one of the callbacks; what it raises is reported and dropped."""
     try:
-        try:
-            value = get()
-        except Exception as error:
-            if error_callback is not None:
-                error_callback(error)
-        else:
+        if failure is None:
             if callback is not None:
                 callback(value)
+        elif error_callback is not None:
+            error_callback(failure)
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)

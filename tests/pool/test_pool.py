@@ -975,3 +975,25 @@ def test_an_awaited_map_that_fails(pool):
         return await result
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_callbacks_of_calls_that_raise_what_is_no_exception(pool, kind):
+    def refuse(x):
+        if x == 2:
+            raise kind(3)
+        return x
+
+    values, failures = [], []
+    results = [
+        pool.apply_async(refuse, (2,), None, values.append, failures.append),
+        pool.map_async(refuse, range(5), 1, values.append, failures.append),
+        pool.map_async(refuse, range(5), 1),
+    ]
+    for result in results:
+        for _ in range(2):
+            with pytest.raises(kind):
+                result.get(60)
+        assert not result.successful()
+    assert values == []
+    assert [type(failure) for failure in failures] == [kind] * 2
