@@ -121,6 +121,21 @@ next_place(fpk_results *self)
     return place->value == NULL ? NULL : place;
 }
 
+/* Raises [error], which it takes over.  Unless [all] are given out at once,
+   StopIteration would be taken for the end. */
+static void
+raise_failure(PyObject *error, bool all)
+{
+    if (!all && PyErr_GivenExceptionMatches(error, PyExc_StopIteration)) {
+        PyErr_SetString(PyExc_RuntimeError, "a call raised StopIteration");
+        PyObject *instead = fpk_take_exception();
+        PyException_SetCause(instead, error);
+        error = instead;
+    }
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+}
+
 /* Gives out the next item: new reference; NULL with the exception of the item,
    or without one at the end.  [late] is raised if it is [until] before. */
 static PyObject *
@@ -142,12 +157,11 @@ give_next(fpk_results *self, uint64_t until, PyObject *late, bool all)
             bool failed = place->failed;
             place->value = NULL;
             self->given++;
-            if (!failed) {
-                return value;
+            if (failed) {
+                raise_failure(value, all);
+                return NULL;
             }
-            PyErr_SetObject((PyObject *)Py_TYPE(value), value);
-            Py_DECREF(value);
-            return NULL;
+            return value;
         }
         if (fpk_results_feed(self, all) < 0) {
             return NULL;

@@ -324,3 +324,13 @@ def test_what_is_cancelled_is_not_read():
     executor.shutdown(cancel_futures=True)
     with pytest.raises(cf.CancelledError):
         list(found)
+
+
+def test_a_call_that_raises_stop_iteration_ends_no_map(executor):
+    def refuse(x):
+        return next(iter([x] if x != 3 else []))
+
+    found = executor.map(refuse, range(8), chunksize=1)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        next(found)

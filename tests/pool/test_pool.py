@@ -843,7 +843,7 @@ def test_many_threads_take_what_a_closed_pool_reads():
 
 
 @pytest.mark.parametrize("kind", [TimeoutError, ValueError, SystemExit,
-                                  StopAsyncIteration])  # fmt: skip
+                                  StopIteration, StopAsyncIteration])  # fmt: skip
 def test_async_iteration_raises_what_calls_raise(pool, kind):
     def refuse(x):
         if x == 5:
@@ -865,7 +865,7 @@ def test_async_iteration_raises_what_calls_raise(pool, kind):
     found, failures = asyncio.run(asyncio.wait_for(main(), 60))
     assert found == [0, 1, 2, 3, 4, 6, 7, 8, 9]
     (failure,) = failures
-    if kind is StopAsyncIteration:
+    if kind in (StopIteration, StopAsyncIteration):
         assert type(failure) is RuntimeError
         failure = failure.__cause__
     assert type(failure) is kind
@@ -997,3 +997,33 @@ def test_callbacks_of_calls_that_raise_what_is_no_exception(pool, kind):
         assert not result.successful()
     assert values == []
     assert [type(failure) for failure in failures] == [kind] * 2
+
+
+def test_a_call_that_raises_stop_iteration_ends_no_map(pool):
+    def refuse(x):
+        return next(iter([x] if x != 3 else []))
+
+    found = pool.imap(refuse, range(8), 1)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        next(found)
+    assert type(caught.value.__cause__) is StopIteration
+    assert found.next(60) == 4 and list(found) == [5, 6, 7]
+    with pytest.raises(StopIteration):
+        pool.map(refuse, range(8))
+
+
+def test_late_results_and_time_outs_of_calls(pool):
+    found = pool.imap(lambda x: time.sleep(x) or x, [0.6, 0.0], 1)
+    for _ in range(2):  # the other call ends meanwhile
+        with pytest.raises(multiprocessing.TimeoutError):
+            found.next(0.2)
+    assert list(found) == [0.6, 0.0]
+
+    def refuse():
+        raise TimeoutError("mine")
+
+    found = pool.imap(lambda _: refuse(), [1])
+    with pytest.raises(TimeoutError, match="mine") as caught:
+        found.next(60)
+    assert type(caught.value) is TimeoutError
