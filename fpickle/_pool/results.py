@@ -358,6 +358,15 @@ class MapIteratorWithBar(MapIterator):
         super().cancel()
         self._bar.close()
 
+    def __del__(self) -> None:
+        # Whoever leaves a loop leaves no bar in the way of others.
+        super().__del__()  # type: ignore[misc]
+        try:
+            if self._bar is not None:
+                self._bar.close()
+        except Exception:  # its stream is gone
+            pass
+
     def _step(self, take: Callable[..., Any], *args: Any) -> Any:
         try:
             value = take(*args)

@@ -1027,3 +1027,45 @@ def test_late_results_and_time_outs_of_calls(pool):
     with pytest.raises(TimeoutError, match="mine") as caught:
         found.next(60)
     assert type(caught.value) is TimeoutError
+
+
+def test_bars_of_iterators_that_are_left(pool, monkeypatch):
+    open_bars, moved = [], []
+
+    class Bar:
+        def __init__(self, total, description):
+            open_bars.append(self)
+
+        def update(self, count):
+            moved.append(count)
+
+        def close(self):
+            if self in open_bars:
+                open_bars.remove(self)
+
+    monkeypatch.setattr("fpickle._pool.progress.make_bar", Bar)
+    for x in pool.imap(abs, range(50), progress=True):
+        assert len(open_bars) == 1
+        if x == 3:
+            break
+    assert (open_bars, len(moved)) == ([], 4)
+    moved.clear()
+    with pytest.raises(ZeroDivisionError):
+        for _ in pool.imap(lambda x: 1 // (5 - x), range(50), progress=True):
+            pass
+    gc.collect()
+    assert (open_bars, len(moved)) == ([], 6)
+    moved.clear()
+    found = pool.imap(time.sleep, [0.3], progress=True)
+    with pytest.raises(multiprocessing.TimeoutError):
+        found.next(0.05)
+    assert (len(open_bars), moved) == (1, [])
+    assert list(found) == [None]
+    assert (open_bars, moved) == ([], [1])
+
+
+def test_an_iterator_of_a_map_is_its_own(pool):
+    for found in (pool.imap(abs, [1]), pool.imap(abs, [1], progress=True),
+                  pool.imap_unordered(abs, [1])):  # fmt: skip
+        assert iter(found) is found
+        assert list(found) == [1]
