@@ -334,3 +334,33 @@ def test_a_call_that_raises_stop_iteration_ends_no_map(executor):
     assert [next(found) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(RuntimeError, match="StopIteration"):
         next(found)
+
+
+def test_callbacks_of_a_cancelled_call_are_called_by_cancel():
+    seen = []
+    with fpickle.ProcessPoolExecutor(1) as executor:
+        futures = [executor.submit(time.sleep, 0.3) for _ in range(4)]
+        last = futures[-1]
+        last.add_done_callback(
+            lambda f: seen.append((f.cancelled(), threading.get_ident()))
+        )
+        waiter = threading.Thread(target=cf.wait, args=([last], 60))
+        waiter.start()
+        assert last.cancel()
+        assert seen == [(True, threading.get_ident())]
+        waiter.join(60)
+        assert last.cancel() and last.done()
+        cf.wait(futures)
+    assert len(seen) == 1
+
+
+def test_errors_of_callbacks_are_logged(executor, caplog):
+    future = executor.submit(time.sleep, 0.1)
+    called = threading.Event()
+    future.add_done_callback(lambda f: 1 / 0)
+    future.add_done_callback(lambda f: called.set())
+    assert called.wait(60)
+    future.add_done_callback(lambda f: {}["key"])  # called at once
+    records = [r for r in caplog.records if r.name == "concurrent.futures"]
+    assert [r.exc_info[0] for r in records] == [ZeroDivisionError, KeyError]
+    assert "exception calling callback for <Future" in records[0].getMessage()
