@@ -137,7 +137,8 @@ class Engine:
         self._kill_at: float | None = None  # when SIGTERM was not enough
         self._forgotten: list[int] = []
         self._finisher: threading.Thread | None = None
-        self._reader = 0  # the thread that reads the rest of inputs
+        self._readers: set[int] = set()  # threads that read rests of inputs
+        self._has_left = self._reads_left = False
         self._is_joined = threading.Event()
         self._owner: weakref.finalize[..., Any] | None = None
         self._setup_fd = self._wake_fd = -1
@@ -200,7 +201,7 @@ class Engine:
     def is_reading(self) -> bool:
         """True in an input that is read because the pool is closed: what it
         submits is taken."""
-        return self.state is CLOSING and self._reader == threading.get_ident()
+        return self.state is CLOSING and threading.get_ident() in self._readers
 
     def grow(self, is_needed: bool = False) -> None:
         """Starts one more worker if there is more work than workers, or if it
@@ -343,14 +344,26 @@ class Engine:
                 self.dispatcher.quit_worker(index)
         self.wake()
 
-    def _read_inputs(self) -> int:
-        """Reads what maps have not read; how many have a limit of their own
-        and are not read."""
-        self._reader = threading.get_ident()
+    def _read_inputs(self, left: bool = False) -> int:
+        """Reads what maps have not read, or those that nobody has any more; how
+        many have a limit of their own and are not read."""
+        me = threading.get_ident()
+        self._readers.add(me)
         try:
-            return int(self.dispatcher.read_inputs())
+            return int(self.dispatcher.read_inputs(left))
         finally:
-            self._reader = 0
+            self._readers.discard(me)
+
+    def _read_left(self) -> None:
+        """Body of a thread: nobody waits for what these maps read."""
+        while self._has_left and self.state is RUNNING:
+            self._has_left = False
+            try:
+                self._read_inputs(True)
+            except BaseException:  # of an input; nobody wants to know
+                self._has_left = True
+        self._reads_left = False
+        self.wake()
 
     def _end(self) -> None:
         """The last thing that the supervisor does."""
@@ -445,6 +458,11 @@ class Engine:
             # start, which it would delay.
             self._prepare_at = None
             _find_errors()
+        if self._has_left and not self._reads_left and self.state is RUNNING:
+            self._reads_left = True
+            threading.Thread(
+                target=self._read_left, name="fpickle-reader", daemon=True
+            ).start()
         with self.lock:
             for index, moment in list(self._due.items()):
                 if moment <= now or self.state is ENDED:
@@ -608,7 +626,7 @@ class Engine:
         self.terminate(_broken(cause, why))
 
     def _take_message(self, kind: str, index: int, value: Any) -> None:
-        """What a worker says unasked; in the I/O thread."""
+        """What a worker says unasked, in the I/O thread, or the dispatcher."""
         if kind == "output":
             from fpickle._pool import output
 
@@ -618,6 +636,9 @@ class Engine:
             if worker is not None:
                 worker.is_ready = True
                 self._failed_starts = 0
+        elif kind == "left":
+            self._has_left = True
+            self.wake()
         elif kind == "refused":
             self.terminate(_broken(value, "the initializer failed"))
 

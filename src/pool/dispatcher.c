@@ -691,12 +691,13 @@ static PyMethodDef dispatcher_methods[] = {
      PyDoc_STR("fail_all(error)\n--\n\nThe pool is broken: all that is "
                "outstanding and all that is submitted later fails\nwith "
                "error.")},
-    {"read_inputs", fpk_read_inputs, METH_NOARGS,
+    {"read_inputs", fpk_read_inputs, METH_VARARGS,
      PyDoc_STR(
-         "read_inputs()\n--\n\nReads the rest of the inputs of maps that are "
-         "read as results are taken, but\nfor those with a limit of their "
-         "own; how many of these there are.  Raises what\nan input raises "
-         "that is no Exception; call it again then.")},
+         "read_inputs(left=False, /)\n--\n\nReads the rest of the inputs of "
+         "maps that are read as results are taken, but\nfor those with a limit "
+         "of their own; how many of these there are.  [left]: only\nthose that "
+         "nobody has any more.  Raises what an input raises that is no\n"
+         "Exception; call it again then.")},
     {"cancel_inputs", fpk_cancel_inputs, METH_NOARGS,
      PyDoc_STR("cancel_inputs()\n--\n\nReads no more input of such maps; they "
                "end with CancelledError.")},
@@ -725,7 +726,9 @@ PyDoc_STRVAR(
     "    unpack_failure: makes an exception of what a worker sent for one.\n"
     "    future_type: a class that derives from Task.\n"
     "    on_message: called in the I/O thread with \"ready\", \"refused\" or\n"
-    "        \"output\", the index of the worker, and a value.\n"
+    "        \"output\", the index of the worker, and a value; in any thread "
+    "with\n"
+    "        \"left\" if there is something for read_inputs(True).\n"
     "    ring_size: bytes of each ring, a power of two.\n\n"
     "All methods may be called from any thread.");
 

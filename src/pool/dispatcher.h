@@ -140,7 +140,7 @@ void fpk_results_publish(PyObject *results);
 /* ---- unread.c ----------------------------------------------------------- */
 
 /* Methods of Dispatcher. */
-PyObject *fpk_read_inputs(PyObject *self, PyObject *unused);
+PyObject *fpk_read_inputs(PyObject *self, PyObject *args);
 PyObject *fpk_cancel_inputs(PyObject *self, PyObject *unused);
 
 /* No input is read any more but by those who take results. */

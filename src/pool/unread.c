@@ -1,7 +1,7 @@
 /* unread.c -- maps whose input has not been read to its end.
 
-   Does:      reads the rest of them when the pool is closed, also for those
-              whose results nobody has asked for.
+   Does:      reads the rest of them when the pool is closed, or when they were
+              dropped and nobody has asked for a result.
    Owns:      the list of these maps, and those that nobody else has.
    Invariant: a map is in the list from when it is made until it goes, and who
               finds it there asks its weak reference whether it goes; one that
@@ -143,6 +143,13 @@ fpk_results_finalize(PyObject *op)
     if (heir != NULL && has_work_for_heir(self)) {
         hand_over(self, heir);
         replace(self, heir);
+        PyObject *on_message = heir->dispatcher->on_message;
+        PyObject *result =
+            PyObject_CallFunction(on_message, "siO", "left", 0, Py_None);
+        if (result == NULL) {
+            PyErr_WriteUnraisable(on_message);
+        }
+        Py_XDECREF(result);
     }
     if (error != NULL) {
         fpk_set_raised_exception(error);
@@ -211,22 +218,25 @@ read_rest(fpk_results *self)
 static int
 drop_heir(fpk_dispatcher *self, fpk_results *heir)
 {
-    Py_ssize_t at = self->left == NULL
-                        ? -1
-                        : PySequence_Index(self->left, (PyObject *)heir);
-    return at < 0 ? 0 : PySequence_DelItem(self->left, at);
+    Py_ssize_t count = self->left == NULL ? 0 : PyList_GET_SIZE(self->left);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (PyList_GET_ITEM(self->left, i) == (PyObject *)heir) {
+            return PySequence_DelItem(self->left, i);
+        }
+    }
+    return 0;
 }
 
-/* The first map of the list with something to do, a new reference in *[found],
-   or NULL: 0 or -1.  *[dying]: there is one that is going, and has not been
-   replaced. */
+/* The first map of the list with something to do, or of those that are [left],
+   a new reference in *[found], or NULL: 0 or -1.  *[dying]: there is one that
+   is going, and has not been replaced. */
 static int
-find_unfinished(fpk_dispatcher *self, PyObject **found, bool *dying)
+find_unfinished(fpk_dispatcher *self, bool left, PyObject **found, bool *dying)
 {
     *found = NULL;
     *dying = false;
     for (fpk_results *map = self->first_map; map != NULL; map = map->next) {
-        if (!is_unfinished(map)) {
+        if (!is_unfinished(map) || (left && !map->unwanted)) {
             continue;
         }
         *found = map->weakself == NULL ? Py_NewRef((PyObject *)map)
@@ -241,14 +251,18 @@ find_unfinished(fpk_dispatcher *self, PyObject **found, bool *dying)
 }
 
 PyObject *
-fpk_read_inputs(PyObject *op, PyObject *unused)
+fpk_read_inputs(PyObject *op, PyObject *args)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
+    int left = 0;
+    if (!PyArg_ParseTuple(args, "|p:read_inputs", &left)) {
+        return NULL;
+    }
     PyObject *found;
     bool dying;
     int pauses = 0;
     do {
-        if (find_unfinished(self, &found, &dying) < 0) {
+        if (find_unfinished(self, left, &found, &dying) < 0) {
             return NULL;
         }
         if (found != NULL) {

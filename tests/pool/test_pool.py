@@ -1069,3 +1069,17 @@ def test_an_iterator_of_a_map_is_its_own(pool):
                   pool.imap_unordered(abs, [1])):  # fmt: skip
         assert iter(found) is found
         assert list(found) == [1]
+
+
+def test_maps_that_nobody_has_are_read_while_the_pool_is_open(tmp_path):
+    with fpickle.Pool(2) as pool:
+        for begin in (0, 500, 1000):
+            pool.imap(
+                lambda x: _note(tmp_path, x),
+                (pool.apply(abs, (-x,)) for x in range(begin, begin + 500)),
+            )
+        assert wait_until(lambda: len(list(tmp_path.iterdir())) == 1500, 30)
+        held = pool.imap(lambda x: _note(tmp_path, x), range(2000, 2500))
+        time.sleep(0.2)
+        assert len(list(tmp_path.iterdir())) < 1900
+        assert list(held) == list(range(2000, 2500))
