@@ -345,7 +345,7 @@ class Pool:
 
         The input is read as the results are taken, a little ahead, and `close`
         reads the rest. It may be endless if there is a buffersize, or the
-        iterator is cancelled or left behind.
+        iterator is cancelled, or dropped after a result was taken.
 
         Args:
             chunksize: Items that are sent together; None: as many as pay.

@@ -15,7 +15,7 @@ from fpickle import _poolcore
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator
+    from typing import Any, Callable
 
     from fpickle._pool.pool import Pool
 

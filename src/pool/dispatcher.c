@@ -694,8 +694,10 @@ static PyMethodDef dispatcher_methods[] = {
     {"read_inputs", fpk_read_inputs, METH_VARARGS,
      PyDoc_STR(
          "read_inputs(left=False, /)\n--\n\nReads the rest of the inputs of "
-         "maps that are read as results are taken, but\nfor those with a limit "
-         "of their own; how many of these there are.  [left]: only\nthose that "
+         "maps that are read as results are taken, but\nfor those with a "
+         "limit "
+         "of their own; how many of these there are.  [left]: only\nthose "
+         "that "
          "nobody has any more.  Raises what an input raises that is no\n"
          "Exception; call it again then.")},
     {"cancel_inputs", fpk_cancel_inputs, METH_NOARGS,

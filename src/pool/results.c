@@ -678,12 +678,17 @@ PyDoc_STRVAR(results_doc, "The results of a map, one at a time.\n\n"
                           "is given to one of them.");
 
 static PyType_Slot results_slots[] = {
-    {Py_tp_doc, (void *)results_doc},       {Py_tp_methods, results_methods},
+    {Py_tp_doc, (void *)results_doc},
+    {Py_tp_methods, results_methods},
     {Py_tp_members, results_members},
-    {Py_tp_getset, results_getset},         {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, results_next},         {Py_tp_traverse, results_traverse},
-    {Py_tp_clear, results_clear},           {Py_tp_dealloc, results_dealloc},
-    {Py_tp_finalize, fpk_results_finalize}, {0, NULL},
+    {Py_tp_getset, results_getset},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, results_next},
+    {Py_tp_traverse, results_traverse},
+    {Py_tp_clear, results_clear},
+    {Py_tp_dealloc, results_dealloc},
+    {Py_tp_finalize, fpk_results_finalize},
+    {0, NULL},
 };
 
 static PyType_Spec results_spec = {
