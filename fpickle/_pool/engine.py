@@ -45,6 +45,7 @@ _LONGEST_PAUSE = 1.0  # s between attempts
 _GRACE = 0.2  # s from SIGTERM to SIGKILL
 _PATIENCE = 5.0  # s for killed processes to be gone
 _PREPARE_AFTER = 0.3  # s
+_LOOK_EVERY = 0.05  # s
 
 
 class WorkerProcess:
@@ -140,6 +141,9 @@ class Engine:
         self._kill_at: float | None = None  # when SIGTERM was not enough
         self._forgotten: list[int] = []
         self._finisher: threading.Thread | None = None
+        self._readers: set[int] = set()  # threads that read rests of inputs
+        self._has_left = self._reads_left = False
+        self._is_joined = threading.Event()
         self._owner: weakref.finalize[..., Any] | None = None
         self._setup_fd = self._wake_fd = -1
         try:
@@ -194,8 +198,13 @@ class Engine:
             )
         if self.broken is not None:
             raise _again(self.broken)
-        if self.state is not RUNNING:
+        if self.state is not RUNNING and not self.is_reading():
             raise ValueError("Pool not running")
+
+    def is_reading(self) -> bool:
+        """True in an input that is read because the pool is closed: what it
+        submits is taken."""
+        return self.state is CLOSING and threading.get_ident() in self._readers
 
     def grow(self, is_needed: bool = False) -> None:
         """Starts one more worker if there is more work than workers, or if it
@@ -216,8 +225,10 @@ class Engine:
                 if not is_needed:
                     break
 
-    def close(self) -> None:
-        """Nothing more is taken; workers leave when all is done."""
+    def close(self, reads: bool = False) -> None:
+        """Nothing more is taken; workers leave when all is done, and the inputs
+        of maps are read: before this returns if it [reads], which suits what
+        only this thread may use."""
         if self.is_foreign:
             return
         with self.lock:
@@ -228,19 +239,27 @@ class Engine:
                 target=self._finish, name="fpickle-finisher", daemon=True
             )
         try:
-            self._finisher.start()
-        except RuntimeError:  # no thread can be started: this one waits
-            self._finish()
+            if reads and not self._is_mine():
+                self._read_inputs()
+        finally:
+            try:
+                self._finisher.start()
+            except RuntimeError:  # no thread can be started: this one waits
+                self._finish()
 
     def join(self, timeout: float | None = None) -> bool:
         """Waits until the last worker is gone; False if it is not."""
-        if threading.current_thread() in (self.io_thread, self.supervisor):
+        if self._is_mine():
             return self.ended.is_set()
+        self._is_joined.set()
         if not self.ended.wait(timeout):
             return False
         self.supervisor.join(timeout)
         self.io_thread.join(timeout)
         return True
+
+    def _is_mine(self) -> bool:
+        return threading.current_thread() in (self.io_thread, self.supervisor)
 
     def terminate(self, error: BaseException | None = None) -> None:
         """Ends workers at once; what is not done fails with [error].
@@ -269,6 +288,7 @@ class Engine:
         """What no worker has begun is cancelled, but for one task for each
         worker that is being started: it is started for that."""
         if self.state is not ENDED:
+            self.dispatcher.cancel_inputs()
             self.dispatcher.cancel_queued(
                 sum(
                     self.dispatcher.worker_state(index) == "starting"
@@ -318,6 +338,15 @@ class Engine:
 
     def _finish(self) -> None:
         """Body of the finisher: waits for the work, then lets workers leave."""
+        limited = 1
+        while limited and self.state is CLOSING:
+            try:
+                limited = self._read_inputs()
+            except BaseException:  # of an input; whoever takes results gets it
+                continue
+            # Maps with a limit of their own are read by who takes results.
+            if self._is_joined.wait(_LOOK_EVERY if limited else 0):
+                break
         self.dispatcher.wait()
         with self.lock:
             if self.state is not CLOSING:
@@ -325,6 +354,27 @@ class Engine:
             self._is_quitting = True
             for index in list(self.workers):
                 self.dispatcher.quit_worker(index)
+        self.wake()
+
+    def _read_inputs(self, left: bool = False) -> int:
+        """Reads what maps have not read, or those that nobody has any more; how
+        many have a limit of their own and are not read."""
+        me = threading.get_ident()
+        self._readers.add(me)
+        try:
+            return int(self.dispatcher.read_inputs(left))
+        finally:
+            self._readers.discard(me)
+
+    def _read_left(self) -> None:
+        """Body of a thread: nobody waits for what these maps read."""
+        while self._has_left and self.state is RUNNING:
+            self._has_left = False
+            try:
+                self._read_inputs(True)
+            except BaseException:  # of an input; nobody wants to know
+                self._has_left = True
+        self._reads_left = False
         self.wake()
 
     def _end(self) -> None:
@@ -423,6 +473,11 @@ class Engine:
             # start, which it would delay.
             self._prepare_at = None
             _find_errors()
+        if self._has_left and not self._reads_left and self.state is RUNNING:
+            self._reads_left = True
+            threading.Thread(
+                target=self._read_left, name="fpickle-reader", daemon=True
+            ).start()
         with self.lock:
             for index, moment in list(self._due.items()):
                 if moment <= now or self.state is ENDED:
@@ -586,7 +641,7 @@ class Engine:
         self.terminate(_broken(cause, why))
 
     def _take_message(self, kind: str, index: int, value: Any) -> None:
-        """What a worker says unasked; in the I/O thread."""
+        """What a worker says unasked, in the I/O thread, or the dispatcher."""
         if kind == "output":
             from fpickle._pool import output
 
@@ -597,6 +652,9 @@ class Engine:
                 worker.is_ready = True
                 self._starts[index] += time.monotonic() - worker.since
                 self._failed_starts = 0
+        elif kind == "left":
+            self._has_left = True
+            self.wake()
         elif kind == "refused":
             self.terminate(_broken(value, "the initializer failed"))
 
@@ -715,7 +773,7 @@ def _end_waiting() -> None:
         return
     for engine in _own_engines():
         if engine.waits_at_exit:
-            engine.close()
+            engine.close(reads=True)
             engine.join()
 
 
@@ -729,7 +787,7 @@ def _end_all() -> None:
         if is_over or not engine.waits_at_exit:
             engine.join(_PATIENCE)
         else:
-            engine.close()
+            engine.close(reads=True)
             engine.join()
     start.close_shared()
 

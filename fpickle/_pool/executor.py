@@ -151,12 +151,14 @@ class ProcessPoolExecutor(Face, futures.Executor):
 
         If all of them have a length and there is no [buffersize], they are
         read now, as the standard executor does; otherwise as the results are
-        taken, a little ahead, so that they may be endless.
+        taken, a little ahead, and `shutdown` reads the rest. They may be
+        endless if there is a [buffersize], or the iterator is closed.
 
         Args:
             timeout: Seconds from now until the last result has to be there.
             chunksize: Items that are sent together; None: as many as pay.
-            buffersize: The most items that are read and not yet taken.
+            buffersize: The most items that are read and not yet taken, also
+                by `shutdown`.
             progress: True for a bar, or the text in front of one.
 
         Where `submit` is another one (a subclass has its own, or it was set),
@@ -201,7 +203,7 @@ class ProcessPoolExecutor(Face, futures.Executor):
             fn, iterables[0] if single else zip(*iterables), star=not single,
             chunksize=chunksize or 0, ahead=buffersize or 0,
             eager=eager, timeout=self._timeout, retries=self._retries,
-            on_done=keeper.release,
+            on_done=keeper.release if eager else None,
         )  # fmt: skip
         while engine.wanted < engine.size:
             before = engine.wanted
@@ -224,7 +226,7 @@ class ProcessPoolExecutor(Face, futures.Executor):
             return
         if cancel_futures:
             engine.cancel_queued()
-        engine.close()
+        engine.close(reads=wait)
         if wait:
             engine.join()
 
@@ -245,6 +247,8 @@ class ProcessPoolExecutor(Face, futures.Executor):
 
     def _check(self) -> None:
         engine = self._engine
+        if engine.is_reading():
+            return
         if engine.state is not RUNNING and (
             engine.state is CLOSING
             or engine.broken is None and not engine.is_foreign

@@ -293,13 +293,14 @@ class Pool(Face):
     ) -> MapIterator:
         """An iterator over the results, in order.
 
-        The input is read as the results are taken, a little ahead: it may be
-        endless.
+        The input is read as the results are taken, a little ahead, and `close`
+        reads the rest. It may be endless if there is a buffersize, or the
+        iterator is cancelled, or dropped after a result was taken.
 
         Args:
             chunksize: Items that are sent together; None: as many as pay.
             options: `timeout`, `retries`, `progress`; `buffersize`: the most
-                items that are read and not yet taken.
+                items that are read and not yet taken, also by `close`.
         """
         return self._imap(func, iterable, chunksize, True, options)
 
@@ -320,20 +321,18 @@ class Pool(Face):
         options: dict[str, Any],
     ) -> MapIterator:  # fmt: skip
         progress = options.pop("progress", False)
-        bar = make_bar(progress, length_of(iterable)) if progress else None
-        types = _result_types()
-        kind = types.MapIterator if ordered else types.UnorderedIterator
-        handle: MapIterator = kind(self, bar)
+        total = length_of(iterable) if progress else None
         buffersize = options.pop("buffersize", None)
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
-        handle.start(
-            self._begin(
-                func, iterable, chunksize, ordered=ordered,
-                ahead=buffersize or 0, on_done=handle.finish, **options,
-            )
+        found: Any = self._begin(
+            func, iterable, chunksize, ordered=ordered, ahead=buffersize or 0,
+            type=_iterator_type(ordered, bool(progress)), **options,
         )  # fmt: skip
-        return handle
+        found._pool = self
+        if progress:
+            found._bar = make_bar(progress, total)
+        return found  # type: ignore[no-any-return]
 
     def _begin(
         self,
@@ -400,6 +399,7 @@ class Pool(Face):
                 and not engine.is_foreign
                 and engine.dispatcher.outstanding == 0
             ):
+                engine.dispatcher.cancel_inputs()  # nobody takes the rest
                 engine.close()
                 engine.join()
         finally:
@@ -430,6 +430,11 @@ def _result_types() -> Any:
     from fpickle._pool import results
 
     return results
+
+
+def _iterator_type(ordered: bool, has_bar: bool) -> Any:
+    kind = "MapIterator" if ordered else "UnorderedIterator"
+    return getattr(_result_types(), f"{kind}WithBar" if has_bar else kind)
 
 
 def _abandon(engine: Engine) -> None:

@@ -33,3 +33,15 @@ class UnorderedIterator(  # type: ignore
     results.MapIterator, _standard.IMapUnorderedIterator
 ):
     """Of an imap_unordered."""
+
+
+class MapIteratorWithBar(  # type: ignore
+    results.MapIteratorWithBar, _standard.IMapIterator
+):
+    """Of an imap that shows how it gets on."""
+
+
+class UnorderedIteratorWithBar(  # type: ignore
+    results.MapIteratorWithBar, _standard.IMapUnorderedIterator
+):
+    """Of an imap_unordered that does."""

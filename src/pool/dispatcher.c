@@ -206,7 +206,8 @@ PyDoc_STRVAR(
     map_doc,
     "map(function, iterable, *, star=False, ordered=True, chunksize=0, "
     "ahead=0,\n"
-    "    eager=False, timeout=None, retries=0, on_done=None)\n--\n\n"
+    "    eager=False, timeout=None, retries=0, on_done=None, type=Results)\n"
+    "--\n\n"
     "Calls function for each item of iterable.\n\n"
     "Args:\n"
     "    function: pickled once, as it is now.\n"
@@ -220,7 +221,8 @@ PyDoc_STRVAR(
     "    timeout: seconds that one call may take.\n"
     "    retries: how often a call is begun again if its worker ends in it.\n"
     "    on_done: called with the results when all calls have ended (eager "
-    "only).\n\n"
+    "only).\n"
+    "    type: what is returned.\n\n"
     "Returns:\n    Results, an iterator.\n\n"
     "May be called from any thread.");
 
@@ -229,16 +231,22 @@ dispatcher_map(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *const names[] = {"function",  "iterable", "star",  "ordered",
                                   "chunksize", "ahead",    "eager", "timeout",
-                                  "retries",   "on_done",  NULL};
+                                  "retries",   "on_done",  "type",  NULL};
+    fpk_dispatcher *self = (fpk_dispatcher *)op;
     PyObject *callable, *iterable;
+    PyObject *type = (PyObject *)self->state->results_type;
     PyObject *timeout = Py_None;
     PyObject *on_done = Py_None;
     fpk_map_options options = {.ordered = 1};
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OO|$ppnnpOiO:map", (char **)names, &callable,
+            args, kwargs, "OO|$ppnnpOiOO!:map", (char **)names, &callable,
             &iterable, &options.star, &options.ordered, &options.chunksize,
             &options.ahead, &options.eager, &timeout, &options.retries,
-            &on_done)) {
+            &on_done, &PyType_Type, &type)) {
+        return NULL;
+    }
+    if (!PyType_IsSubtype((PyTypeObject *)type, self->state->results_type)) {
+        PyErr_SetString(PyExc_TypeError, "type derives from Results");
         return NULL;
     }
     if (options.chunksize < 0 || options.chunksize > INT32_MAX ||
@@ -255,7 +263,8 @@ dispatcher_map(PyObject *op, PyObject *args, PyObject *kwargs)
         options.timeout_ns = timeout_ns > 0 ? timeout_ns : 1;
     }
     options.on_done = on_done == Py_None ? NULL : on_done;
-    return fpk_results_new((fpk_dispatcher *)op, callable, iterable, &options);
+    return fpk_results_new(self, (PyTypeObject *)type, callable, iterable,
+                           &options);
 }
 
 /* ---- shared objects ----------------------------------------------------- */
@@ -477,6 +486,7 @@ dispatcher_fail_all(PyObject *op, PyObject *error)
         self->broken = Py_NewRef(error);
     }
     fpk_dispatch_fail_all(self->d, cause);
+    fpk_end_maps(self);
     Py_RETURN_NONE;
 }
 
@@ -519,6 +529,7 @@ dispatcher_close(PyObject *op, PyObject *unused)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
     fpk_dispatch_close(self->d);
+    fpk_end_maps(self);
     Py_RETURN_NONE;
 }
 
@@ -606,6 +617,7 @@ dispatcher_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->on_message);
     Py_VISIT(self->causes);
     Py_VISIT(self->broken);
+    Py_VISIT(self->left);
     return fpk_traverse_functions(self, visit, arg);
 }
 
@@ -613,6 +625,7 @@ static int
 dispatcher_clear(PyObject *op)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
+    fpk_end_maps(self);
     if (self->d != NULL) {
         fpk_clear_functions(self);
     }
@@ -683,6 +696,18 @@ static PyMethodDef dispatcher_methods[] = {
      PyDoc_STR("fail_all(error)\n--\n\nThe pool is broken: all that is "
                "outstanding and all that is submitted later fails\nwith "
                "error.")},
+    {"read_inputs", fpk_read_inputs, METH_VARARGS,
+     PyDoc_STR(
+         "read_inputs(left=False, /)\n--\n\nReads the rest of the inputs of "
+         "maps that are read as results are taken, but\nfor those with a "
+         "limit "
+         "of their own; how many of these there are.  [left]: only\nthose "
+         "that "
+         "nobody has any more.  Raises what an input raises that is no\n"
+         "Exception; call it again then.")},
+    {"cancel_inputs", fpk_cancel_inputs, METH_NOARGS,
+     PyDoc_STR("cancel_inputs()\n--\n\nReads no more input of such maps; they "
+               "end with CancelledError.")},
     {"wait", dispatcher_wait, METH_VARARGS, wait_doc},
     {"close", dispatcher_close, METH_NOARGS,
      PyDoc_STR("close()\n--\n\nCancels what is outstanding and ends run_io.")},
@@ -708,7 +733,9 @@ PyDoc_STRVAR(
     "    unpack_failure: makes an exception of what a worker sent for one.\n"
     "    future_type: a class that derives from Task.\n"
     "    on_message: called in the I/O thread with \"ready\", \"refused\" or\n"
-    "        \"output\", the index of the worker, and a value.\n"
+    "        \"output\", the index of the worker, and a value; in any thread "
+    "with\n"
+    "        \"left\" if there is something for read_inputs(True).\n"
     "    ring_size: bytes of each ring, a power of two.\n\n"
     "All methods may be called from any thread.");
 

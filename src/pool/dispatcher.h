@@ -35,6 +35,10 @@ typedef struct fpk_dispatcher {
     uintptr_t last_cause;
     PyObject *broken; /* the exception of fail_all, or NULL */
     uint64_t max_tasks; /* calls after which a worker leaves; 0: it stays */
+    struct fpk_results *first_map, *last_map; /* that are read as their results
+                                                 are taken; borrowed */
+    PyObject *left;  /* a list of those that nobody has any more, or NULL */
+    bool maps_ended; /* nothing more is read */
     fpk_snapshot snapshots[FPK_FUNCTIONS_KEPT]; /* what was used last first */
     Py_ssize_t snapshot_count;
 } fpk_dispatcher;
@@ -125,10 +129,21 @@ typedef struct fpk_map_options {
     PyObject *on_done; /* or NULL */
 } fpk_map_options;
 
-PyObject *fpk_results_new(fpk_dispatcher *self, PyObject *callable,
-                          PyObject *iterable, const fpk_map_options *options);
+/* [type] is the type Results or derives from it. */
+PyObject *fpk_results_new(fpk_dispatcher *self, PyTypeObject *type,
+                          PyObject *callable, PyObject *iterable,
+                          const fpk_map_options *options);
 
 /* All of [results] has ended; in the I/O thread, with the GIL. */
 void fpk_results_publish(PyObject *results);
+
+/* ---- unread.c ----------------------------------------------------------- */
+
+/* Methods of Dispatcher. */
+PyObject *fpk_read_inputs(PyObject *self, PyObject *args);
+PyObject *fpk_cancel_inputs(PyObject *self, PyObject *unused);
+
+/* No input is read any more but by those who take results. */
+void fpk_end_maps(fpk_dispatcher *self);
 
 #endif

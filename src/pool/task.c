@@ -315,9 +315,9 @@ future_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
         check_made(self) < 0) {
         return NULL;
     }
-    if (self->task != NULL && !fpk_task_ended(self->task)) {
-        (void)fpk_dispatch_cancel(self->dispatcher->d, self->task,
-                                  running != 0);
+    if (self->task != NULL && !fpk_task_ended(self->task) &&
+        fpk_dispatch_cancel(self->dispatcher->d, self->task, running != 0)) {
+        fpk_future_publish(op); /* The I/O thread finds it published. */
     }
     return PyBool_FromLong(was_cancelled(self));
 }
@@ -343,23 +343,56 @@ ask_notice(future *self)
     return 1;
 }
 
+/* Tells the logger of concurrent.futures that a callback has raised [error]; 0
+   or -1. */
+static int
+log_error(future *self, PyObject *error)
+{
+    PyObject **logger = &self->dispatcher->state->logger;
+    if (fpk_pool_fetch(logger, "concurrent.futures._base", "LOGGER") < 0) {
+        return -1;
+    }
+    PyObject *method = PyObject_GetAttrString(*logger, "error");
+    PyObject *args = Py_BuildValue("(sO)", "exception calling callback for %r",
+                                   (PyObject *)self);
+    PyObject *kwargs = Py_BuildValue("{sO}", "exc_info", error);
+    PyObject *result = method == NULL || args == NULL || kwargs == NULL
+                           ? NULL
+                           : PyObject_Call(method, args, kwargs);
+    Py_XDECREF(method);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 /* Calls [callback] with the future; what it raises is reported, not raised. */
 static void
 call_back(future *self, PyObject *callback)
 {
     PyObject *result = PyObject_CallOneArg(callback, (PyObject *)self);
-    if (result == NULL) {
-        PyErr_WriteUnraisable(callback);
+    if (result != NULL) {
+        Py_DECREF(result);
+        return;
     }
-    Py_XDECREF(result);
+    if (PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyObject *error = fpk_take_exception();
+        if (log_error(self, error) < 0) {
+            PyErr_WriteUnraisable(callback);
+        }
+        Py_DECREF(error);
+        return;
+    }
+    PyErr_WriteUnraisable(callback);
 }
 
 PyDoc_STRVAR(add_done_callback_doc, "add_done_callback(fn)\n--\n\n"
                                     "Calls fn(future) when the call has ended "
                                     "or is cancelled; at once if it has.\n\n"
                                     "The call comes from a thread of the "
-                                    "pool.  What it raises is reported by\n"
-                                    "sys.unraisablehook.");
+                                    "pool, or from cancel().  What it\n"
+                                    "raises goes to the logger of "
+                                    "concurrent.futures.");
 
 static PyObject *
 future_add_done_callback(PyObject *op, PyObject *callback)

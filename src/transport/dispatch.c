@@ -273,7 +273,8 @@ drop_group_locked(fpk_dispatch *d, fpk_group *group)
 static void
 notice_group_locked(fpk_dispatch *d, fpk_group *group)
 {
-    group->notify = false;
+    group->notify = group->notify_next = false;
+    group->noticed = true;
     group->refs++;
     group->next_notice = d->group_notices;
     d->group_notices = group;
@@ -306,7 +307,8 @@ fpk_end_task_locked(fpk_dispatch *d, fpk_task *task, fpk_task_status status)
         group->items_ended += task->request.items;
         atomic_store_explicit(&task->status, (uint32_t)status,
                               memory_order_release);
-        if (group->notify && group->complete && group->unfinished == 0) {
+        if (group->notify_next ||
+            (group->notify && group->complete && group->unfinished == 0)) {
             notice_group_locked(d, group);
         }
         drop_group_locked(d, group);
@@ -528,9 +530,38 @@ fpk_dispatch_take(fpk_dispatch *d, fpk_group *group)
             group->first->previous = NULL;
         }
         task->next = task->previous = NULL;
+        group->takes++;
     }
     fpk_unlock(d);
     return task;
+}
+
+bool
+fpk_dispatch_ask_next(fpk_dispatch *d, fpk_group *group, void *owner,
+                      bool more, bool *is_new)
+{
+    fpk_lock(d);
+    bool later = group->first == NULL && (group->unfinished > 0 || more);
+    *is_new = later && !group->notify_next && !group->noticed;
+    if (*is_new) {
+        group->notify_next = true;
+        group->owner = owner;
+        d->noticed++;
+        fpk_wake_io_locked(d);
+    }
+    fpk_unlock(d);
+    return later;
+}
+
+void
+fpk_dispatch_settle_next(fpk_dispatch *d, fpk_group *group)
+{
+    fpk_lock(d);
+    if (group->notify_next && group->unfinished == 0) {
+        notice_group_locked(d, group);
+        fpk_wake_io_locked(d);
+    }
+    fpk_unlock(d);
 }
 
 void

@@ -161,7 +161,10 @@ struct fpk_group {
     uint32_t refs;       /* guarded by the mutex, as the rest */
     bool notify;         /* the I/O thread is told when none is unfinished */
     bool complete;       /* no more tasks will come */
+    bool notify_next;    /* or when the next one ends */
+    bool noticed;        /* it stands in the list of notices */
     uint64_t unfinished; /* tasks */
+    uint64_t takes;      /* how many were taken */
     uint64_t items_ended;
     fpk_task *first, *last; /* ended, not taken */
     fpk_group *next_notice;
@@ -177,6 +180,16 @@ fpk_task *fpk_dispatch_take(fpk_dispatch *d, fpk_group *group);
 /* Cancels what nobody has begun of the group. */
 void fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group);
 
+/* From now on the I/O thread gets the group when its next task ends: true.
+   False: it has a task to take or, unless [more] will come, none to wait for.
+   *[is_new]: this call has another notice sent, not an earlier one. */
+bool fpk_dispatch_ask_next(fpk_dispatch *d, fpk_group *group, void *owner,
+                           bool more, bool *is_new);
+
+/* No more tasks come for now: who asked for the next one is told if there is
+   none to wait for. */
+void fpk_dispatch_settle_next(fpk_dispatch *d, fpk_group *group);
+
 /* Says that no more tasks come.  [owner], if there is one: the I/O thread gets
    the group when all have ended. */
 void fpk_dispatch_complete_group(fpk_dispatch *d, fpk_group *group,
@@ -191,12 +204,13 @@ typedef enum fpk_wait_result {
 } fpk_wait_result;
 
 /* Pumps until [task] has ended / the group has a task to take or nothing
-   unfinished / nothing at all is outstanding.  Call without the GIL.
-   [timeout_ns]: UINT64_MAX for no limit. */
+   unfinished, or another thread took one since there were [takes] / nothing at
+   all is outstanding.  Call without the GIL.  [timeout_ns]: UINT64_MAX for no
+   limit. */
 fpk_wait_result fpk_dispatch_wait_task(fpk_dispatch *d, fpk_task *task,
                                        uint64_t timeout_ns);
 fpk_wait_result fpk_dispatch_wait_group(fpk_dispatch *d, fpk_group *group,
-                                        uint64_t timeout_ns);
+                                        uint64_t takes, uint64_t timeout_ns);
 fpk_wait_result fpk_dispatch_wait_idle(fpk_dispatch *d, uint64_t timeout_ns);
 
 /* Takes in what has come and sends what fits, without waiting. */
@@ -206,7 +220,8 @@ void fpk_dispatch_pump(fpk_dispatch *d);
 typedef enum fpk_notice_kind {
     FPK_NOTICE_CLOSED,  /* the dispatch is closed: the thread ends */
     FPK_NOTICE_TASK,    /* [task] ended; a reference goes to the caller */
-    FPK_NOTICE_GROUP,   /* all of [group] ended; a reference, too */
+    FPK_NOTICE_GROUP,   /* of [group] all ended, or the next that was asked
+                           for; a reference, too */
     FPK_NOTICE_MESSAGE, /* [task] is none: its reply came from [task->worker]
                            unasked for; a reference, too */
 } fpk_notice_kind;

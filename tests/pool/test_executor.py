@@ -344,3 +344,113 @@ def test_map_shows_a_bar(face, capsys):
     except ImportError:
         return
     assert not tqdm._instances
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_shutdown_reads_the_rest_of_inputs(tmp_path, wait):
+    def note(x, _):
+        (tmp_path / str(x)).touch()
+        return x
+
+    executor = fpickle.ProcessPoolExecutor(2)
+    executor.map(note, range(500), itertools.repeat(0))
+    found = executor.map(note, (x for x in range(500, 1000)), range(500))
+    executor.shutdown(wait)
+    assert wait_until(lambda: len(list(tmp_path.iterdir())) == 1000, 30)
+    assert list(found) == list(range(500, 1000))
+    executor.shutdown()
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_inputs_that_use_the_executor_when_it_is_shut_down(wait):
+    executor = fpickle.ProcessPoolExecutor(2)
+    found = executor.map(
+        abs, (executor.submit(abs, -x).result() for x in range(60))
+    )
+    executor.shutdown(wait)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, 1)
+    executor.shutdown()
+    assert list(found) == list(range(60))
+
+
+def test_inputs_of_one_thread_are_read_in_it():
+    threads = set()
+
+    def watched():
+        for x in range(100):
+            threads.add(threading.get_ident())
+            yield x
+
+    def bad():
+        yield from range(100)
+        raise OSError("no more")
+
+    with fpickle.ProcessPoolExecutor(2) as executor:
+        found = executor.map(abs, watched())
+        other = executor.map(abs, bad())
+    assert threads == {threading.get_ident()}
+    assert list(found) == list(range(100))
+    assert list(itertools.islice(other, 100)) == list(range(100))
+    with pytest.raises(OSError, match="no more"):
+        next(other)
+
+
+def test_ctrl_c_in_an_input_that_is_read_at_the_end():
+    def slow():
+        for x in range(100):
+            if x == 50:
+                signal.raise_signal(signal.SIGINT)
+            yield x
+
+    with pytest.raises(KeyboardInterrupt):
+        with fpickle.ProcessPoolExecutor(2) as executor:
+            executor.map(abs, slow())
+
+
+def test_what_is_cancelled_is_not_read():
+    executor = fpickle.ProcessPoolExecutor(1)
+    found = executor.map(lambda x: time.sleep(0.02), itertools.count())
+    executor.shutdown(cancel_futures=True)
+    with pytest.raises(cf.CancelledError):
+        list(found)
+
+
+def test_a_call_that_raises_stop_iteration_ends_no_map(executor):
+    def refuse(x):
+        return next(iter([x] if x != 3 else []))
+
+    found = executor.map(refuse, range(8), chunksize=1)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        next(found)
+
+
+def test_callbacks_of_a_cancelled_call_are_called_by_cancel():
+    seen = []
+    with fpickle.ProcessPoolExecutor(1) as executor:
+        futures = [executor.submit(time.sleep, 0.3) for _ in range(4)]
+        last = futures[-1]
+        last.add_done_callback(
+            lambda f: seen.append((f.cancelled(), threading.get_ident()))
+        )
+        waiter = threading.Thread(target=cf.wait, args=([last], 60))
+        waiter.start()
+        assert last.cancel()
+        assert seen == [(True, threading.get_ident())]
+        waiter.join(60)
+        assert last.cancel() and last.done()
+        cf.wait(futures)
+    assert len(seen) == 1
+
+
+def test_errors_of_callbacks_are_logged(executor, caplog):
+    future = executor.submit(time.sleep, 0.1)
+    called = threading.Event()
+    future.add_done_callback(lambda f: 1 / 0)
+    future.add_done_callback(lambda f: called.set())
+    assert called.wait(60)
+    future.add_done_callback(lambda f: {}["key"])  # called at once
+    records = [r for r in caplog.records if r.name == "concurrent.futures"]
+    assert [r.exc_info[0] for r in records] == [ZeroDivisionError, KeyError]
+    assert "exception calling callback for <Future" in records[0].getMessage()
