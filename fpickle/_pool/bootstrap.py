@@ -12,6 +12,7 @@ from __future__ import annotations
 import marshal
 import os
 import sys
+from _thread import get_ident
 
 import _signal
 import faulthandler
@@ -72,6 +73,9 @@ current: WorkerState | None = None  # None: this is no worker
 engine: Any = None  # the _poolcore.Worker of this process
 token = b""  # of the pool that this worker belongs to
 
+_is_reading = False  # see read()
+_reader = 0  # the thread that reads
+
 
 def worker() -> WorkerState:
     """The worker that runs the calling function.
@@ -101,6 +105,44 @@ def worker() -> WorkerState:
     return current
 
 
+# ---- reading ------------------------------------------------------------------
+
+
+def read(function: Callable[..., Any], *args: Any) -> Any:
+    """function(*args), which reads or imports what others have sent."""
+    global _is_reading, _reader
+    _is_reading, _reader = True, get_ident()
+    try:
+        return function(*args)
+    finally:
+        _is_reading = False
+
+
+def is_reading() -> bool:
+    """True while this process, a worker or a zygote, reads what it is to run.
+
+    It imports modules for that. If one of them uses a pool when it is imported,
+    the workers of that pool do so, too, and theirs.
+    """
+    return _is_reading or (engine is not None and bool(engine.reading))
+
+
+def refuse_pools() -> None:
+    """Raises RuntimeError while this process reads what it is to run.
+
+    Other threads than the one that reads have nothing to do with it: what a
+    module sends from another one while it is imported waits for its import.
+    """
+    if not is_reading() or get_ident() != _reader:
+        return
+    raise RuntimeError(
+        "a pool is used while a worker process imports or reads what it is to "
+        "run, so that each worker would start workers of its own: put the code "
+        "that uses the pool in a function, or behind "
+        "'if __name__ == \"__main__\":'"
+    )
+
+
 # ---- starting -----------------------------------------------------------------
 
 
@@ -118,7 +160,8 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
 
     Without [parent_pid] the parent is watched already.
     """
-    global current, engine, token
+    global current, engine, token, _reader
+    _reader = get_ident()
     crash = fds[CRASH]
     try:
         _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
@@ -157,7 +200,9 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
             output.capture(engine.send_output, setup["capture"])
         # The initializer and the exit function share what they refer to.
         if setup["functions"] is not None:
-            initializer, arguments, leave = _core.loads(setup["functions"])
+            initializer, arguments, leave = read(
+                _core.loads, setup["functions"]
+            )
         elif inherited is not None:
             initializer, arguments, leave = inherited
         else:

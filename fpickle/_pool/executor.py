@@ -6,7 +6,9 @@ import time
 import weakref
 from concurrent import futures
 
-from fpickle._pool.engine import CLOSING, RUNNING, Engine, was_interrupted
+from fpickle._pool.engine import (
+    CLOSING, DORMANT, RUNNING, Engine, was_interrupted,
+)  # fmt: skip
 from fpickle._pool.pool import WorkerView, list_workers, start_method_of
 from fpickle._pool.setup import Options
 
@@ -215,6 +217,8 @@ class ProcessPoolExecutor(futures.Executor):
 
     def _check(self) -> None:
         engine = self._engine
+        if engine.state is DORMANT:
+            return engine.check()
         if engine.broken is None and not engine.is_foreign:
             raise RuntimeError("cannot schedule new futures after shutdown")
         if engine.state is CLOSING:

@@ -345,11 +345,12 @@ def run(
         make_worker = spawn_worker
     else:
         make_worker = fork_worker
-        import fpickle._pool.bootstrap  # noqa: F401
         import gc
 
+        from fpickle._pool import bootstrap
+
         for name in preload:
-            load(name)
+            bootstrap.read(load, name)
         gc.freeze()  # collections in a worker do not copy these pages
     zygote = Zygote(main, parent_pid, make_worker)
     if connection is not None:

@@ -464,6 +464,16 @@ worker_object(PyObject *obj, PyObject *number)
     return Py_NewRef(named->object);
 }
 
+PyDoc_STRVAR(reading_doc,
+             "True while run() reads what the parent has sent: code of "
+             "modules and of classes\nmay run then, and no task does.");
+
+static PyObject *
+worker_reading(PyObject *obj, void *unused)
+{
+    return PyBool_FromLong(as_worker(obj)->reading);
+}
+
 /* ---- the object --------------------------------------------------------- */
 
 static int
@@ -645,14 +655,16 @@ static PyMethodDef worker_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef worker_getset[] = {
+    {"reading", worker_reading, NULL, reading_doc, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot worker_slots[] = {
-    {Py_tp_doc, (void *)worker_doc},
-    {Py_tp_new, worker_new},
-    {Py_tp_dealloc, worker_dealloc},
-    {Py_tp_traverse, worker_traverse},
-    {Py_tp_clear, worker_clear},
-    {Py_tp_methods, worker_methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)worker_doc}, {Py_tp_new, worker_new},
+    {Py_tp_dealloc, worker_dealloc}, {Py_tp_traverse, worker_traverse},
+    {Py_tp_clear, worker_clear},     {Py_tp_methods, worker_methods},
+    {Py_tp_getset, worker_getset},   {0, NULL},
 };
 
 static PyType_Spec worker_spec = {

@@ -54,8 +54,8 @@ new_blocks(fpk_worker *self, const fpk_request *request)
     return blocks;
 }
 
-PyObject *
-fpk_worker_decode(fpk_worker *self, const fpk_request *request)
+static PyObject *
+decode(fpk_worker *self, const fpk_request *request)
 {
     const fpk_message *message = &request->message;
     if (FPK_LIKELY(message->buffers == 0 && request->payload != NULL)) {
@@ -87,6 +87,15 @@ fpk_worker_decode(fpk_worker *self, const fpk_request *request)
 done:
     Py_XDECREF(source);
     Py_XDECREF(buffers);
+    return result;
+}
+
+PyObject *
+fpk_worker_decode(fpk_worker *self, const fpk_request *request)
+{
+    self->reading = true;
+    PyObject *result = decode(self, request);
+    self->reading = false;
     return result;
 }
 

@@ -470,3 +470,136 @@ def test_the_first_fork_dies_with_its_parent(state):
 def parent_of(pid):
     stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
     return int(stat.rpartition(")")[2].split()[1])
+
+
+USES_A_POOL_WHEN_IMPORTED = {
+    "pool": """
+with fpickle.Pool(2, start=START) as pool:
+    R = pool.map(f, [1, 2])
+""",
+    "executor": """
+with fpickle.ProcessPoolExecutor(2, start=START) as pool:
+    R = list(pool.map(f, [1, 2]))
+""",
+    "lambda": """
+with fpickle.Pool(2, start=START) as pool:
+    R = pool.map(lambda x: f(x), [1, 2])
+""",
+    "argument": """
+with fpickle.Pool(2, start=START) as pool:
+    R = pool.map(type, [X(), X()])
+""",
+    "initializer": """
+with fpickle.Pool(2, f, (1,), start=START) as pool:
+    R = pool.map(abs, [1, 2])
+""",
+    "preload": """
+with fpickle.Pool(2, start=START, preload=[__name__]) as pool:
+    R = pool.map(f, [1, 2])
+""",
+}
+
+
+@pytest.mark.parametrize("use", USES_A_POOL_WHEN_IMPORTED)
+@pytest.mark.parametrize("method", ["zygote", "spawn"])
+def test_a_module_that_uses_a_pool_when_it_is_imported(method, use, tmp_path):
+    count = tmp_path / "count"
+    (tmp_path / "uses_a_pool.py").write_text(
+        "import fpickle, os\n"
+        f"START = {method!r}\n"
+        f"with open({str(count)!r}, 'ab', buffering=0) as file:\n"
+        "    file.write(b'.')\n"
+        "def f(x): return x + 1\n"
+        "class X: pass\n" + USES_A_POOL_WHEN_IMPORTED[use]
+    )
+    out, err = run_script(
+        "import sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "import uses_a_pool\n",
+        tmp_path,
+        status=None,
+    )
+    assert "RuntimeError: a pool is used while a worker" in err
+    assert "put the code that uses the pool in a function" in err
+    # The program, its workers, and those that replace them after a failure.
+    assert len(count.read_bytes()) <= 12
+
+
+@pytest.mark.parametrize("kind", ["Pool", "ProcessPoolExecutor"])
+@pytest.mark.parametrize("method", ["zygote", "spawn"])
+def test_a_module_that_makes_a_pool_when_it_is_imported(
+    method, kind, tmp_path
+):
+    (tmp_path / "has_a_pool.py").write_text(
+        "import fpickle\n"
+        f"pool = fpickle.{kind}(3, start={method!r})\n"
+        "def f(x): return x + 1\n"
+        "def g(x): return list(pool.map(f, range(x)))\n"
+    )
+    out, err = run_script(
+        """
+        import os, sys
+        sys.path.insert(0, sys.argv[1])
+        import has_a_pool
+
+        def count():
+            found = 0
+            for name in os.listdir("/proc"):
+                if name.isdigit():
+                    try:
+                        found += os.getsid(int(name)) == os.getsid(0)
+                    except OSError:
+                        pass
+            return found
+
+        print(list(has_a_pool.pool.map(has_a_pool.f, range(9))))
+        # This one, a zygote, its three workers.
+        print(count())
+        print(list(has_a_pool.pool.map(has_a_pool.g, [3])))
+        has_a_pool.pool.__exit__(None, None, None)
+        """,
+        tmp_path,
+    )
+    lines = out.splitlines()
+    assert lines[0] == str(list(range(1, 10)))
+    assert int(lines[1]) <= 5
+    assert lines[2] == "[[1, 2, 3]]"
+    assert err == ""
+
+
+def test_a_pool_that_was_never_used_can_be_closed(tmp_path):
+    (tmp_path / "has_pools.py").write_text(
+        "import fpickle\n"
+        "first, second = fpickle.Pool(2), fpickle.Pool(2)\n"
+        "third = fpickle.ProcessPoolExecutor(2)\n"
+        "def end(_):\n"
+        "    try:\n"
+        "        first.join()\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+        "    first.terminate(); first.join()\n"
+        "    second.close(); second.join()\n"
+        "    third.shutdown()\n"
+        "    for use in (first.map, second.map, third.map):\n"
+        "        try:\n"
+        "            use(abs, [1])\n"
+        "        except (ValueError, RuntimeError) as error:\n"
+        "            print(error, flush=True)\n"
+    )
+    out, err = run_script(
+        """
+        import sys, fpickle
+        sys.path.insert(0, sys.argv[1])
+        import has_pools
+        with fpickle.Pool(1) as pool:
+            pool.map(has_pools.end, [1])
+        has_pools.first.terminate()
+        has_pools.second.terminate()
+        """,
+        tmp_path,
+    )
+    assert out.splitlines() == [
+        "Pool is still running", "Pool not running", "Pool not running",
+        "cannot schedule new futures after shutdown",
+    ]  # fmt: skip
+    assert err == ""
