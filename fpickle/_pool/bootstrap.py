@@ -164,7 +164,8 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
     _reader = get_ident()
     crash = fds[CRASH]
     try:
-        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+        _signal.signal(_signal.SIGINT, _do_nothing)
+        _signal.siginterrupt(_signal.SIGINT, False)
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
         faulthandler.enable(file=crash, all_threads=True)
@@ -217,6 +218,11 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
     status = engine.run()
     _finish(leave)
     return int(status)
+
+
+def _do_nothing(number: int, frame: Any) -> None:
+    """Handles SIGINT: the parent ends workers. That it is not ignored lets
+    programs that a task starts end by Ctrl-C; handlers are not inherited."""
 
 
 def _log_failure() -> None:
