@@ -3,7 +3,7 @@
 The parts of the parent that a function may rely on are made the same: path,
 working folder, environment, arguments, warnings filters, the limits of the
 interpreter. What two processes must not share is made different: the random
-generators, standard input. ``__main__`` is an empty module: functions bring the
+generators, standard input. ``__main__`` is not run again: functions bring the
 globals that they use.
 """
 
@@ -292,12 +292,47 @@ def mirror(setup: dict[str, Any]) -> None:
         _add_site_builtins()
         if setup["warnings"] is not None:
             _mirror_filters(*setup["warnings"])
-    main_module = type(sys)("__main__")
+    main_module = MainModule("__main__")
     main_module.__builtins__ = __builtins__  # type: ignore[attr-defined]
     sys.modules["__main__"] = main_module
     if setup["threads"]:
         limit_threads(setup["threads"])
     reseed()
+
+
+in_main: dict[str, Any] = {}  # what a look at all of it has put there
+
+
+class MainModule(type(sys)):  # type: ignore[misc]
+    """``__main__`` of a worker, empty until somebody looks: then functions and
+    classes are found that have come here, and the globals they have brought.
+
+    It is for code that looks there by name, such as pickle. Functions have
+    globals of their own, as they were when they were sent.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if in_main.get(name, in_main) is value:  # there may be a newer one
+            value = vars(self).get(name, value)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("__"):
+            from fpickle._pool import inits
+
+            found = inits.find_in_main(name)
+            if found:
+                return found[0]
+        raise AttributeError(f"module '__main__' has no attribute {name!r}")
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        from fpickle._pool import inits
+
+        namespace: dict[str, Any] = type(sys).__dict__["__dict__"].__get__(self)
+        inits.fill_main(namespace)
+        return namespace
 
 
 def _mirror_filters(now: bytes, later: dict[str, bytes]) -> None:

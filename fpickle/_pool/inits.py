@@ -1,4 +1,5 @@
-"""What an initializer leaves behind in global variables, for the tasks.
+"""Global variables in a worker: what an initializer leaves behind for the tasks,
+and what code finds in ``__main__``.
 
     def start():            def work(x):
         global db               return db.query(x)
@@ -12,6 +13,7 @@ has brought along, such as ``db = None``.
 
 from __future__ import annotations
 
+import copyreg
 import sys
 from functools import partial
 from types import FunctionType, MethodType
@@ -100,15 +102,85 @@ def list_namespaces(obj: Any) -> list[dict[str, Any]]:
     return list(namespaces.values())
 
 
+# ---- the main module -----------------------------------------------------------
+
+def find_in_main(name: str) -> list[Any]:
+    """What has come here as [name] of ``__main__``, in a list; the newest."""
+    for cls in reversed(_received_classes()):
+        if cls.__qualname__ == name:
+            return [cls]
+    objects = _received_objects()
+    for obj in objects:
+        if _is_of_main(obj) and obj.__qualname__ == name:
+            return [obj]
+    for obj in objects:
+        for namespace in list_namespaces(obj):
+            if namespace.get("__name__") == "__main__" and name in namespace:
+                return [namespace[name]]
+    return []
+
+
+def fill_main(main: dict[str, Any]) -> None:
+    """The same of all names; what a task has set in [main] itself stays."""
+    filled = sys.modules["fpickle._pool.bootstrap"].in_main
+    found: dict[str, Any] = {}
+    objects = _received_objects()[::-1]
+    for obj in objects:
+        for namespace in list_namespaces(obj):
+            if namespace.get("__name__") == "__main__":
+                found.update(namespace)
+    for obj in filter(_is_of_main, objects):
+        found[obj.__qualname__] = obj
+    for cls in _received_classes():
+        found[cls.__qualname__] = cls
+    for name, value in found.items():
+        if not name.startswith("__") and (
+            name not in main or main[name] is filled.get(name, main)
+        ):
+            main[name] = filled[name] = value
+
+
+def _received_objects() -> list[Any]:
+    """What the parent has defined, the newest first."""
+    bootstrap: Any = sys.modules["fpickle._pool.bootstrap"]
+    if bootstrap.engine is None:
+        return []
+    return [obj for _, obj in sorted(bootstrap.engine.objects().items())][::-1]
+
+
+def _received_classes() -> list[Any]:
+    """Classes of the main module that have come by value, the newest last."""
+    registry = getattr(copyreg, "_by_value", None)
+    if registry is None:
+        return []
+    return [
+        cls for cls in registry.values()
+        if isinstance(cls, type) and _is_of_main(cls)
+    ]  # fmt: skip
+
+
+def _is_of_main(obj: Any) -> bool:
+    return (
+        isinstance(obj, (type, FunctionType))
+        and obj.__module__ == "__main__"
+        and "." not in obj.__qualname__
+        and "<" not in obj.__qualname__
+    )
+
+
 _PLAIN = (int, float, complex, str, bytes, bytearray, list, tuple, dict, set,
           frozenset, type(None))  # fmt: skip
 
 
 def _is_of_module(namespace: dict[str, Any]) -> bool:
+    if namespace.get("__name__") == "__main__":
+        return False  # in a worker, nothing is
     module = sys.modules.get(namespace.get("__name__", ""))
     return getattr(module, "__dict__", None) is namespace
 
 
 def _is_importable(kind: type) -> bool:
+    if kind.__module__ == "__main__":
+        return False
     module = sys.modules.get(kind.__module__)
     return getattr(module, kind.__qualname__.partition(".")[0], None) is not None

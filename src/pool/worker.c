@@ -464,6 +464,20 @@ worker_object(PyObject *obj, PyObject *number)
     return Py_NewRef(named->object);
 }
 
+PyDoc_STRVAR(objects_doc,
+             "objects($self, /)\n--\n\n"
+             "What the parent has defined and not forgotten.\n\n"
+             "Returns:\n"
+             "    A new dict of the numbers and the objects, without what "
+             "could not be read.\n\n"
+             "May be called from any thread.");
+
+static PyObject *
+worker_objects(PyObject *obj, PyObject *unused)
+{
+    return fpk_objects_as_dict(&as_worker(obj)->objects);
+}
+
 PyDoc_STRVAR(reading_doc,
              "True while run() reads what the parent has sent: code of "
              "modules and of classes\nmay run then, and no task does.");
@@ -652,6 +666,7 @@ static PyMethodDef worker_methods[] = {
     {"refuse", worker_refuse, METH_O, refuse_doc},
     {"send_output", worker_send_output, METH_O, send_output_doc},
     {"object", worker_object, METH_O, object_doc},
+    {"objects", worker_objects, METH_NOARGS, objects_doc},
     {NULL, NULL, 0, NULL},
 };
 

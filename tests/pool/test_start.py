@@ -178,7 +178,7 @@ def test_signals(method):
         import faulthandler, signal
 
         return (
-            signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+            callable(signal.getsignal(signal.SIGINT)),
             signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
             signal.pthread_sigmask(signal.SIG_BLOCK, []) == set(),
             faulthandler.is_enabled(),
@@ -603,3 +603,61 @@ def test_a_pool_that_was_never_used_can_be_closed(tmp_path):
         "cannot schedule new futures after shutdown",
     ]  # fmt: skip
     assert err == ""
+
+
+@methods
+def test_what_has_come_is_found_in_the_main_module(method):
+    out, err = run_script(
+        """
+        import dataclasses, pickle, sys, typing, fpickle
+
+        class A:
+            pass
+
+        @dataclasses.dataclass
+        class D:
+            x: "A"
+
+        def helper():
+            return 1
+
+        def dump(_):
+            return pickle.dumps(A())
+
+        def load(data):
+            return type(pickle.loads(data)) is A
+
+        def names(_):
+            assert pickle.loads(pickle.dumps(helper)) is helper
+            return pickle.loads(pickle.dumps(names)) is names
+
+        def hints(_):
+            assert D(A())
+            return typing.get_type_hints(D)["x"] is A
+
+        def argument(x):
+            return pickle.loads(pickle.dumps(x)) == x
+
+        def main(_):
+            main = sys.modules["__main__"]
+            assert not hasattr(main, "nothing")
+            assert not hasattr(main, "__file__")
+            main.helper = 3
+            assert "helper" in vars(main) and main.helper == 3
+            return main.A is A
+
+        with fpickle.Pool(1, start=sys.argv[1]) as pool:
+            print(type(pickle.loads(pool.apply(dump, (1,)))) is A)
+            print(pool.apply(load, (pickle.dumps(A()),)))
+            for use, value in (names, 1), (hints, 1), (argument, D(1)), (main, 1):
+                print(pool.apply(use, (value,)))
+
+            class D:  # another one
+                def __eq__(self, other):
+                    return type(other) is D
+
+            print(pool.apply(argument, (D(),)))
+        """,
+        method,
+    )
+    assert (out, err) == ("True\n" * 7, "")
