@@ -108,6 +108,7 @@ class Dispatcher:
         future_type: type,
         on_message: Callable[[str, int, Any], object],
         ring_size: int = 131072,
+        dumps_function: Callable[..., bytes] = ...,
     ) -> Dispatcher: ...
     def submit(
         self,

@@ -71,6 +71,7 @@ class WorkerState:
 
 current: WorkerState | None = None  # None: this is no worker
 engine: Any = None  # the _poolcore.Worker of this process
+bindings: Any = None  # what its initializer has left behind, if it has one
 token = b""  # of the pool that this worker belongs to
 
 _is_reading = False  # see read()
@@ -160,7 +161,7 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
 
     Without [parent_pid] the parent is watched already.
     """
-    global current, engine, token, _reader
+    global current, engine, token, bindings, _reader
     _reader = get_ident()
     crash = fds[CRASH]
     try:
@@ -179,7 +180,6 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
         handover.prepare(setup["multiprocessing"], fds[HANDED_OVER:])
         token = setup["token"]
         current = WorkerState(index)
-        bindings = None
         if setup["has_initializer"]:
             from fpickle._pool.inits import Bindings
 

@@ -155,6 +155,7 @@ class Engine:
             unpack_failure=remote.Unpacker(style),
             future_type=getattr(results, future_type),
             on_message=lambda *message: _pass_message(reference, *message),
+            dumps_function=self.options.dumps_function(),
         )
 
     def _begin(self, *types: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import marshal
 import os
 import sys
+from functools import partial
 
 from fpickle import _core
 from fpickle._pool import start
@@ -95,6 +96,24 @@ class Options:
         description["token"] = token
         description["multiprocessing"] = handover.describe()
         return method, marshal.dumps(description), inherited
+
+    def dumps_function(self) -> Callable[..., bytes]:
+        """What pickles the functions of tasks: of globals that the initializer
+        binds the workers have their own."""
+        if self.functions[0] is None:
+            return _core.dumps
+        from fpickle._pool import inits
+
+        replaced = {
+            names.module: {
+                name: inits.Bound(names.module, name) for name in names.bound
+            }
+            for names in inits.find_names(self.functions[0])
+            if names.bound
+        }
+        if not replaced:
+            return _core.dumps
+        return partial(_core.dumps, replaced_globals=replaced)
 
     def _describe(self, method: str, pickled: bytes | None) -> dict[str, Any]:
         try:

@@ -15,16 +15,17 @@ static PyObject *
 dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *const names[] = {
-        "workers",     "dumps",      "loads",     "unpack_failure",
-        "future_type", "on_message", "ring_size", NULL};
+        "workers",        "dumps",          "loads",
+        "unpack_failure", "future_type",    "on_message",
+        "ring_size",      "dumps_function", NULL};
     int workers;
     Py_ssize_t ring_size = 131072;
     PyObject *dumps = NULL, *loads = NULL, *unpack_failure = NULL;
-    PyObject *future_type = NULL, *on_message = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|$OOOOOn:Dispatcher",
+    PyObject *future_type = NULL, *on_message = NULL, *function = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|$OOOOOnO:Dispatcher",
                                      (char **)names, &workers, &dumps, &loads,
                                      &unpack_failure, &future_type,
-                                     &on_message, &ring_size)) {
+                                     &on_message, &ring_size, &function)) {
         return NULL;
     }
     fpk_pool_state *state = fpk_pool_state_of_type(type);
@@ -60,6 +61,7 @@ dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->state = state;
     self->dumps = Py_NewRef(dumps);
+    self->dumps_function = Py_NewRef(function == NULL ? dumps : function);
     self->loads = Py_NewRef(loads);
     self->unpack_failure = Py_NewRef(unpack_failure);
     self->future_type = (PyTypeObject *)Py_NewRef(future_type);
@@ -595,6 +597,7 @@ dispatcher_traverse(PyObject *op, visitproc visit, void *arg)
     fpk_dispatcher *self = (fpk_dispatcher *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->dumps);
+    Py_VISIT(self->dumps_function);
     Py_VISIT(self->loads);
     Py_VISIT(self->unpack_failure);
     Py_VISIT((PyObject *)self->future_type);
@@ -612,6 +615,7 @@ dispatcher_clear(PyObject *op)
         fpk_clear_functions(self);
     }
     Py_CLEAR(self->dumps);
+    Py_CLEAR(self->dumps_function);
     Py_CLEAR(self->loads);
     Py_CLEAR(self->unpack_failure);
     Py_CLEAR(self->future_type);
@@ -695,7 +699,7 @@ PyDoc_STRVAR(
     dispatcher_doc,
     "Dispatcher(workers, *, dumps, loads, unpack_failure, future_type, "
     "on_message,\n"
-    "           ring_size=131072)\n--\n\n"
+    "           ring_size=131072, dumps_function=dumps)\n--\n\n"
     "The parent's side of a pool: knows no processes, only their channels.\n\n"
     "Args:\n"
     "    workers: places for workers.\n"
@@ -704,7 +708,8 @@ PyDoc_STRVAR(
     "    future_type: a class that derives from Task.\n"
     "    on_message: called in the I/O thread with \"ready\", \"refused\" or\n"
     "        \"output\", the index of the worker, and a value.\n"
-    "    ring_size: bytes of each ring, a power of two.\n\n"
+    "    ring_size: bytes of each ring, a power of two.\n"
+    "    dumps_function: called instead of dumps for what is to be called.\n\n"
     "All methods may be called from any thread.");
 
 static PyType_Slot dispatcher_slots[] = {

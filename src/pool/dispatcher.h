@@ -26,6 +26,7 @@ typedef struct fpk_dispatcher {
     fpk_pool_state *state;
     fpk_dispatch *d;
     PyObject *dumps;
+    PyObject *dumps_function; /* for what is called; the same, or another */
     PyObject *loads;
     PyObject *unpack_failure;
     PyTypeObject *future_type;

@@ -661,3 +661,59 @@ def test_what_has_come_is_found_in_the_main_module(method):
         method,
     )
     assert (out, err) == ("True\n" * 7, "")
+
+
+@methods
+def test_what_an_initializer_binds_is_the_workers(method):
+    out, err = run_script(
+        """
+        import contextvars, multiprocessing, sys, fpickle
+
+        variable = contextvars.ContextVar("variable")
+        variable.set(1)
+        method = sys.argv[1]
+        context = multiprocessing.get_context(
+            "fork" if method == "fork" else "spawn")
+        lock = context.Lock()
+        maybe, mine = "parent", "parent"
+        config, untouched = {}, {"key": 1}
+
+        class Call:
+            def __init__(self, function): self.function = function
+            def __call__(self, x): return self.function(x)
+
+        def bind(value):
+            global mine
+            mine = value
+
+        def start(a_lock, flag):
+            global lock, maybe, late
+            lock, late = a_lock, 5
+            if flag:
+                maybe = "worker"
+            bind("worker")
+            config.update(key=7 + len(untouched))
+
+        def work(x):
+            with lock:
+                return maybe, mine, late, config, untouched
+
+        for flag in False, True:
+            with fpickle.Pool(
+                1, start, (lock, flag), start=method, copy_context=flag
+            ) as pool:
+                print(*pool.apply(work, (1,)))
+                print(*pool.map(Call(work), [1])[0])
+                untouched = {"key": 2 + flag}
+                print(*pool.apply(lambda x: work(x), (1,)))
+        """,
+        method,
+    )
+    line = "{} worker 5 {{'key': 8}} {{'key': {}}}\n"
+    assert out == "".join(
+        line.format(*values) for values in [
+            ("parent", 1), ("parent", 1), ("parent", 2),
+            ("worker", 2), ("worker", 2), ("worker", 3),
+        ]
+    )  # fmt: skip
+    assert err == ""
