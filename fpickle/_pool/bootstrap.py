@@ -177,7 +177,7 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
         )
         os.close(fds[SETUP])
         mirror(setup)
-        handover.prepare(setup["multiprocessing"], fds[HANDED_OVER:])
+        handover.prepare(setup["multiprocessing"], fds[HANDED_OVER:], index)
         token = setup["token"]
         current = WorkerState(index)
         if setup["has_initializer"]:

@@ -94,7 +94,7 @@ class Options:
                 handover.close()
         description = self._describe(method, pickled)
         description["token"] = token
-        description["multiprocessing"] = handover.describe()
+        description["multiprocessing"] = handover.describe(method)
         return method, marshal.dumps(description), inherited
 
     def dumps_function(self) -> Callable[..., bytes]:
