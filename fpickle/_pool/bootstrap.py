@@ -199,6 +199,11 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
             from fpickle._pool import output
 
             output.capture(engine.send_output, setup["capture"])
+        if setup["preload"]:
+            from fpickle._pool import zygote
+
+            for name in setup["preload"]:
+                read(zygote.load, name)
         # The initializer and the exit function share what they refer to.
         if setup["functions"] is not None:
             initializer, arguments, leave = read(

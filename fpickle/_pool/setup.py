@@ -137,6 +137,7 @@ class Options:
             "int_digits": sys.get_int_max_str_digits(),
             "threads": self.threads,
             "functions": pickled,
+            "preload": list(self.preload) if method != "zygote" else [],
             "has_initializer": self.functions[0] is not None,
             "capture": capture,
         }
