@@ -717,3 +717,53 @@ def test_what_an_initializer_binds_is_the_workers(method):
         ]
     )  # fmt: skip
     assert err == ""
+
+
+@methods
+def test_preload_under_each_start(method):
+    with fpickle.Pool(1, start=method, preload=["colorsys"]) as pool:
+        assert pool.apply(lambda: "colorsys" in sys.modules)
+
+
+@methods
+def test_captured_streams_are_text_streams(method):
+    out, err = run_script(
+        """
+        import io, os, subprocess, sys, fpickle
+
+        def work(_):
+            out = sys.stdout
+            assert isinstance(out, io.TextIOWrapper)
+            assert out.fileno() == 1 and sys.stderr.fileno() == 2
+            assert out.mode == "w" and out.name == "<stdout>"
+            assert out.encoding == "utf-8" and out.line_buffering
+            assert not out.isatty() and out.writable() and not out.closed
+            print("one", 1)
+            out.write("two\\nthr"); out.write("ee\\n")
+            out.buffer.write(b"four\\n")
+            out.reconfigure(encoding="latin-1")
+            print("f\\u00fcnf")
+            out.reconfigure(encoding="utf-8")
+            out.writelines(["six\\n", "sev"])
+            out.flush()
+            sys.stderr.write("eight\\n")
+            subprocess.run(["true"], stdout=sys.stdout, check=True)
+            try:
+                out.write(5)
+            except TypeError:
+                print("en")
+
+        with fpickle.Pool(
+            1, start=sys.argv[1], capture_output=True, maxtasksperchild=1
+        ) as pool:
+            pool.apply(work, (1,))
+            pool.apply(print, ("part",), {"end": ""})
+            pool.apply(abs, (1,))
+            pool.close()
+            pool.join()
+        """,
+        method,
+        env={"PYTHONIOENCODING": "utf-8"},
+    )
+    assert out == "one 1\ntwo\nthree\nfour\nf\u00fcnf\nsix\nseven\npart\n"
+    assert err == "eight\n"
