@@ -9,6 +9,12 @@
    Called by: fpickle._pool. */
 #include "pool/dispatcher.h"
 
+#include <time.h>
+
+/* A result does not wait longer for output that nobody can show: a stream may
+   need the thread that takes the result. */
+enum { OUTPUT_PATIENCE_NS = 1000000000 };
+
 /* ---- the caller's process ----------------------------------------------- */
 
 static PyObject *
@@ -544,6 +550,23 @@ tell_message(fpk_dispatcher *self, fpk_task *task)
     Py_XDECREF(result);
 }
 
+void
+fpk_wait_for_output(fpk_dispatcher *self)
+{
+    uint64_t said = fpk_dispatch_said(self->d);
+    if (self->io_thread == 0 ||
+        PyThread_get_thread_ident() == self->io_thread) {
+        return;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    uint64_t until = fpk_now_ns() + OUTPUT_PATIENCE_NS;
+    struct timespec nap = {.tv_nsec = 20000};
+    while (fpk_dispatch_told(self->d) < said && fpk_now_ns() < until) {
+        (void)nanosleep(&nap, NULL);
+    }
+    Py_END_ALLOW_THREADS
+}
+
 PyDoc_STRVAR(run_io_doc, "run_io()\n--\n\n"
                          "The life of the I/O thread: returns after close().  "
                          "It holds the GIL only to\n"
@@ -553,6 +576,7 @@ static PyObject *
 dispatcher_run_io(PyObject *op, PyObject *unused)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
+    self->io_thread = PyThread_get_thread_ident();
     for (;;) {
         fpk_notice notice;
         PyObject *owner;
@@ -561,6 +585,7 @@ dispatcher_run_io(PyObject *op, PyObject *unused)
         Py_END_ALLOW_THREADS
         switch (notice.kind) {
         case FPK_NOTICE_CLOSED:
+            self->io_thread = 0;
             Py_RETURN_NONE;
         case FPK_NOTICE_TASK:
             owner = notice.task->owner;
@@ -576,6 +601,9 @@ dispatcher_run_io(PyObject *op, PyObject *unused)
             break;
         case FPK_NOTICE_MESSAGE:
             tell_message(self, notice.task);
+            if (notice.task->reply.kind == FPK_OUTPUT) {
+                fpk_dispatch_tell(self->d);
+            }
             fpk_dispatch_drop_task(self->d, notice.task);
             break;
         }

@@ -767,3 +767,28 @@ def test_captured_streams_are_text_streams(method):
     )
     assert out == "one 1\ntwo\nthree\nfour\nf\u00fcnf\nsix\nseven\npart\n"
     assert err == "eight\n"
+
+
+@methods
+def test_captured_output_comes_before_the_result(method):
+    out, err = run_script(
+        """
+        import sys, fpickle
+        with fpickle.Pool(2, start=sys.argv[1], capture_output=True) as pool:
+            for i in range(200):
+                pool.apply(print, ("task", i))
+                print("after", i)
+            for i in pool.imap(lambda i: print("item", i) or i, range(200)):
+                sys.stdout.write(f"came {i}\\n")  # no break before its end
+            pool.map(print, ["a"] * 20, 3)
+            print("end")
+        """,
+        method,
+    )
+    lines = out.splitlines()
+    assert lines[:400] == [
+        f"{word} {i}" for i in range(200) for word in ("task", "after")
+    ]
+    for i in range(200):
+        assert lines.index(f"item {i}") < lines.index(f"came {i}")
+    assert lines[-21:] == ["a"] * 20 + ["end"] and err == ""
