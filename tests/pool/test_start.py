@@ -792,3 +792,17 @@ def test_captured_output_comes_before_the_result(method):
     for i in range(200):
         assert lines.index(f"item {i}") < lines.index(f"came {i}")
     assert lines[-21:] == ["a"] * 20 + ["end"] and err == ""
+
+
+@methods
+def test_a_fork_of_a_worker_leaves_by_sys_exit(method):
+    def fork(code):
+        pid = os.fork()
+        if pid == 0:
+            sys.exit(code)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    with fpickle.Pool(1, start=method) as pool:
+        assert pool.apply(fork, (3,)) == 3
+        assert pool.map(fork, [3, None, 0, 300]) == [3, 0, 0, 44]
+        assert pool.apply(abs, (-1,)) == 1
