@@ -6,7 +6,9 @@ threads start workers, too, when there is work for more; `Engine.lock` is held b
 whoever changes which workers there are.
 
 A pool goes through RUNNING, CLOSING (what was submitted is finished, nothing
-more is taken), ENDED. A fork of the process that made it must not use it.
+more is taken), ENDED. A fork of the process that made it must not use it. One
+that is made while a worker imports a module begins as DORMANT: it has no
+process and no thread until it is used, and is not to be used meanwhile.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-RUNNING, CLOSING, ENDED = "running", "closing", "ended"
+DORMANT, RUNNING, CLOSING, ENDED = "dormant", "running", "closing", "ended"
 
 # Failed starts in a row, none of them with a worker that came to its loop,
 # that make a pool give up; and the same of workers that came there and ended
@@ -105,7 +107,7 @@ class Engine:
             workers: How many there are at most.
             options: How they are started.
             future_type: Finds the class of what `dispatcher.submit` returns;
-                called while the first workers start.
+                called once.
             style: "pool" or "futures", as `remote.Unpacker` has it.
             on_demand: Workers are started when there is work for them.
             waits_at_exit: The end of the interpreter waits for what was
@@ -113,25 +115,19 @@ class Engine:
         """
         self.token = os.urandom(16)
         self.handover = Handover()
-        try:
-            method, setup, inherited = options.pack(self.token, self.handover)
-            self.connection = start.Connection(
-                method, options.preload, inherited
-            )
-        except BaseException:
-            self.handover.close()
-            raise
+        self.connection: Any = None
         self.size = workers
         self.options = options
         self.waits_at_exit = waits_at_exit
-        self.state = RUNNING
+        self.state = DORMANT
         self.started = time.monotonic()
         self.is_foreign = False
         self.broken: BaseException | None = None
         self.lock = threading.RLock()
         self.ended = threading.Event()
         self.workers: dict[int, WorkerProcess] = {}
-        self.wanted = 0 if on_demand else workers
+        self.on_demand = on_demand
+        self.wanted = 0
         self._due: dict[int, float] = {}  # index: when to start it again
         self._starts = [0.0] * workers  # s until ready, of all processes
         self._failed_starts = 0
@@ -146,20 +142,53 @@ class Engine:
         self._is_joined = threading.Event()
         self._owner: weakref.finalize[..., Any] | None = None
         self._setup_fd = self._wake_fd = -1
+        self._prepare_at: float | None = None
+        self.io_thread: threading.Thread | None = None
+        self.supervisor: threading.Thread | None = None
+        self.dispatcher: Any = None
+        if _is_reading():
+            self._make_dispatcher(future_type, style)
+            _engines.add(self)
+        else:
+            self._begin(future_type, style)
+
+    def _make_dispatcher(
+        self, future_type: Callable[[], type], style: str
+    ) -> None:
+        reference = weakref.ref(self)
+        self.dispatcher = _poolcore.Dispatcher(
+            self.size,
+            dumps=_core.dumps,
+            loads=_core.loads,
+            unpack_failure=remote.Unpacker(style),
+            future_type=future_type(),
+            on_message=lambda *message: _pass_message(reference, *message),
+            dumps_function=self.options.dumps_function(),
+        )
+
+    def _begin(self, *types: Any) -> None:
+        """Starts the first workers, and the threads.
+
+        Args:
+            types: What `_make_dispatcher` needs if that was not called yet.
+        """
+        try:
+            method, setup, inherited = self.options.pack(
+                self.token, self.handover
+            )
+            self.connection = start.Connection(
+                method, self.options.preload, inherited
+            )
+        except BaseException:
+            self.handover.close()
+            raise
         try:
             self._setup_fd = start.memory_file("fpickle-setup", setup)
             self._wake_fd = _make_event()
-            # While the zygote starts: these take as long as it does.
-            chosen = future_type()
-            reference = weakref.ref(self)
-            self.dispatcher = _poolcore.Dispatcher(
-                workers,
-                dumps=_core.dumps,
-                loads=_core.loads,
-                unpack_failure=remote.Unpacker(style),
-                future_type=chosen,
-                on_message=lambda *message: _pass_message(reference, *message),
-            )
+            # While the zygote starts: this takes as long as that does.
+            if self.dispatcher is None:
+                self._make_dispatcher(*types)
+            self.wanted = 0 if self.on_demand else self.size
             for index in range(self.wanted):
                 self._start_worker(index)
         except BaseException:
@@ -167,13 +196,14 @@ class Engine:
                 worker.close()
             self._close_files()
             raise
+        self.state = RUNNING
         self.io_thread = threading.Thread(
             target=self.dispatcher.run_io, name="fpickle-io", daemon=True
         )
         self.supervisor = threading.Thread(
             target=self._supervise, name="fpickle-supervisor", daemon=True
         )
-        self._prepare_at: float | None = time.monotonic() + _PREPARE_AFTER
+        self._prepare_at = time.monotonic() + _PREPARE_AFTER
         _engines.add(self)
         _register_exit()
         try:
@@ -196,6 +226,8 @@ class Engine:
                 "this pool belongs to the process that made it; a fork of that "
                 "process needs a pool of its own"
             )
+        if self.state is DORMANT:
+            self._awake()
         if self.broken is not None:
             raise _again(self.broken)
         if self.state is not RUNNING and not self.is_reading():
@@ -205,6 +237,23 @@ class Engine:
         """True in an input that is read because the pool is closed: what it
         submits is taken."""
         return self.state is CLOSING and threading.get_ident() in self._readers
+
+    def _awake(self) -> None:
+        """A dormant pool is used.
+
+        Raises:
+            RuntimeError: A worker still reads what it is to run.
+        """
+        bootstrap: Any = sys.modules.get("fpickle._pool.bootstrap")
+        bootstrap.refuse_pools()
+        with self.lock:
+            if self.state is DORMANT:
+                try:
+                    self._begin()
+                except BaseException:
+                    self.state = ENDED
+                    self.ended.set()
+                    raise
 
     def grow(self, is_needed: bool = False) -> None:
         """Starts one more worker if there is more work than workers, or if it
@@ -232,6 +281,8 @@ class Engine:
         if self.is_foreign:
             return
         with self.lock:
+            if self.state is DORMANT:
+                self._end()
             if self.state is not RUNNING:
                 return
             self.state = CLOSING
@@ -249,13 +300,16 @@ class Engine:
 
     def join(self, timeout: float | None = None) -> bool:
         """Waits until the last worker is gone; False if it is not."""
+        if self.state is DORMANT:
+            raise ValueError("Pool is still running")
         if self._is_mine():
             return self.ended.is_set()
         self._is_joined.set()
         if not self.ended.wait(timeout):
             return False
-        self.supervisor.join(timeout)
-        self.io_thread.join(timeout)
+        for thread in (self.supervisor, self.io_thread):
+            if thread is not None:
+                thread.join(timeout)
         return True
 
     def _is_mine(self) -> bool:
@@ -269,6 +323,8 @@ class Engine:
         if self.is_foreign:
             return
         with self.lock:
+            if self.state is DORMANT:
+                self._end()
             if self.state is ENDED:
                 return
             self.state = ENDED
@@ -381,7 +437,7 @@ class Engine:
         """The last thing that the supervisor does."""
         with self.lock:
             self.state = ENDED
-        self.connection.close()
+        self._close_connection()
         deadline = time.monotonic() + _PATIENCE
         for worker in list(self.workers.values()):
             _wait_until_gone(worker, deadline)
@@ -398,8 +454,12 @@ class Engine:
             self._owner.detach()
         self.ended.set()
 
+    def _close_connection(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+
     def _close_files(self) -> None:
-        self.connection.close()
+        self._close_connection()
         self.handover.close()
         for name in ("_setup_fd", "_wake_fd"):
             fd = getattr(self, name)
@@ -414,7 +474,8 @@ class Engine:
         self.lock = threading.RLock()
         self.ended = threading.Event()
         self.ended.set()
-        self.connection.abandon()
+        if self.connection is not None:
+            self.connection.abandon()
 
     # ---- the supervisor -------------------------------------------------------
 
@@ -668,6 +729,12 @@ def _pass_message(
     engine = reference()
     if engine is not None:
         engine._take_message(kind, index, value)
+
+
+def _is_reading() -> bool:
+    """True in a worker that reads what it is to run."""
+    bootstrap: Any = sys.modules.get("fpickle._pool.bootstrap")
+    return bootstrap is not None and bool(bootstrap.is_reading())
 
 
 def _make_event() -> int:

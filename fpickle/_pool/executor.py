@@ -8,7 +8,9 @@ import threading
 import time
 from concurrent import futures
 
-from fpickle._pool.engine import CLOSING, RUNNING, Engine, was_interrupted
+from fpickle._pool.engine import (
+    CLOSING, DORMANT, RUNNING, Engine, was_interrupted,
+)  # fmt: skip
 from fpickle._pool.face import (
     Face, WorkerView, check_limits, length_of, list_workers, make_bar,
     start_method_of,
@@ -247,6 +249,8 @@ class ProcessPoolExecutor(Face, futures.Executor):
 
     def _check(self) -> None:
         engine = self._engine
+        if engine.state is DORMANT:
+            return engine.check()
         if engine.is_reading():
             return
         if engine.state is not RUNNING and (

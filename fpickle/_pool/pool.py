@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 
-from fpickle._pool.engine import ENDED, RUNNING, Engine
+from fpickle._pool.engine import CLOSING, RUNNING, Engine
 from fpickle._pool.face import (
     Face, WorkerView, check_limits, length_of, list_workers, make_bar,
     start_method_of,
@@ -395,7 +395,7 @@ class Pool(Face):
             if (
                 kind is None
                 and engine.options.functions[2] is not None
-                and engine.state is not ENDED
+                and engine.state in (RUNNING, CLOSING)
                 and not engine.is_foreign
                 and engine.dispatcher.outstanding == 0
             ):

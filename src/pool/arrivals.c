@@ -171,6 +171,7 @@ static int
 put_task(fpk_results *self, fpk_task *task)
 {
     fpk_dispatcher *dispatcher = self->dispatcher;
+    fpk_show_output(dispatcher);
     fpk_task_status status = fpk_task_get_status(task);
     int again = send_unread_again(self, task, status);
     if (again != 0) {

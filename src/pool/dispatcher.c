@@ -9,22 +9,29 @@
    Called by: fpickle._pool. */
 #include "pool/dispatcher.h"
 
+#include <time.h>
+
+/* A result does not wait longer for output that nobody can show: a stream may
+   need the thread that takes the result. */
+enum { OUTPUT_PATIENCE_NS = 1000000000 };
+
 /* ---- the caller's process ----------------------------------------------- */
 
 static PyObject *
 dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *const names[] = {
-        "workers",     "dumps",      "loads",     "unpack_failure",
-        "future_type", "on_message", "ring_size", NULL};
+        "workers",        "dumps",          "loads",
+        "unpack_failure", "future_type",    "on_message",
+        "ring_size",      "dumps_function", NULL};
     int workers;
     Py_ssize_t ring_size = 131072;
     PyObject *dumps = NULL, *loads = NULL, *unpack_failure = NULL;
-    PyObject *future_type = NULL, *on_message = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|$OOOOOn:Dispatcher",
+    PyObject *future_type = NULL, *on_message = NULL, *function = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|$OOOOOnO:Dispatcher",
                                      (char **)names, &workers, &dumps, &loads,
                                      &unpack_failure, &future_type,
-                                     &on_message, &ring_size)) {
+                                     &on_message, &ring_size, &function)) {
         return NULL;
     }
     fpk_pool_state *state = fpk_pool_state_of_type(type);
@@ -60,6 +67,7 @@ dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->state = state;
     self->dumps = Py_NewRef(dumps);
+    self->dumps_function = Py_NewRef(function == NULL ? dumps : function);
     self->loads = Py_NewRef(loads);
     self->unpack_failure = Py_NewRef(unpack_failure);
     self->future_type = (PyTypeObject *)Py_NewRef(future_type);
@@ -558,6 +566,23 @@ tell_message(fpk_dispatcher *self, fpk_task *task)
     Py_XDECREF(result);
 }
 
+void
+fpk_wait_for_output(fpk_dispatcher *self)
+{
+    uint64_t said = fpk_dispatch_said(self->d);
+    if (self->io_thread == 0 ||
+        PyThread_get_thread_ident() == self->io_thread) {
+        return;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    uint64_t until = fpk_now_ns() + OUTPUT_PATIENCE_NS;
+    struct timespec nap = {.tv_nsec = 20000};
+    while (fpk_dispatch_told(self->d) < said && fpk_now_ns() < until) {
+        (void)nanosleep(&nap, NULL);
+    }
+    Py_END_ALLOW_THREADS
+}
+
 PyDoc_STRVAR(run_io_doc, "run_io()\n--\n\n"
                          "The life of the I/O thread: returns after close().  "
                          "It holds the GIL only to\n"
@@ -567,6 +592,7 @@ static PyObject *
 dispatcher_run_io(PyObject *op, PyObject *unused)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
+    self->io_thread = PyThread_get_thread_ident();
     for (;;) {
         fpk_notice notice;
         PyObject *owner;
@@ -575,6 +601,7 @@ dispatcher_run_io(PyObject *op, PyObject *unused)
         Py_END_ALLOW_THREADS
         switch (notice.kind) {
         case FPK_NOTICE_CLOSED:
+            self->io_thread = 0;
             Py_RETURN_NONE;
         case FPK_NOTICE_TASK:
             owner = notice.task->owner;
@@ -590,6 +617,9 @@ dispatcher_run_io(PyObject *op, PyObject *unused)
             break;
         case FPK_NOTICE_MESSAGE:
             tell_message(self, notice.task);
+            if (notice.task->reply.kind == FPK_OUTPUT) {
+                fpk_dispatch_tell(self->d);
+            }
             fpk_dispatch_drop_task(self->d, notice.task);
             break;
         }
@@ -611,6 +641,7 @@ dispatcher_traverse(PyObject *op, visitproc visit, void *arg)
     fpk_dispatcher *self = (fpk_dispatcher *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->dumps);
+    Py_VISIT(self->dumps_function);
     Py_VISIT(self->loads);
     Py_VISIT(self->unpack_failure);
     Py_VISIT((PyObject *)self->future_type);
@@ -630,6 +661,7 @@ dispatcher_clear(PyObject *op)
         fpk_clear_functions(self);
     }
     Py_CLEAR(self->dumps);
+    Py_CLEAR(self->dumps_function);
     Py_CLEAR(self->loads);
     Py_CLEAR(self->unpack_failure);
     Py_CLEAR(self->future_type);
@@ -725,7 +757,7 @@ PyDoc_STRVAR(
     dispatcher_doc,
     "Dispatcher(workers, *, dumps, loads, unpack_failure, future_type, "
     "on_message,\n"
-    "           ring_size=131072)\n--\n\n"
+    "           ring_size=131072, dumps_function=dumps)\n--\n\n"
     "The parent's side of a pool: knows no processes, only their channels.\n\n"
     "Args:\n"
     "    workers: places for workers.\n"
@@ -736,7 +768,8 @@ PyDoc_STRVAR(
     "        \"output\", the index of the worker, and a value; in any thread "
     "with\n"
     "        \"left\" if there is something for read_inputs(True).\n"
-    "    ring_size: bytes of each ring, a power of two.\n\n"
+    "    ring_size: bytes of each ring, a power of two.\n"
+    "    dumps_function: called instead of dumps for what is to be called.\n\n"
     "All methods may be called from any thread.");
 
 static PyType_Slot dispatcher_slots[] = {

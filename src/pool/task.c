@@ -117,6 +117,7 @@ settle(future *self)
         fpk_task *task = self->task;
         bool cancelled = fpk_task_get_status(task) == FPK_TASK_CANCELLED;
         self->unpacker = PyThread_get_thread_ident();
+        fpk_show_output(self->dispatcher);
         PyObject *value = fpk_task_outcome(self->dispatcher, task, &failed);
         self->unpacker = 0;
         if (value == NULL) {

@@ -495,6 +495,30 @@ fpk_dispatch_outstanding(fpk_dispatch *d)
     return count;
 }
 
+uint64_t
+fpk_dispatch_said(const fpk_dispatch *d)
+{
+    return atomic_load_explicit(&d->said, memory_order_acquire);
+}
+
+uint64_t
+fpk_dispatch_told(const fpk_dispatch *d)
+{
+    return atomic_load_explicit(&d->told, memory_order_acquire);
+}
+
+bool
+fpk_dispatch_has_untold(const fpk_dispatch *d)
+{
+    return fpk_dispatch_said(d) != fpk_dispatch_told(d);
+}
+
+void
+fpk_dispatch_tell(fpk_dispatch *d)
+{
+    atomic_fetch_add_explicit(&d->told, 1, memory_order_release);
+}
+
 /* ---- groups ------------------------------------------------------------- */
 
 fpk_group *

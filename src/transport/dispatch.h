@@ -279,6 +279,15 @@ void fpk_dispatch_report(fpk_dispatch *d, uint32_t index,
 uint32_t fpk_dispatch_workers(const fpk_dispatch *d);
 uint64_t fpk_dispatch_outstanding(fpk_dispatch *d); /* tasks */
 
+/* How many messages of output have come, and how many of them are not among
+   the notices any more and were told.  May be called without a lock. */
+uint64_t fpk_dispatch_said(const fpk_dispatch *d);
+uint64_t fpk_dispatch_told(const fpk_dispatch *d);
+bool fpk_dispatch_has_untold(const fpk_dispatch *d);
+
+/* The I/O thread is done with one. */
+void fpk_dispatch_tell(fpk_dispatch *d);
+
 /* ---- shared memory for requests ----------------------------------------- */
 
 /* A block of the arena of arguments, held by the caller until a task or a

@@ -147,6 +147,11 @@ struct fpk_dispatch {
     fpk_list notices; /* tasks that ended, messages that came */
     fpk_group *group_notices;
     fpk_grave *graves;
+
+    /* Messages of output that have come, and those of them that the I/O thread
+       is done with. */
+    _Atomic uint64_t said;
+    _Atomic uint64_t told;
 };
 
 /* ---- dispatch.c --------------------------------------------------------- */

@@ -88,6 +88,9 @@ take_unasked(fpk_dispatch *d, fpk_worker_place *place,
         return true;
     }
     fpk_list_append(&d->notices, task);
+    if (message->kind == FPK_OUTPUT) {
+        atomic_fetch_add_explicit(&d->said, 1, memory_order_release);
+    }
     return true;
 }
 
