@@ -636,7 +636,7 @@ class Engine:
             if worker is not None:
                 worker.is_ready = True
                 self._failed_starts = 0
-        elif kind == "left":
+        elif kind == "left" and not self.is_foreign:
             self._has_left = True
             self.wake()
         elif kind == "refused":
