@@ -713,7 +713,7 @@ class Engine:
                 worker.is_ready = True
                 self._starts[index] += time.monotonic() - worker.since
                 self._failed_starts = 0
-        elif kind == "left":
+        elif kind == "left" and not self.is_foreign:
             self._has_left = True
             self.wake()
         elif kind == "refused":

@@ -287,7 +287,7 @@ fpk_read_inputs(PyObject *op, PyObject *args)
     size_t limited = 0;
     fpk_results *map;
     for (map = self->first_map; map != NULL; map = map->next) {
-        limited += is_unread(map);
+        limited += is_unread(map) && map->options.ahead > 0;
     }
     return PyLong_FromSize_t(limited);
 }
