@@ -3,7 +3,7 @@
 The parts of the parent that a function may rely on are made the same: path,
 working folder, environment, arguments, warnings filters, the limits of the
 interpreter. What two processes must not share is made different: the random
-generators, standard input. ``__main__`` is an empty module: functions bring the
+generators, standard input. ``__main__`` is not run again: functions bring the
 globals that they use.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import marshal
 import os
 import sys
+from _thread import get_ident
 
 import _signal
 import faulthandler
@@ -70,7 +71,11 @@ class WorkerState:
 
 current: WorkerState | None = None  # None: this is no worker
 engine: Any = None  # the _poolcore.Worker of this process
+bindings: Any = None  # what its initializer has left behind, if it has one
 token = b""  # of the pool that this worker belongs to
+
+_is_reading = False  # see read()
+_reader = 0  # the thread that reads
 
 
 def worker() -> WorkerState:
@@ -101,6 +106,44 @@ def worker() -> WorkerState:
     return current
 
 
+# ---- reading ------------------------------------------------------------------
+
+
+def read(function: Callable[..., Any], *args: Any) -> Any:
+    """function(*args), which reads or imports what others have sent."""
+    global _is_reading, _reader
+    _is_reading, _reader = True, get_ident()
+    try:
+        return function(*args)
+    finally:
+        _is_reading = False
+
+
+def is_reading() -> bool:
+    """True while this process, a worker or a zygote, reads what it is to run.
+
+    It imports modules for that. If one of them uses a pool when it is imported,
+    the workers of that pool do so, too, and theirs.
+    """
+    return _is_reading or (engine is not None and bool(engine.reading))
+
+
+def refuse_pools() -> None:
+    """Raises RuntimeError while this process reads what it is to run.
+
+    Other threads than the one that reads have nothing to do with it: what a
+    module sends from another one while it is imported waits for its import.
+    """
+    if not is_reading() or get_ident() != _reader:
+        return
+    raise RuntimeError(
+        "a pool is used while a worker process imports or reads what it is to "
+        "run, so that each worker would start workers of its own: put the code "
+        "that uses the pool in a function, or behind "
+        "'if __name__ == \"__main__\":'"
+    )
+
+
 # ---- starting -----------------------------------------------------------------
 
 
@@ -118,10 +161,12 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
 
     Without [parent_pid] the parent is watched already.
     """
-    global current, engine, token
+    global current, engine, token, bindings, _reader
+    _reader = get_ident()
     crash = fds[CRASH]
     try:
-        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+        _signal.signal(_signal.SIGINT, _do_nothing)
+        _signal.siginterrupt(_signal.SIGINT, False)
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
         faulthandler.enable(file=crash, all_threads=True)
@@ -132,10 +177,9 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
         )
         os.close(fds[SETUP])
         mirror(setup)
-        handover.prepare(setup["multiprocessing"], fds[HANDED_OVER:])
+        handover.prepare(setup["multiprocessing"], fds[HANDED_OVER:], index)
         token = setup["token"]
         current = WorkerState(index)
-        bindings = None
         if setup["has_initializer"]:
             from fpickle._pool.inits import Bindings
 
@@ -155,9 +199,16 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
             from fpickle._pool import output
 
             output.capture(engine.send_output, setup["capture"])
+        if setup["preload"]:
+            from fpickle._pool import zygote
+
+            for name in setup["preload"]:
+                read(zygote.load, name)
         # The initializer and the exit function share what they refer to.
         if setup["functions"] is not None:
-            initializer, arguments, leave = _core.loads(setup["functions"])
+            initializer, arguments, leave = read(
+                _core.loads, setup["functions"]
+            )
         elif inherited is not None:
             initializer, arguments, leave = inherited
         else:
@@ -172,6 +223,11 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
     status = engine.run()
     _finish(leave)
     return int(status)
+
+
+def _do_nothing(number: int, frame: Any) -> None:
+    """Handles SIGINT: the parent ends workers. That it is not ignored lets
+    programs that a task starts end by Ctrl-C; handlers are not inherited."""
 
 
 def _log_failure() -> None:
@@ -241,12 +297,47 @@ def mirror(setup: dict[str, Any]) -> None:
         _add_site_builtins()
         if setup["warnings"] is not None:
             _mirror_filters(*setup["warnings"])
-    main_module = type(sys)("__main__")
+    main_module = MainModule("__main__")
     main_module.__builtins__ = __builtins__  # type: ignore[attr-defined]
     sys.modules["__main__"] = main_module
     if setup["threads"]:
         limit_threads(setup["threads"])
     reseed()
+
+
+in_main: dict[str, Any] = {}  # what a look at all of it has put there
+
+
+class MainModule(type(sys)):  # type: ignore[misc]
+    """``__main__`` of a worker, empty until somebody looks: then functions and
+    classes are found that have come here, and the globals they have brought.
+
+    It is for code that looks there by name, such as pickle. Functions have
+    globals of their own, as they were when they were sent.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if in_main.get(name, in_main) is value:  # there may be a newer one
+            value = vars(self).get(name, value)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("__"):
+            from fpickle._pool import inits
+
+            found = inits.find_in_main(name)
+            if found:
+                return found[0]
+        raise AttributeError(f"module '__main__' has no attribute {name!r}")
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        from fpickle._pool import inits
+
+        namespace: dict[str, Any] = type(sys).__dict__["__dict__"].__get__(self)
+        inits.fill_main(namespace)
+        return namespace
 
 
 def _mirror_filters(now: bytes, later: dict[str, bytes]) -> None:

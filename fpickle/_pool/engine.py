@@ -6,11 +6,14 @@ threads start workers, too, when there is work for more; `Engine.lock` is held b
 whoever changes which workers there are.
 
 A pool goes through RUNNING, CLOSING (what was submitted is finished, nothing
-more is taken), ENDED. A fork of the process that made it must not use it.
+more is taken), ENDED. A fork of the process that made it must not use it. One
+that is made while a worker imports a module begins as DORMANT: it has no
+process and no thread until it is used, and is not to be used meanwhile.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import sys
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-RUNNING, CLOSING, ENDED = "running", "closing", "ended"
+DORMANT, RUNNING, CLOSING, ENDED = "dormant", "running", "closing", "ended"
 
 # Failed starts in a row, none of them with a worker that came to its loop,
 # that make a pool give up; and the same of workers that came there and ended
@@ -44,6 +47,7 @@ _LONGEST_PAUSE = 1.0  # s between attempts
 _GRACE = 0.2  # s from SIGTERM to SIGKILL
 _PATIENCE = 5.0  # s for killed processes to be gone
 _PREPARE_AFTER = 0.3  # s
+_LOOK_EVERY = 0.05  # s
 
 
 class WorkerProcess:
@@ -92,7 +96,7 @@ class Engine:
         workers: int,
         options: Options,
         *,
-        future_type: str,
+        future_type: Callable[[], type],
         style: str,
         on_demand: bool = False,
         waits_at_exit: bool = False,
@@ -102,7 +106,8 @@ class Engine:
         Args:
             workers: How many there are at most.
             options: How they are started.
-            future_type: What `dispatcher.submit` returns: a name in results.py.
+            future_type: Finds the class of what `dispatcher.submit` returns;
+                called once.
             style: "pool" or "futures", as `remote.Unpacker` has it.
             on_demand: Workers are started when there is work for them.
             waits_at_exit: The end of the interpreter waits for what was
@@ -110,25 +115,21 @@ class Engine:
         """
         self.token = os.urandom(16)
         self.handover = Handover()
-        try:
-            method, setup, inherited = options.pack(self.token, self.handover)
-            self.connection = start.Connection(
-                method, options.preload, inherited
-            )
-        except BaseException:
-            self.handover.close()
-            raise
+        self.connection: Any = None
         self.size = workers
         self.options = options
         self.waits_at_exit = waits_at_exit
-        self.state = RUNNING
+        self.state = DORMANT
+        self.started = time.monotonic()
         self.is_foreign = False
         self.broken: BaseException | None = None
         self.lock = threading.RLock()
         self.ended = threading.Event()
         self.workers: dict[int, WorkerProcess] = {}
-        self.wanted = 0 if on_demand else workers
+        self.on_demand = on_demand
+        self.wanted = 0
         self._due: dict[int, float] = {}  # index: when to start it again
+        self._starts = [0.0] * workers  # s until ready, of all processes
         self._failed_starts = 0
         self._idle_deaths = 0
         self._pause = 0.0
@@ -136,23 +137,58 @@ class Engine:
         self._kill_at: float | None = None  # when SIGTERM was not enough
         self._forgotten: list[int] = []
         self._finisher: threading.Thread | None = None
+        self._readers: set[int] = set()  # threads that read rests of inputs
+        self._has_left = self._reads_left = False
+        self._is_joined = threading.Event()
         self._owner: weakref.finalize[..., Any] | None = None
         self._setup_fd = self._wake_fd = -1
+        self._prepare_at: float | None = None
+        self.io_thread: threading.Thread | None = None
+        self.supervisor: threading.Thread | None = None
+        self.dispatcher: Any = None
+        if _is_reading():
+            self._make_dispatcher(future_type, style)
+            _engines.add(self)
+        else:
+            self._begin(future_type, style)
+
+    def _make_dispatcher(
+        self, future_type: Callable[[], type], style: str
+    ) -> None:
+        reference = weakref.ref(self)
+        self.dispatcher = _poolcore.Dispatcher(
+            self.size,
+            dumps=_core.dumps,
+            loads=_core.loads,
+            unpack_failure=remote.Unpacker(style),
+            future_type=future_type(),
+            on_message=lambda *message: _pass_message(reference, *message),
+            dumps_function=self.options.dumps_function(),
+        )
+
+    def _begin(self, *types: Any) -> None:
+        """Starts the first workers, and the threads.
+
+        Args:
+            types: What `_make_dispatcher` needs if that was not called yet.
+        """
+        try:
+            method, setup, inherited = self.options.pack(
+                self.token, self.handover
+            )
+            self.connection = start.Connection(
+                method, self.options.preload, inherited
+            )
+        except BaseException:
+            self.handover.close()
+            raise
         try:
             self._setup_fd = start.memory_file("fpickle-setup", setup)
             self._wake_fd = _make_event()
-            # While the zygote starts: these take as long as it does.
-            from fpickle._pool import results
-
-            reference = weakref.ref(self)
-            self.dispatcher = _poolcore.Dispatcher(
-                workers,
-                dumps=_core.dumps,
-                loads=_core.loads,
-                unpack_failure=remote.Unpacker(style),
-                future_type=getattr(results, future_type),
-                on_message=lambda *message: _pass_message(reference, *message),
-            )
+            # While the zygote starts: this takes as long as that does.
+            if self.dispatcher is None:
+                self._make_dispatcher(*types)
+            self.wanted = 0 if self.on_demand else self.size
             for index in range(self.wanted):
                 self._start_worker(index)
         except BaseException:
@@ -160,13 +196,14 @@ class Engine:
                 worker.close()
             self._close_files()
             raise
+        self.state = RUNNING
         self.io_thread = threading.Thread(
             target=self.dispatcher.run_io, name="fpickle-io", daemon=True
         )
         self.supervisor = threading.Thread(
             target=self._supervise, name="fpickle-supervisor", daemon=True
         )
-        self._prepare_at: float | None = time.monotonic() + _PREPARE_AFTER
+        self._prepare_at = time.monotonic() + _PREPARE_AFTER
         _engines.add(self)
         _register_exit()
         try:
@@ -189,10 +226,34 @@ class Engine:
                 "this pool belongs to the process that made it; a fork of that "
                 "process needs a pool of its own"
             )
+        if self.state is DORMANT:
+            self._awake()
         if self.broken is not None:
             raise _again(self.broken)
-        if self.state is not RUNNING:
+        if self.state is not RUNNING and not self.is_reading():
             raise ValueError("Pool not running")
+
+    def is_reading(self) -> bool:
+        """True in an input that is read because the pool is closed: what it
+        submits is taken."""
+        return self.state is CLOSING and threading.get_ident() in self._readers
+
+    def _awake(self) -> None:
+        """A dormant pool is used.
+
+        Raises:
+            RuntimeError: A worker still reads what it is to run.
+        """
+        bootstrap: Any = sys.modules.get("fpickle._pool.bootstrap")
+        bootstrap.refuse_pools()
+        with self.lock:
+            if self.state is DORMANT:
+                try:
+                    self._begin()
+                except BaseException:
+                    self.state = ENDED
+                    self.ended.set()
+                    raise
 
     def grow(self, is_needed: bool = False) -> None:
         """Starts one more worker if there is more work than workers, or if it
@@ -213,11 +274,15 @@ class Engine:
                 if not is_needed:
                     break
 
-    def close(self) -> None:
-        """Nothing more is taken; workers leave when all is done."""
+    def close(self, reads: bool = False) -> None:
+        """Nothing more is taken; workers leave when all is done, and the inputs
+        of maps are read: before this returns if it [reads], which suits what
+        only this thread may use."""
         if self.is_foreign:
             return
         with self.lock:
+            if self.state is DORMANT:
+                self._end()
             if self.state is not RUNNING:
                 return
             self.state = CLOSING
@@ -225,19 +290,30 @@ class Engine:
                 target=self._finish, name="fpickle-finisher", daemon=True
             )
         try:
-            self._finisher.start()
-        except RuntimeError:  # no thread can be started: this one waits
-            self._finish()
+            if reads and not self._is_mine():
+                self._read_inputs()
+        finally:
+            try:
+                self._finisher.start()
+            except RuntimeError:  # no thread can be started: this one waits
+                self._finish()
 
     def join(self, timeout: float | None = None) -> bool:
         """Waits until the last worker is gone; False if it is not."""
-        if threading.current_thread() in (self.io_thread, self.supervisor):
+        if self.state is DORMANT:
+            raise ValueError("Pool is still running")
+        if self._is_mine():
             return self.ended.is_set()
+        self._is_joined.set()
         if not self.ended.wait(timeout):
             return False
-        self.supervisor.join(timeout)
-        self.io_thread.join(timeout)
+        for thread in (self.supervisor, self.io_thread):
+            if thread is not None:
+                thread.join(timeout)
         return True
+
+    def _is_mine(self) -> bool:
+        return threading.current_thread() in (self.io_thread, self.supervisor)
 
     def terminate(self, error: BaseException | None = None) -> None:
         """Ends workers at once; what is not done fails with [error].
@@ -247,6 +323,8 @@ class Engine:
         if self.is_foreign:
             return
         with self.lock:
+            if self.state is DORMANT:
+                self._end()
             if self.state is ENDED:
                 return
             self.state = ENDED
@@ -266,6 +344,7 @@ class Engine:
         """What no worker has begun is cancelled, but for one task for each
         worker that is being started: it is started for that."""
         if self.state is not ENDED:
+            self.dispatcher.cancel_inputs()
             self.dispatcher.cancel_queued(
                 sum(
                     self.dispatcher.worker_state(index) == "starting"
@@ -279,6 +358,15 @@ class Engine:
         for worker in list(self.workers.values()):
             if self.dispatcher.worker_state(worker.index) == "busy":
                 worker.kill(_signal.SIGKILL)
+
+    def stats(self) -> list[dict[str, Any]]:
+        """What `Dispatcher.stats` says of each worker, with the seconds that
+        its processes took to start, and its memory now."""
+        found: list[dict[str, Any]] = self.dispatcher.stats()
+        for worker, seconds in zip(found, self._starts):
+            worker["start"] = seconds
+            worker["resident"] = _resident(worker["pid"])
+        return found
 
     def forget(self, number: int) -> None:
         """What was defined under [number] is not needed by later calls."""
@@ -306,6 +394,15 @@ class Engine:
 
     def _finish(self) -> None:
         """Body of the finisher: waits for the work, then lets workers leave."""
+        limited = 1
+        while limited and self.state is CLOSING:
+            try:
+                limited = self._read_inputs()
+            except BaseException:  # of an input; whoever takes results gets it
+                continue
+            # Maps with a limit of their own are read by who takes results.
+            if self._is_joined.wait(_LOOK_EVERY if limited else 0):
+                break
         self.dispatcher.wait()
         with self.lock:
             if self.state is not CLOSING:
@@ -315,11 +412,32 @@ class Engine:
                 self.dispatcher.quit_worker(index)
         self.wake()
 
+    def _read_inputs(self, left: bool = False) -> int:
+        """Reads what maps have not read, or those that nobody has any more; how
+        many have a limit of their own and are not read."""
+        me = threading.get_ident()
+        self._readers.add(me)
+        try:
+            return int(self.dispatcher.read_inputs(left))
+        finally:
+            self._readers.discard(me)
+
+    def _read_left(self) -> None:
+        """Body of a thread: nobody waits for what these maps read."""
+        while self._has_left and self.state is RUNNING:
+            self._has_left = False
+            try:
+                self._read_inputs(True)
+            except BaseException:  # of an input; nobody wants to know
+                self._has_left = True
+        self._reads_left = False
+        self.wake()
+
     def _end(self) -> None:
         """The last thing that the supervisor does."""
         with self.lock:
             self.state = ENDED
-        self.connection.close()
+        self._close_connection()
         deadline = time.monotonic() + _PATIENCE
         for worker in list(self.workers.values()):
             _wait_until_gone(worker, deadline)
@@ -336,8 +454,12 @@ class Engine:
             self._owner.detach()
         self.ended.set()
 
+    def _close_connection(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+
     def _close_files(self) -> None:
-        self.connection.close()
+        self._close_connection()
         self.handover.close()
         for name in ("_setup_fd", "_wake_fd"):
             fd = getattr(self, name)
@@ -348,8 +470,12 @@ class Engine:
     def _become_foreign(self) -> None:
         """In a fork of the process: nothing of it may reach the workers."""
         self.is_foreign = True
+        self.state = ENDED
         self.lock = threading.RLock()
-        self.connection.abandon()
+        self.ended = threading.Event()
+        self.ended.set()
+        if self.connection is not None:
+            self.connection.abandon()
 
     # ---- the supervisor -------------------------------------------------------
 
@@ -408,6 +534,11 @@ class Engine:
             # start, which it would delay.
             self._prepare_at = None
             _find_errors()
+        if self._has_left and not self._reads_left and self.state is RUNNING:
+            self._reads_left = True
+            threading.Thread(
+                target=self._read_left, name="fpickle-reader", daemon=True
+            ).start()
         with self.lock:
             for index, moment in list(self._due.items()):
                 if moment <= now or self.state is ENDED:
@@ -571,7 +702,7 @@ class Engine:
         self.terminate(_broken(cause, why))
 
     def _take_message(self, kind: str, index: int, value: Any) -> None:
-        """What a worker says unasked; in the I/O thread."""
+        """What a worker says unasked, in the I/O thread, or the dispatcher."""
         if kind == "output":
             from fpickle._pool import output
 
@@ -580,7 +711,11 @@ class Engine:
             worker = self.workers.get(index)
             if worker is not None:
                 worker.is_ready = True
+                self._starts[index] += time.monotonic() - worker.since
                 self._failed_starts = 0
+        elif kind == "left" and not self.is_foreign:
+            self._has_left = True
+            self.wake()
         elif kind == "refused":
             self.terminate(_broken(value, "the initializer failed"))
 
@@ -596,6 +731,12 @@ def _pass_message(
         engine._take_message(kind, index, value)
 
 
+def _is_reading() -> bool:
+    """True in a worker that reads what it is to run."""
+    bootstrap: Any = sys.modules.get("fpickle._pool.bootstrap")
+    return bootstrap is not None and bool(bootstrap.is_reading())
+
+
 def _make_event() -> int:
     return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
@@ -606,6 +747,16 @@ def _wait_until_gone(worker: WorkerProcess, deadline: float) -> None:
     poll = select.poll()
     poll.register(worker.pidfd, select.POLLIN)
     poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+
+
+def _resident(pid: int) -> int:
+    """Bytes of a process in memory; 0 if there is none."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+            pages = int(file.read(128).split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def _find_errors() -> Any:
@@ -668,16 +819,33 @@ _is_registered = False
 
 
 def _register_exit() -> None:
-    """Called by the main thread before it waits for the other threads."""
+    """What waits at exit is waited for before the main thread waits for the
+    others; what does not is ended after they have ended, as they may use it."""
     global _is_registered
-    if not _is_registered:
-        _is_registered = True
-        threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+    if _is_registered:
+        return
+    _is_registered = True
+    atexit.register(_end_all)
+    try:
+        threading._register_atexit(_end_waiting)  # type: ignore[attr-defined]
+    except RuntimeError:  # the main thread waits already, or has waited
+        pass
+
+
+def _end_waiting() -> None:
+    # Whoever pressed Ctrl-C does not want to wait for what is under way, and
+    # threads that wait for a pool end sooner without it.
+    if was_interrupted():
+        _end_all()
+        return
+    for engine in _own_engines():
+        if engine.waits_at_exit:
+            engine.close(reads=True)
+            engine.join()
 
 
 def _end_all() -> None:
-    engines = [engine for engine in _engines if not engine.is_foreign]
-    # Whoever pressed Ctrl-C does not want to wait for what is under way.
+    engines = _own_engines()
     is_over = was_interrupted()
     for engine in engines:
         if is_over or not engine.waits_at_exit:
@@ -686,8 +854,13 @@ def _end_all() -> None:
         if is_over or not engine.waits_at_exit:
             engine.join(_PATIENCE)
         else:
-            engine.close()
+            engine.close(reads=True)
             engine.join()
+    start.close_shared()
+
+
+def _own_engines() -> list[Engine]:
+    return [engine for engine in _engines if not engine.is_foreign]
 
 
 def was_interrupted() -> bool:

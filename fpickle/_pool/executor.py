@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
+import threading
 import time
-import weakref
 from concurrent import futures
 
-from fpickle._pool.engine import CLOSING, RUNNING, Engine, was_interrupted
-from fpickle._pool.pool import WorkerView, list_workers, start_method_of
+from fpickle._pool.engine import (
+    CLOSING, DORMANT, RUNNING, Engine, was_interrupted,
+)  # fmt: skip
+from fpickle._pool.face import (
+    Face, WorkerView, check_limits, length_of, list_workers, make_bar,
+    start_method_of,
+)  # fmt: skip
 from fpickle._pool.setup import Options
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
@@ -16,8 +23,10 @@ if TYPE_CHECKING:
 
     from fpickle._pool.results import Future
 
+_CALLBACK_PATIENCE = 1.0  # s
 
-class ProcessPoolExecutor(futures.Executor):
+
+class ProcessPoolExecutor(Face, futures.Executor):
     """Worker processes that run any function, with the interface of
     `concurrent.futures.ProcessPoolExecutor`.
 
@@ -81,6 +90,9 @@ class ProcessPoolExecutor(futures.Executor):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
+        check_limits(timeout, retries)
+        self._timeout = timeout
+        self._retries = int(retries)
         options = Options(
             method=start or start_method_of(mp_context), preload=preload,
             initializer=initializer, initargs=initargs,
@@ -90,11 +102,9 @@ class ProcessPoolExecutor(futures.Executor):
         )  # fmt: skip
         self._mp_context = mp_context
         self._max_workers = max_workers
-        self._timeout = timeout
-        self._retries = retries
         self._copy_context = copy_context
         self._engine = Engine(
-            max_workers, options, future_type="Future", style="futures",
+            max_workers, options, future_type=_future_type, style="futures",
             on_demand=True, waits_at_exit=True,
         )  # fmt: skip
         self._submit = self._engine.dispatcher.submit
@@ -106,12 +116,13 @@ class ProcessPoolExecutor(futures.Executor):
         """Runs ``fn(*args, **kwargs)`` in a worker.
 
         Returns:
-            A `concurrent.futures.Future`.
+            A `concurrent.futures.Future`. If the function or an argument
+            cannot be pickled, it has failed with the fpickle.PicklingError that
+            says why.
 
         Raises:
             RuntimeError: The executor was shut down.
             BrokenProcessPool: It is broken.
-            fpickle.PicklingError: The function or an argument cannot be sent.
         """
         engine = self._engine
         if engine.state is not RUNNING or engine.is_foreign:
@@ -136,24 +147,47 @@ class ProcessPoolExecutor(futures.Executor):
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        progress: bool | str = False,
     ) -> Iterator[Any]:
         """An iterator over ``fn(*xs)`` for the items of all iterables.
 
         If all of them have a length and there is no [buffersize], they are
         read now, as the standard executor does; otherwise as the results are
-        taken, a little ahead, so that they may be endless.
+        taken, a little ahead, and `shutdown` reads the rest. They may be
+        endless if there is a [buffersize], or the iterator is closed.
 
         Args:
             timeout: Seconds from now until the last result has to be there.
             chunksize: Items that are sent together; None: as many as pay.
-            buffersize: The most items that are read and not yet taken.
+            buffersize: The most items that are read and not yet taken, also
+                by `shutdown`.
+            progress: True for a bar, or the text in front of one.
+
+        Where `submit` is another one (a subclass has its own, or it was set),
+        it is called for each chunk, as by the standard executor.
 
         Raises:
             TimeoutError: From the iterator, when the time is over.
         """
+        found = self._map(fn, iterables, timeout, chunksize, buffersize)
+        if not progress:
+            return found
+        lengths = [length_of(iterable) for iterable in iterables]
+        known = [length for length in lengths if length is not None]
+        return _with_bar(found, make_bar(progress, min(known, default=None)))
+
+    def _map(
+        self, fn: Callable[..., Any], iterables: tuple[Iterable[Any], ...],
+        timeout: float | None, chunksize: int | None, buffersize: int | None,
+    ) -> Iterator[Any]:  # fmt: skip
         from fpickle._pool.results import check_map_sizes
 
         check_map_sizes(chunksize, buffersize)
+        own = getattr(self.submit, "__func__", None)
+        if own is not ProcessPoolExecutor.submit:
+            return _map_by_submit(
+                self.submit, fn, iterables, timeout, chunksize or 1, buffersize
+            )
         engine = self._engine
         if engine.state is not RUNNING or engine.is_foreign:
             self._check()
@@ -171,7 +205,7 @@ class ProcessPoolExecutor(futures.Executor):
             fn, iterables[0] if single else zip(*iterables), star=not single,
             chunksize=chunksize or 0, ahead=buffersize or 0,
             eager=eager, timeout=self._timeout, retries=self._retries,
-            on_done=keeper.release,
+            on_done=keeper.release if eager else None,
         )  # fmt: skip
         while engine.wanted < engine.size:
             before = engine.wanted
@@ -194,7 +228,7 @@ class ProcessPoolExecutor(futures.Executor):
             return
         if cancel_futures:
             engine.cancel_queued()
-        engine.close()
+        engine.close(reads=wait)
         if wait:
             engine.join()
 
@@ -215,9 +249,14 @@ class ProcessPoolExecutor(futures.Executor):
 
     def _check(self) -> None:
         engine = self._engine
-        if engine.broken is None and not engine.is_foreign:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        if engine.state is CLOSING:
+        if engine.state is DORMANT:
+            return engine.check()
+        if engine.is_reading():
+            return
+        if engine.state is not RUNNING and (
+            engine.state is CLOSING
+            or engine.broken is None and not engine.is_foreign
+        ):
             raise RuntimeError("cannot schedule new futures after shutdown")
         engine.check()
 
@@ -233,6 +272,80 @@ class ProcessPoolExecutor(futures.Executor):
         from fpickle._pool.results import pickling_error
 
         raise pickling_error("process pool executor")
+
+
+def _map_by_submit(
+    submit: Callable[..., Any],
+    fn: Callable[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | None,
+    chunksize: int,
+    buffersize: int | None,
+) -> Iterator[Any]:
+    """`ProcessPoolExecutor.map` by calls of [submit]."""
+    end = None if timeout is None else timeout + time.monotonic()
+    rows = zip(*iterables)
+    if chunksize > 1:
+        chunks = iter(lambda: list(itertools.islice(rows, chunksize)), [])
+        calls = (submit(_call_chunk, fn, chunk) for chunk in chunks)
+    else:
+        calls = (submit(fn, *row) for row in rows)
+    most = buffersize and -(-buffersize // chunksize)
+    begun = map(_with_event, calls)
+    pending = collections.deque(itertools.islice(begun, most))
+
+    def take() -> Iterator[Any]:
+        try:
+            while pending:
+                left = None if end is None else end - time.monotonic()
+                future, called = pending[0]
+                try:
+                    value = future.result(left)
+                finally:
+                    # Whoever counts calls is done with this one. Not for ever:
+                    # it may be one of those callbacks that waits here.
+                    if called is not None and future.done():
+                        called.wait(_CALLBACK_PATIENCE)
+                pending.popleft()
+                pending.extend(itertools.islice(begun, most and 1))
+                if chunksize > 1:
+                    yield from value
+                else:
+                    yield value
+                del value
+        finally:
+            for future, _ in pending:
+                future.cancel()
+
+    return take()
+
+
+def _with_event(future: Any) -> tuple[Any, threading.Event | None]:
+    """[future], and what is set after its callbacks, if it has any."""
+    if not getattr(future, "_done_callbacks", None):
+        return future, None
+    called = threading.Event()
+    future.add_done_callback(lambda _: called.set())
+    return future, called
+
+
+def _with_bar(values: Iterator[Any], bar: Any) -> Iterator[Any]:
+    try:
+        for value in values:
+            bar.update(1)
+            yield value
+    finally:
+        bar.close()
+
+
+def _call_chunk(fn: Callable[..., Any], rows: list[Any]) -> list[Any]:
+    return [fn(*row) for row in rows]
+
+
+def _future_type() -> Any:
+    from fpickle._pool import results
+
+    return results.Future
 
 
 class _Keeper:

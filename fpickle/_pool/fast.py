@@ -2,7 +2,8 @@
 
 `multiprocessing.Pool` and the `Pool` of every context look their class up in
 `multiprocessing.pool` when they are called; `concurrent.futures` imports its
-executor when it is asked for. So three attributes are set, and put back.
+executor when it is asked for. So that module shows our class to those who ask
+it, and two attributes are set, and put back.
 """
 
 from __future__ import annotations
@@ -12,29 +13,59 @@ import sys
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
     from types import ModuleType
-    from typing import Any
+    from typing import Any, Callable
+else:
+    ModuleType = type(sys)
 
 _ABSENT: Any = object()
 
-# Module: attributes of it, and the class that they become.
-_NAMES = {
-    "multiprocessing.pool": ("Pool",),
-    "concurrent.futures.process": ("ProcessPoolExecutor",),
-    "concurrent.futures": ("ProcessPoolExecutor",),
-}
+_POOLS = "multiprocessing.pool"
 
-_before: dict[tuple[str, str], Any] = {}
+# Modules with an attribute that becomes our class.
+_EXECUTORS = ("concurrent.futures.process", "concurrent.futures")
+_NAME = "ProcessPoolExecutor"
+
+_before: dict[str, Any] = {}
 is_installed = False
 
 
+class _Stand:
+    """A name of a module that shows [ours] to others; the module's own code,
+    which reads its globals, keeps the standard object. So thread pools and
+    other classes that derive from the standard one work on."""
+
+    def __init__(self, name: str, find: Callable[[], Any]) -> None:
+        self.name = name
+        self.find = find
+        self.standard: Any = None
+
+    def __get__(self, module: Any, kind: Any = None) -> Any:
+        try:
+            value = vars(module)[self.name]
+        except KeyError:
+            raise AttributeError(self.name) from None
+        return self.find() if value is self.standard else value
+
+    def __set__(self, module: Any, value: Any) -> None:
+        vars(module)[self.name] = value
+
+    def __delete__(self, module: Any) -> None:
+        del vars(module)[self.name]
+
+
+class _PoolModule(ModuleType):
+    """The class of `multiprocessing.pool` while we are installed."""
+
+    Pool = _Stand("Pool", lambda: _ours("Pool"))
+
+
 def install() -> None:
-    """Sets the attributes of modules that are loaded; those of others when
-    they are imported."""
+    """Changes modules that are loaded; others when they are imported."""
     global is_installed
     if is_installed or not is_supported():
         return
     is_installed = True
-    for name in _NAMES:
+    for name in (_POOLS, *_EXECUTORS):
         module = sys.modules.get(name)
         if module is not None:
             patch(name, module)
@@ -49,19 +80,21 @@ def uninstall() -> None:
     is_installed = False
     if _watch in sys.meta_path:
         sys.meta_path.remove(_watch)
-    for (name, attribute), value in _before.items():
+    pools = sys.modules.get(_POOLS)
+    if type(pools) is _PoolModule:
+        pools.__class__ = ModuleType
+    for name, value in _before.items():
         module = sys.modules.get(name)
-        if module is None or vars(module).get(attribute) is not _ours(attribute):
+        if module is None or vars(module).get(_NAME) is not _ours(_NAME):
             continue
         if value is _ABSENT:
-            delattr(module, attribute)
+            delattr(module, _NAME)
         else:
-            setattr(module, attribute, value)
+            setattr(module, _NAME, value)
     _before.clear()
     module = sys.modules.get("concurrent.futures")
-    name = "ProcessPoolExecutor"
-    if module is not None and vars(module).get(name) is _ours(name):
-        delattr(module, name)  # it will ask concurrent.futures.process again
+    if module is not None and vars(module).get(_NAME) is _ours(_NAME):
+        delattr(module, _NAME)  # it will ask concurrent.futures.process again
 
 
 def is_supported() -> bool:
@@ -70,15 +103,19 @@ def is_supported() -> bool:
 
 
 def patch(name: str, module: ModuleType) -> None:
-    """Sets the attributes of one module."""
-    for attribute in _NAMES[name]:
-        value = vars(module).get(attribute, _ABSENT)
-        if value is _ABSENT and name == "concurrent.futures":
-            continue  # it will ask concurrent.futures.process
-        ours = _ours(attribute)
-        if value is not ours:
-            _before[name, attribute] = value
-            setattr(module, attribute, ours)
+    """Changes one module."""
+    if name == _POOLS:
+        if type(module) is ModuleType:
+            _PoolModule.__dict__["Pool"].standard = vars(module)["Pool"]
+            module.__class__ = _PoolModule
+        return
+    value = vars(module).get(_NAME, _ABSENT)
+    if value is _ABSENT and name == "concurrent.futures":
+        return  # it will ask concurrent.futures.process
+    ours = _ours(_NAME)
+    if value is not ours:
+        _before[name] = value
+        setattr(module, _NAME, ours)
 
 
 def _ours(attribute: str) -> Any:
@@ -91,7 +128,7 @@ class _Watch:
     """A finder that patches modules as soon as they are loaded."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name not in ("multiprocessing.pool", "concurrent.futures.process"):
+        if name not in (_POOLS, _EXECUTORS[0]):
             return None
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(name, path, target)

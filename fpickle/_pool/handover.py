@@ -18,6 +18,7 @@ import os
 import sys
 
 from fpickle import _core
+from fpickle._pool import zygote
 from fpickle._watch import when_imported
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MOST_FDS = 48  # all descriptors of a worker travel in one packet
+
+# What the classes of processes are called in the names of processes.
+_KINDS = {"zygote": "ForkServer", "fork": "Fork", "spawn": "Spawn"}
 
 # In a worker: the descriptors that came along.
 received: list[int] = []
@@ -88,7 +92,7 @@ class Handover:
             context.set_spawning_popen(before)
         return file.getvalue()
 
-    def describe(self) -> dict[str, Any] | None:
+    def describe(self, method: str) -> dict[str, Any] | None:
         """What `prepare` needs in a worker; None: there is no multiprocessing
         here."""
         process = sys.modules.get("multiprocessing.process")
@@ -96,8 +100,12 @@ class Handover:
         if current is None:
             return None
         install = sys.modules.get("fpickle._install")
+        this = current()
         return {
-            "authkey": bytes(current().authkey),
+            "authkey": bytes(this.authkey),
+            "parent": (str(this.name), os.getpid()),
+            "identity": tuple(this._identity),
+            "name": f"{_KINDS[method]}PoolWorker",
             "install": bool(install and install.is_installed()),
             "tracker": self._find_tracker(),
         }
@@ -121,7 +129,9 @@ class Handover:
 # ---- in a worker --------------------------------------------------------------
 
 
-def prepare(data: dict[str, Any] | None, fds: list[int]) -> None:
+def prepare(
+    data: dict[str, Any] | None, fds: list[int], index: int
+) -> None:
     """Managers and connections of the parent accept this process, its shared
     memory is left alone, and a nested multiprocessing sends functions by value
     if the parent's does.
@@ -129,6 +139,7 @@ def prepare(data: dict[str, Any] | None, fds: list[int]) -> None:
     Args:
         data: What `Handover.describe` has said.
         fds: The copies of the descriptors.
+        index: Which worker this is, from 0.
     """
     received[:] = fds
     tracker = data["tracker"] if data is not None else None
@@ -138,15 +149,29 @@ def prepare(data: dict[str, Any] | None, fds: list[int]) -> None:
         lambda module: _adopt_tracker(module._resource_tracker, fd),
     )
     if data is not None:
-        authkey = data["authkey"]
         when_imported(
             "multiprocessing.process",
-            lambda module: setattr(module.current_process(), "authkey", authkey),
+            lambda module: _set_identity(module, data, index + 1),
         )
         if data["install"]:
             from fpickle import _install
 
             _install.install_on_import()
+
+
+def _set_identity(process: Any, data: dict[str, Any], number: int) -> None:
+    """Names this process as multiprocessing would name it in its own pool. It
+    is no daemon: a worker may start processes."""
+    current = process.current_process()
+    current.authkey = data["authkey"]
+    current._identity = (*data["identity"], number)
+    numbers = ":".join(map(str, current._identity))
+    current._name = f"{data['name']}-{numbers}"
+    name, pid = data["parent"]
+    current._parent_pid = pid
+    process._parent_process = process._ParentProcess(
+        name, pid, zygote.open_pidfd(pid)
+    )
 
 
 def _adopt_tracker(tracker: Any, fd: int | None) -> None:

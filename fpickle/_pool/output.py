@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     _Send = Callable[[Any], None]
 
-_LONGEST_PART = 65536  # characters of a line without an end that are kept
+_LONGEST_PART = 65536  # bytes of a line without an end that are kept
 
 
 # ---- in the parent ------------------------------------------------------------
@@ -61,8 +61,8 @@ def show(message: tuple[str, Any]) -> None:
 
 def capture(send: _Send, options: dict[str, Any]) -> None:
     """From now on prints and log records of this process go through [send]."""
-    sys.stdout = LineSender(send, "stdout")
-    sys.stderr = LineSender(send, "stderr")
+    sys.stdout = _make_stream(send, "stdout", sys.stdout)
+    sys.stderr = _make_stream(send, "stderr", sys.stderr)
     import logging
 
     for name, level in options["levels"].items():
@@ -73,50 +73,80 @@ def capture(send: _Send, options: dict[str, Any]) -> None:
     root.addHandler(_make_handler(logging, send))
 
 
-class LineSender(io.TextIOBase):
-    """A text stream that sends lines when they are complete."""
+class LineSender(io.RawIOBase):
+    """What lies below a text stream: sends lines when they are complete.
 
-    encoding = "utf-8"  # type: ignore[assignment]
-    errors = "backslashreplace"  # type: ignore[assignment]
+    Args:
+        send: Takes pairs of [kind] and text.
+        kind: "stdout" or "stderr".
+        fd: The descriptor that programs of this process inherit for it.
+    """
 
-    def __init__(self, send: _Send, kind: str) -> None:
+    def __init__(self, send: _Send, kind: str, fd: int) -> None:
         self._send = send
         self._kind = kind
-        self._part = ""
+        self._fd = fd
+        self._part = b""
         self._lock = RLock()
         self.name = f"<{kind}>"
+        self.text: Any = None  # the stream above, whose encoding this is
 
     def writable(self) -> bool:
         return True
 
-    def write(self, text: str) -> int:
-        if not isinstance(text, str):
-            raise TypeError(
-                f"write() argument must be str, not {type(text).__name__}"
-            )
+    def fileno(self) -> int:
+        return self._fd
+
+    def write(self, data: Any) -> int:
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        data = bytes(data)
         with self._lock:
-            whole = self._part + text
-            end = whole.rfind("\n") + 1
+            whole = self._part + data
+            end = whole.rfind(b"\n") + 1
             if len(whole) - end > _LONGEST_PART:
                 end = len(whole)
             self._part = whole[end:]
             if end:
-                self._send((self._kind, whole[:end]))
-        return len(text)
+                self._send((self._kind, self._decode(whole[:end])))
+        return len(data)
 
     def finish(self) -> None:
         """Sends the line that has no end, with one."""
         with self._lock:
-            part, self._part = self._part, ""
+            part, self._part = self._part, b""
             if part:
-                self._send((self._kind, part + "\n"))
+                self._send((self._kind, self._decode(part) + "\n"))
+
+    def _decode(self, data: bytes) -> str:
+        return data.decode(self.text.encoding, "backslashreplace")
+
+
+def _make_stream(send: _Send, kind: str, before: Any) -> io.TextIOWrapper:
+    """A text stream like [before], which may be None, that sends lines."""
+    try:
+        fd = before.fileno()
+    except Exception:
+        fd = 2 if kind == "stderr" else 1
+    raw = LineSender(send, kind, fd)
+    # Nothing but whole lines leaves the raw stream, so that what lies between
+    # the two needs no buffer of its own.
+    text = io.TextIOWrapper(
+        raw, encoding="utf-8", errors="backslashreplace", newline="\n",  # type: ignore[arg-type,unused-ignore]
+        line_buffering=True,
+    )  # fmt: skip
+    text.mode = "w"  # type: ignore[misc]
+    raw.text = text
+    return text
 
 
 def finish() -> None:
     """Sends what is left, before the worker leaves."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, LineSender):
-            stream.finish()
+        raw = getattr(stream, "buffer", None)
+        if isinstance(raw, LineSender) and not raw.closed:
+            stream.flush()
+            raw.finish()
 
 
 def _make_handler(logging: Any, send: _Send) -> Any:

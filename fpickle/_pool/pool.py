@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import time
-import weakref
+import sys
+import threading
 
-from fpickle._pool.engine import RUNNING, Engine
+from fpickle._pool.engine import CLOSING, RUNNING, Engine
+from fpickle._pool.face import (
+    Face, WorkerView, check_limits, length_of, list_workers, make_bar,
+    start_method_of,
+)  # fmt: skip
 from fpickle._pool.setup import Options
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
@@ -15,68 +19,9 @@ if TYPE_CHECKING:
     from fpickle._pool.results import ApplyResult, MapIterator, MapResult
 
 _BAR_EVERY = 0.1  # s
-_START_PATIENCE = 5.0  # s
 
 
-class WorkerView:
-    """A worker process, as programs look at those of the standard pools."""
-
-    def __init__(self, engine: Engine, index: int, pid: int) -> None:
-        self._engine = engine
-        self._index = index
-        self.pid = pid
-        self.name = f"FpickleWorker-{index}"
-        self.daemon = True
-
-    def is_alive(self) -> bool:
-        worker = self._engine.workers.get(self._index)
-        return worker is not None and worker.pid == self.pid
-
-    def join(self, timeout: float | None = None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self.is_alive():
-            if deadline is not None and time.monotonic() >= deadline:
-                return
-            time.sleep(0.001)
-
-    def terminate(self) -> None:
-        self._kill(15)
-
-    def kill(self) -> None:
-        self._kill(9)
-
-    def _kill(self, number: int) -> None:
-        worker = self._engine.workers.get(self._index)
-        if worker is not None and worker.pid == self.pid:
-            worker.kill(number)
-
-    def __repr__(self) -> str:
-        return f"<{self.name} pid={self.pid}>"
-
-
-def list_workers(engine: Engine) -> list[WorkerView]:
-    """The processes of [engine]; waits until those that start have an id."""
-    deadline = time.monotonic() + _START_PATIENCE
-    while time.monotonic() < deadline and engine.state is RUNNING:
-        if all(worker.pid for worker in list(engine.workers.values())):
-            break
-        time.sleep(0.001)
-    return [
-        WorkerView(engine, worker.index, worker.pid)
-        for worker in list(engine.workers.values())
-        if worker.pid
-    ]
-
-
-def start_method_of(context: Any) -> str | None:
-    """What a context of multiprocessing, or its name, means for our pools."""
-    if context is None:
-        return None
-    name = context if isinstance(context, str) else context.get_start_method()
-    return {"forkserver": "zygote"}.get(name, name)
-
-
-class Pool:
+class Pool(Face):
     """Worker processes that run any function, with `multiprocessing.Pool`'s
     interface.
 
@@ -102,8 +47,11 @@ class Pool:
         preload: Names of modules that workers have imported when they start.
         timeout: Seconds that a task may run. Then its worker is killed and
             the task fails with TimeoutError.
-        retries: How often a task is tried again whose worker died in it.
-        worker_exit: Called in a worker before it leaves.
+        retries: How often a task is tried again whose worker died in it; a
+            time-out is final.
+        worker_exit: Called in a worker before it leaves: after `close`, at
+            the end of a ``with`` block if all calls have ended, and when it is
+            replaced after its last task; not by `terminate`.
         memory_limit: Bytes, or text such as "500 MB". A worker that has more
             is replaced after its task.
         threads_per_worker: Threads of numerical libraries (OpenMP, BLAS).
@@ -153,6 +101,9 @@ class Pool:
             not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
         ):
             raise ValueError("maxtasksperchild must be a positive int or None")
+        check_limits(timeout, retries)
+        self._timeout = timeout
+        self._retries = int(retries)
         options = Options(
             method=start or start_method_of(context), preload=preload,
             initializer=initializer, initargs=initargs,
@@ -160,14 +111,12 @@ class Pool:
             memory_limit=memory_limit, threads_per_worker=threads_per_worker,
             capture_output=capture_output,
         )  # fmt: skip
-        self._timeout = timeout
-        self._retries = retries
         self._copy_context = copy_context
         self._processes = processes
-        self._started = time.monotonic()
         self._engine = Engine(
-            processes, options, future_type="ApplyResult", style="pool"
-        )
+            processes, options, style="pool",
+            future_type=lambda: _result_types().ApplyResult,
+        )  # fmt: skip
         self._submit = self._engine.dispatcher.submit
         self._engine.end_with(self, _abandon, self._engine)
 
@@ -179,11 +128,13 @@ class Pool:
         """Runs ``function(*args, **kwargs)`` in a worker.
 
         Returns:
-            An `ApplyResult`, which is also a `concurrent.futures.Future`.
+            An `ApplyResult`, which is also a `concurrent.futures.Future`. If
+            the function or an argument cannot be pickled, it has failed with
+            the fpickle.PicklingError that says why.
 
         Raises:
-            fpickle.PicklingError: The function or an argument cannot be sent.
             ValueError: The pool is closed.
+            BrokenProcessPool: It is broken.
         """
         engine = self._engine
         if engine.state is not RUNNING or engine.is_foreign:
@@ -222,6 +173,8 @@ class Pool:
             timeout, retries: Instead of the pool's.
         """
         self._engine.check()
+        if timeout is not None or retries is not None:
+            check_limits(timeout, retries)
         if self._copy_context:
             func = _with_context(func)
         result: ApplyResult = self._submit(
@@ -231,13 +184,6 @@ class Pool:
         )  # fmt: skip
         result.call_back(callback, error_callback)
         return result
-
-    async def run(
-        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Any:
-        """``await pool.run(f, x)``: f(x) in a worker. A cancelled await
-        cancels the call if no worker has begun it."""
-        return await self.submit(function, *args, **kwargs)
 
     def _wait(self, result: Any) -> Any:
         try:
@@ -279,11 +225,11 @@ class Pool:
         options: dict[str, Any],
     ) -> list[Any]:  # fmt: skip
         progress = options.pop("progress", False)
-        total = _length_of(iterable)
+        total = length_of(iterable)
         found = self._begin(func, iterable, chunksize, star=star, **options)
         try:
             if progress:
-                return _get_with_bar(found, _make_bar(progress, total))
+                _follow(found, make_bar(progress, total))
             values: list[Any] = found.get()
             return values
         except KeyboardInterrupt:
@@ -323,15 +269,19 @@ class Pool:
         self, func: Any, iterable: Any, chunksize: Any, star: bool,
         callback: Any, error_callback: Any, options: dict[str, Any],
     ) -> MapResult:  # fmt: skip
-        from fpickle._pool.results import MapResult
-
-        handle = MapResult(self, callback, error_callback)
-        handle.start(
-            self._begin(
-                func, iterable, chunksize, star=star, eager=True,
-                on_done=handle.finish, **options,
-            )
+        progress = options.pop("progress", False)
+        total = length_of(iterable)
+        handle: MapResult = _result_types().MapResult(self, callback, error_callback)
+        found = self._begin(
+            func, iterable, chunksize, star=star, eager=True,
+            on_done=handle.finish, **options,
         )  # fmt: skip
+        handle.start(found)
+        if progress:
+            threading.Thread(
+                target=_follow, args=(found, make_bar(progress, total)),
+                name="fpickle-progress", daemon=True,
+            ).start()  # fmt: skip
         return handle
 
     def imap(
@@ -343,13 +293,14 @@ class Pool:
     ) -> MapIterator:
         """An iterator over the results, in order.
 
-        The input is read as the results are taken, a little ahead: it may be
-        endless.
+        The input is read as the results are taken, a little ahead, and `close`
+        reads the rest. It may be endless if there is a buffersize, or the
+        iterator is cancelled, or dropped after a result was taken.
 
         Args:
             chunksize: Items that are sent together; None: as many as pay.
             options: `timeout`, `retries`, `progress`; `buffersize`: the most
-                items that are read and not yet taken.
+                items that are read and not yet taken, also by `close`.
         """
         return self._imap(func, iterable, chunksize, True, options)
 
@@ -370,20 +321,18 @@ class Pool:
         options: dict[str, Any],
     ) -> MapIterator:  # fmt: skip
         progress = options.pop("progress", False)
-        bar = _make_bar(progress, _length_of(iterable)) if progress else None
-        from fpickle._pool.results import MapIterator
-
-        handle = MapIterator(self, bar)
+        total = length_of(iterable) if progress else None
         buffersize = options.pop("buffersize", None)
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
-        handle.start(
-            self._begin(
-                func, iterable, chunksize, ordered=ordered,
-                ahead=buffersize or 0, on_done=handle.finish, **options,
-            )
+        found: Any = self._begin(
+            func, iterable, chunksize, ordered=ordered, ahead=buffersize or 0,
+            type=_iterator_type(ordered, bool(progress)), **options,
         )  # fmt: skip
-        return handle
+        found._pool = self
+        if progress:
+            found._bar = make_bar(progress, total)
+        return found  # type: ignore[no-any-return]
 
     def _begin(
         self,
@@ -398,6 +347,7 @@ class Pool:
         self._engine.check()
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        check_limits(timeout, retries)
         if self._copy_context:
             func = _with_context(func)
         return self._engine.dispatcher.map(
@@ -406,40 +356,6 @@ class Pool:
             retries=self._retries if retries is None else retries,
             **options,
         )  # fmt: skip
-
-    # ---- what workers have ----------------------------------------------------
-
-    def share(self, obj: Any) -> Any:
-        """Sends [obj] to the workers once.
-
-        Returns:
-            A small handle to pass as argument: ``handle.get()`` is the object
-            in a worker. The object is released when the last handle dies.
-        """
-        from fpickle._pool import share
-
-        self._engine.check()
-        number = self._engine.dispatcher.define(obj)
-        return share.make_handle(
-            self._engine.token, number, obj, self._engine.forget
-        )
-
-    def stats(self) -> dict[str, Any]:
-        """Figures of the pool and, under "workers", of each worker: tasks;
-        seconds of work, codec (pickling) and idle; bytes; memory."""
-        from fpickle._pool import report
-
-        dispatcher = self._engine.dispatcher
-        return report.make_stats(
-            dispatcher.stats(), dispatcher.outstanding, self._started,
-            time.monotonic(),
-        )  # fmt: skip
-
-    def report(self) -> str:
-        """`stats` as one screen of text."""
-        from fpickle._pool import report
-
-        return report.format_report(self.stats())
 
     @property
     def _pool(self) -> list[WorkerView]:
@@ -472,8 +388,22 @@ class Pool:
             self._engine.check()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        self.terminate()
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        engine = self._engine
+        try:
+            # Nothing is lost by letting idle workers leave by themselves.
+            if (
+                kind is None
+                and engine.options.functions[2] is not None
+                and engine.state in (RUNNING, CLOSING)
+                and not engine.is_foreign
+                and engine.dispatcher.outstanding == 0
+            ):
+                engine.dispatcher.cancel_inputs()  # nobody takes the rest
+                engine.close()
+                engine.join()
+        finally:
+            self.terminate()
 
     def __reduce__(self) -> Any:
         from fpickle._pool.results import pickling_error
@@ -488,6 +418,23 @@ class Pool:
 
 
 # ---- helpers ------------------------------------------------------------------
+
+
+def _result_types() -> Any:
+    """The module with the classes of results: where the standard ones are
+    loaded, so that somebody may ask for them, ours are kinds of those."""
+    if "multiprocessing.pool" in sys.modules:
+        from fpickle._pool import standard
+
+        return standard
+    from fpickle._pool import results
+
+    return results
+
+
+def _iterator_type(ordered: bool, has_bar: bool) -> Any:
+    kind = "MapIterator" if ordered else "UnorderedIterator"
+    return getattr(_result_types(), f"{kind}WithBar" if has_bar else kind)
 
 
 def _abandon(engine: Engine) -> None:
@@ -510,21 +457,8 @@ def _with_context(function: Callable[..., Any]) -> Callable[..., Any]:
     return context.in_current_context(function)
 
 
-def _length_of(iterable: Any) -> int | None:
-    try:
-        return len(iterable)
-    except TypeError:
-        return None
-
-
-def _make_bar(progress: Any, total: int | None) -> Any:
-    from fpickle._pool import progress as bars
-
-    return bars.make_bar(total, progress if isinstance(progress, str) else "")
-
-
-def _get_with_bar(found: Any, bar: Any) -> list[Any]:
-    """The list of results; the bar is moved meanwhile."""
+def _follow(found: Any, bar: Any) -> None:
+    """Waits for all results and moves the bar meanwhile."""
     shown, is_done = 0, False
     try:
         while not is_done:
@@ -532,7 +466,5 @@ def _get_with_bar(found: Any, bar: Any) -> list[Any]:
             done = found.completed
             bar.update(done - shown)
             shown = done
-        values: list[Any] = found.get()
-        return values
     finally:
         bar.close()

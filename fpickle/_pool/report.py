@@ -6,7 +6,10 @@ TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
     from typing import Any
 
-_SUMS = ("tasks", "work", "codec", "idle", "bytes_sent", "bytes_received")
+_SUMS = (
+    "tasks", "start", "work", "codec", "idle", "bytes_sent", "bytes_received",
+    "resident",
+)  # fmt: skip
 
 
 def make_stats(
@@ -15,7 +18,7 @@ def make_stats(
     """Figures of a pool: sums, and each worker's own.
 
     Args:
-        workers: What the dispatcher says of each.
+        workers: What the engine says of each.
         outstanding: Tasks that have not ended.
         started: When the pool was made; seconds, as [now].
     """
@@ -25,6 +28,12 @@ def make_stats(
     }
     for name in _SUMS:
         stats[name] = sum(worker.get(name, 0) for worker in workers)
+    waits, waited = 0, 0.0
+    for worker in workers:
+        waits += (count := worker.pop("waits", 0))
+        waited += (seconds := worker.pop("waited", 0.0))
+        worker["wait"] = seconds / count if count else 0.0
+    stats["wait"] = waited / waits if waits else 0.0
     stats["restarts"] = sum(
         max(worker.get("incarnations", 1) - 1, 0) for worker in workers
     )
@@ -44,20 +53,22 @@ def format_report(stats: dict[str, Any]) -> str:
         "time of the workers: "
         f"{_percent(stats['work'], busy)} work, "
         f"{_percent(stats['codec'], busy)} pickling, "
-        f"{_percent(stats['idle'], busy)} waiting",
+        f"{_percent(stats['idle'], busy)} idle",
+        f"calls waited {_time(stats['wait'])} for a worker on average; "
+        f"workers have {format_size(stats['resident'])} of memory",
         "",
-        f"{'':>3} {'pid':>7} {'state':<9} {'tasks':>9} {'work':>9} "
-        f"{'pickling':>9} {'waiting':>9} {'memory':>9}",
+        f"{'':>3} {'pid':>7} {'state':<8} {'tasks':>9} {'start':>6} "
+        f"{'work':>9} {'pickling':>9} {'idle':>9} {'memory':>8}",
     ]
     workers = stats["workers"]
     shown = workers if len(workers) <= 16 else workers[:15]
     for number, worker in enumerate(shown):
         lines.append(
             f"{number:>3} {worker.get('pid') or '-':>7} "
-            f"{worker.get('state', ''):<9} {worker.get('tasks', 0):>9} "
-            f"{worker.get('work', 0):>8.2f}s {worker.get('codec', 0):>8.2f}s "
-            f"{worker.get('idle', 0):>8.2f}s "
-            f"{format_size(worker.get('resident', 0)):>9}"
+            f"{worker.get('state', ''):<8} {worker.get('tasks', 0):>9} "
+            f"{worker.get('start', 0):>5.2f}s {worker.get('work', 0):>8.2f}s "
+            f"{worker.get('codec', 0):>8.2f}s {worker.get('idle', 0):>8.2f}s "
+            f"{format_size(worker.get('resident', 0)):>8}"
         )
     if len(shown) < len(workers):
         lines.append(f"... and {len(workers) - len(shown)} more")
@@ -66,6 +77,13 @@ def format_report(stats: dict[str, Any]) -> str:
 
 def _percent(part: float, whole: float) -> str:
     return f"{part / whole:.0%}" if whole else "0%"
+
+
+def _time(seconds: float) -> str:
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.1f} {unit}"
+    return f"{seconds * 1e6:.0f} us"
 
 
 def format_size(size: float) -> str:

@@ -7,7 +7,6 @@ one object serves both kinds of callers, and ``await``.
 
 from __future__ import annotations
 
-import collections
 import sys
 import threading
 from concurrent import futures
@@ -16,7 +15,7 @@ from fpickle import _poolcore
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator
+    from typing import Any, Callable
 
     from fpickle._pool.pool import Pool
 
@@ -95,7 +94,12 @@ class ApplyResult(Future):
 
         def finish(future: Future) -> None:
             try:
-                call_back(future.result, callback, error_callback)
+                try:
+                    failure = future.exception()
+                except futures.CancelledError as error:
+                    failure = error
+                value = future.result() if failure is None else None
+                call_back(value, failure, callback, error_callback)
             finally:
                 called_back.set()
 
@@ -146,8 +150,9 @@ class MapResult:
         self._callbacks: Any = callback, error_callback
         self._has_callbacks = self._callbacks != (None, None)
         self._lock = threading.Lock()
-        self._outcome: Any = None  # (value, exception) once it was taken
+        self._outcome: Any = None  # what _find returns, once it was taken
         self._called_back = threading.Event()
+        self._waiters: set[Any] = set()  # futures of asyncio, with their loops
         self._results: Any = None
 
     def start(self, results: Any) -> None:
@@ -161,19 +166,22 @@ class MapResult:
         callbacks, self._callbacks = self._callbacks, (None, None)
         try:
             if self._has_callbacks:
-                call_back(self._take, *callbacks)
+                call_back(*self._find(), *callbacks)
         finally:
             self._called_back.set()
+            for waiter, loop in list(self._waiters):
+                _wake(waiter, loop)
 
-    def _take(self) -> list[Any]:
-        """The list or the exception, which the results give once."""
+    def _find(self) -> Any:
+        """(list, None) or (None, exception), which the results give once."""
         with self._lock:
             if self._outcome is None:
-                try:
-                    self._outcome = self._results.get(), None
-                except Exception as error:
-                    self._outcome = None, error
-            value, failure = self._outcome
+                self._outcome = self._results.outcome()
+            return self._outcome
+
+    def _take(self) -> list[Any]:
+        """The list, or raises the exception."""
+        value, failure = self._find()
         if failure is not None:
             raise failure
         return value  # type: ignore[no-any-return]
@@ -212,11 +220,7 @@ class MapResult:
         """
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
-        try:
-            self._take()
-        except Exception:
-            return False
-        return True
+        return self._find()[1] is None
 
     def cancel(self) -> None:
         """Takes back the calls that no worker has begun."""
@@ -230,7 +234,15 @@ class MapResult:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(None, self.get).__await__()
+        waiter = loop.create_future()
+        entry = waiter, loop
+        self._waiters.add(entry)
+        try:
+            if not self._called_back.is_set():
+                yield from waiter
+        finally:
+            self._waiters.discard(entry)
+        return self._take()
 
     def __reduce__(self) -> Any:
         raise pickling_error("result of a pool")
@@ -239,35 +251,17 @@ class MapResult:
 _END = object()
 
 
-class MapIterator:
+class MapIterator(_poolcore.Results):
     """What `Pool.imap` and `Pool.imap_unordered` return.
 
     Iterates in the usual way and with ``async for``; `next` takes a time-out.
     """
 
-    def __init__(self, pool: Pool, bar: Any = None) -> None:
-        self._pool: Pool | None = pool  # works as long as this is not done
-        self._bar = bar
-        self._results: Any = None
+    _pool: Pool | None = None  # works as long as this is there
+    _waiters: set[Any] | None = None  # futures of asyncio, with their loops
+    _turns = 0
 
-    def start(self, results: Any) -> None:
-        """[results] are what this is about."""
-        self._results = results
-        if self._bar is not None:
-            self._results = _with_bar(results, self._bar)
-
-    def finish(self, results: Any) -> None:
-        """Called once when all is done."""
-        self._pool = None
-
-    def __iter__(self) -> Iterator[Any]:
-        # The iterator in C is faster; it calls finish(), which keeps us alive.
-        return iter(self._results)
-
-    def __next__(self) -> Any:
-        return next(self._results)
-
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> Any:  # type: ignore[override]
         """The next result.
 
         Raises:
@@ -275,94 +269,111 @@ class MapIterator:
             multiprocessing.TimeoutError: There is none after [timeout] s.
         """
         if timeout is None:
-            return next(self._results)
-        done = self._results.completed
+            return self.__next__()
         try:
-            return self._results.next(max(timeout, 0.0))
-        except TimeoutError as error:
-            if type(error) is not TimeoutError or self._results.completed > done:
-                raise  # a task had this exception
+            return self._next_within(max(timeout, 0.0))
+        except _Late:
             raise timeout_error() from None
 
-    def cancel(self) -> None:
-        """Takes back the calls that no worker has begun; reads no more input."""
-        self._results.cancel()
+    def _next_within(self, timeout: float) -> Any:
+        """As `next`, but raises _Late, which no call raises."""
+        return super().next(timeout, _Late)
 
     def __aiter__(self) -> MapIterator:
         return self
 
     async def __anext__(self) -> Any:
-        ready = self.__dict__.setdefault("_ready", collections.deque())
-        if not ready:
+        self._turns += 1
+        if self._turns % _TURN == 0:
             import asyncio
 
-            loop = asyncio.get_running_loop()
-            ready.extend(await loop.run_in_executor(None, self._take_ready))
-        kind, value = ready.popleft()
-        if kind == "end":
-            ready.append((kind, value))
-            raise StopAsyncIteration
-        if kind == "error":
-            raise value
-        return value
-
-    def _take_ready(self) -> list[tuple[str, Any]]:
-        """Waits for one result and takes those that are there already."""
-        found: list[tuple[str, Any]] = []
-        take: Callable[[], Any] = self._results.__next__
-        while len(found) < 256:
+            await asyncio.sleep(0)  # others have their turn, too
+        while True:
             try:
-                found.append(("value", take()))
+                return self._next_within(0)
+            except _Late:
+                pass
             except StopIteration:
-                found.append(("end", None))
-                break
-            except TimeoutError as error:
-                if found and take is not self._results.__next__:
-                    break
-                found.append(("error", error))
-            except BaseException as error:
-                found.append(("error", error))
-            take = self._take_at_once
-        return found
+                raise StopAsyncIteration from None
+            except StopAsyncIteration as error:
+                raise RuntimeError("a call raised StopAsyncIteration") from error
+            await self._wait_for_news()
 
-    def _take_at_once(self) -> Any:
-        return self._results.next(0)
+    async def _wait_for_news(self) -> None:
+        """Returns when a result may have come; takes none."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future(), loop
+        self._waiters = self._waiters or set()
+        self._waiters.add(waiter)
+        try:
+            if self.ask(self._tell_waiters):
+                await waiter[0]
+            else:
+                await asyncio.sleep(0)
+        finally:
+            self._waiters.discard(waiter)
+
+    def _tell_waiters(self) -> None:
+        for waiter, loop in list(self._waiters or ()):
+            _wake(waiter, loop)
 
     def __reduce__(self) -> Any:
         raise pickling_error("iterator of a pool")
 
 
-class _with_bar:
-    """The iterator [results], which moves a bar."""
+_TURN = 100  # results that are taken without a look at other coroutines
 
-    def __init__(self, results: Any, bar: Any) -> None:
-        self._results = results
-        self._bar = bar
-        self.cancel = results.cancel
 
-    def __iter__(self) -> Iterator[Any]:
-        return self
+def _wake(waiter: Any, loop: Any) -> None:
+    """Ends the wait for a future of asyncio in another thread."""
+
+    def end() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    try:
+        loop.call_soon_threadsafe(end)
+    except RuntimeError:  # the loop is closed: nobody waits
+        pass
+
+
+class _Late(Exception):
+    """There is no result yet."""
+
+
+class MapIteratorWithBar(MapIterator):
+    """The same, which moves a bar."""
+
+    _bar: Any = None
 
     def __next__(self) -> Any:
-        return self._step(self._results.__next__)
+        return self._step(super().__next__)
 
-    def next(self, timeout: float | None = None) -> Any:
-        return self._step(lambda: self._results.next(timeout))
+    def _next_within(self, timeout: float) -> Any:
+        return self._step(super()._next_within, timeout)
 
-    @property
-    def completed(self) -> int:
-        return int(self._results.completed)
+    def cancel(self) -> None:
+        super().cancel()
+        self._bar.close()
 
-    def _step(self, take: Callable[[], Any]) -> Any:
-        done = self.completed
+    def __del__(self) -> None:
+        # Whoever leaves a loop leaves no bar in the way of others.
+        super().__del__()  # type: ignore[misc]
         try:
-            value = take()
+            if self._bar is not None:
+                self._bar.close()
+        except Exception:  # its stream is gone
+            pass
+
+    def _step(self, take: Callable[..., Any], *args: Any) -> Any:
+        try:
+            value = take(*args)
         except StopIteration:
             self._bar.close()
             raise
-        except TimeoutError:
-            if self.completed > done:
-                self._bar.update(1)
+        except _Late:
             raise
         except Exception:
             self._bar.update(1)
@@ -371,20 +382,22 @@ class _with_bar:
         return value
 
 
+UnorderedIterator = MapIterator
+UnorderedIteratorWithBar = MapIteratorWithBar
+
+
 def call_back(
-    get: Callable[[], Any],
+    value: Any,
+    failure: BaseException | None,
     callback: Callable[[Any], Any] | None,
     error_callback: Callable[[BaseException], Any] | None,
 ) -> None:
     """Calls one of the callbacks; what it raises is reported and dropped."""
     try:
-        try:
-            value = get()
-        except Exception as error:
-            if error_callback is not None:
-                error_callback(error)
-        else:
+        if failure is None:
             if callback is not None:
                 callback(value)
+        elif error_callback is not None:
+            error_callback(failure)
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)

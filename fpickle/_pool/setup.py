@@ -5,6 +5,7 @@ from __future__ import annotations
 import marshal
 import os
 import sys
+from functools import partial
 
 from fpickle import _core
 from fpickle._pool import start
@@ -93,8 +94,26 @@ class Options:
                 handover.close()
         description = self._describe(method, pickled)
         description["token"] = token
-        description["multiprocessing"] = handover.describe()
+        description["multiprocessing"] = handover.describe(method)
         return method, marshal.dumps(description), inherited
+
+    def dumps_function(self) -> Callable[..., bytes]:
+        """What pickles the functions of tasks: of globals that the initializer
+        binds the workers have their own."""
+        if self.functions[0] is None:
+            return _core.dumps
+        from fpickle._pool import inits
+
+        replaced = {
+            names.module: {
+                name: inits.Bound(names.module, name) for name in names.bound
+            }
+            for names in inits.find_names(self.functions[0])
+            if names.bound
+        }
+        if not replaced:
+            return _core.dumps
+        return partial(_core.dumps, replaced_globals=replaced)
 
     def _describe(self, method: str, pickled: bytes | None) -> dict[str, Any]:
         try:
@@ -118,6 +137,7 @@ class Options:
             "int_digits": sys.get_int_max_str_digits(),
             "threads": self.threads,
             "functions": pickled,
+            "preload": list(self.preload) if method != "zygote" else [],
             "has_initializer": self.functions[0] is not None,
             "capture": capture,
         }

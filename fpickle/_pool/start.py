@@ -423,6 +423,15 @@ def reap_children(patience: float) -> None:
         pause = min(2 * pause, 0.05)
 
 
+def close_shared() -> None:
+    """Nobody will start workers any more, but with zygotes of their own."""
+    with _lock:
+        handles = list(_shared.values())
+        _shared.clear()
+    for handle in handles:
+        handle.close()
+
+
 def _after_fork_in_child() -> None:
     """The zygotes are not this process's; holding their sockets would keep
     them alive, and workers that wait for work."""

@@ -234,6 +234,9 @@ class Zygote:
     def _kill_all(self) -> None:
         for pid, _ in self.children.values():
             kill(pid)
+        for socket in self.connections.values():
+            socket.close()
+        self.main.close()
 
 
 def open_pidfd(pid: int) -> int:
@@ -311,14 +314,31 @@ def fork_worker(zygote: Zygote, index: int, fds: list[int]) -> int:
 
 def live(run: Callable[[], int]) -> NoReturn:
     """In a process that was made for it: runs, and exits with what that
-    returns, or as a worker that never came to its loop."""
+    returns, or as a worker that never came to its loop. A task may have forked
+    it, and the fork leaves by sys.exit."""
     status = 70
     try:
         status = run()
+    except SystemExit as error:
+        status = exit_status(error)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
+
+
+def exit_status(error: SystemExit) -> int:
+    """What the interpreter makes of it, after it has flushed its streams."""
+    code = error.code
+    status = 0 if code is None else code if isinstance(code, int) else 1
+    try:
+        if code is not None and not isinstance(code, int):
+            sys.stderr.write(f"{code}\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:  # closed, or none at all
+        pass
+    return status & 0xFF
 
 
 def spawn_worker(zygote: Zygote, index: int, fds: list[int]) -> int:
@@ -345,11 +365,12 @@ def run(
         make_worker = spawn_worker
     else:
         make_worker = fork_worker
-        import fpickle._pool.bootstrap  # noqa: F401
         import gc
 
+        from fpickle._pool import bootstrap
+
         for name in preload:
-            load(name)
+            bootstrap.read(load, name)
         gc.freeze()  # collections in a worker do not copy these pages
     zygote = Zygote(main, parent_pid, make_worker)
     if connection is not None:

@@ -318,6 +318,22 @@ save_import(fpk_encoder *e, PyObject *module)
     return fpk_emit_op(e, FPK_OP_POP);
 }
 
+/* What travels instead of the global [name], borrowed; NULL, perhaps with an
+   exception, if it is the value that it has here. */
+static PyObject *
+find_replaced(fpk_encoder *e, PyObject *globals, PyObject *name)
+{
+    PyObject *module =
+        PyDict_GetItemWithError(globals, e->state->str.__name__);
+    PyObject *names =
+        module == NULL || !PyUnicode_CheckExact(module)
+            ? NULL
+            : PyDict_GetItemWithError(e->replaced_globals, module);
+    return names == NULL || !PyDict_Check(names)
+               ? NULL
+               : PyDict_GetItemWithError(names, name);
+}
+
 int
 fpk_begin_name(fpk_encoder *e, PyObject *globals, PyObject *item)
 {
@@ -333,6 +349,13 @@ fpk_begin_name(fpk_encoder *e, PyObject *globals, PyObject *item)
     entry->index = FPK_NAME_WRITTEN;
     if (fpk_save_atom(e, item, fpk_needs_memo(e, item)) < 0) {
         return FPK_ERROR;
+    }
+    if (FPK_UNLIKELY(e->replaced_globals != NULL)) {
+        PyObject *replaced = find_replaced(e, globals, item);
+        if (replaced == NULL && PyErr_Occurred()) {
+            return FPK_ERROR;
+        }
+        value = replaced == NULL ? value : replaced;
     }
     int result;
     if (value == globals) {

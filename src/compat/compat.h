@@ -48,6 +48,8 @@ PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
 #include <structmember.h>
 #define Py_T_INT T_INT
 #define Py_T_OBJECT_EX T_OBJECT_EX
+#define Py_T_PYSSIZET T_PYSSIZET
+#define Py_READONLY READONLY
 
 static inline PyObject *
 fpk_get_raised_exception(void)

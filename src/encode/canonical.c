@@ -116,6 +116,7 @@ init_nested(fpk_encoder *n, const fpk_encoder *e, fpk_canonical *c)
     n->reducer_override = Py_XNewRef(e->reducer_override);
     n->dispatch_table = Py_XNewRef(e->dispatch_table);
     n->main_names = Py_XNewRef(e->main_names);
+    n->replaced_globals = Py_XNewRef(e->replaced_globals);
     n->by_value_modules = Py_XNewRef(e->by_value_modules);
     n->canonical = c;
 }

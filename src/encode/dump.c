@@ -28,6 +28,7 @@ find_parameter(enum fpk_dump_function function, fpk_dump_options *o,
         {"buffer_callback", offsetof(fpk_dump_options, buffer_callback)},
         {"by_value", offsetof(fpk_dump_options, by_value)},
         {"main_names", offsetof(fpk_dump_options, main_names)},
+        {"replaced_globals", offsetof(fpk_dump_options, replaced_globals)},
         {"files", offsetof(fpk_dump_options, files)},
         {"locks", offsetof(fpk_dump_options, locks)},
         {"isolated", offsetof(fpk_dump_options, isolated)},
@@ -217,6 +218,15 @@ fpk_apply_dump_options(fpk_encoder *e, const fpk_dump_options *o)
         }
         Py_XSETREF(e->main_names, Py_NewRef(o->main_names));
     }
+    if (o->replaced_globals != NULL && o->replaced_globals != Py_None) {
+        if (!PyDict_Check(o->replaced_globals)) {
+            PyErr_Format(PyExc_TypeError,
+                         "replaced_globals must be a dict, not %.200s",
+                         Py_TYPE(o->replaced_globals)->tp_name);
+            return -1;
+        }
+        Py_XSETREF(e->replaced_globals, Py_NewRef(o->replaced_globals));
+    }
     if (o->dispatch_table != NULL && o->dispatch_table != Py_None) {
         Py_XSETREF(e->dispatch_table, Py_NewRef(o->dispatch_table));
     }
@@ -229,9 +239,10 @@ PyDoc_STRVAR(
     dumps_doc,
     "dumps($module, /, obj, protocol=None, *, fix_imports=True,\n"
     "      buffer_callback=None, by_value=True, main_names=None,\n"
-    "      files='error', locks='error', isolated=False,\n"
-    "      portable=False, source=False, deterministic=False,\n"
-    "      bytes_out_of_band=None, dispatch_table=None)\n"
+    "      replaced_globals=None, files='error', locks='error',\n"
+    "      isolated=False, portable=False, source=False,\n"
+    "      deterministic=False, bytes_out_of_band=None,\n"
+    "      dispatch_table=None)\n"
     "--\n\n"
     "Return the pickle of obj as a bytes object.\n\n"
     "As pickle.dumps; functions and classes that the receiver cannot import\n"
@@ -250,6 +261,9 @@ PyDoc_STRVAR(
     "    standard library.\n"
     "  main_names: a set of top-level names of __main__ that the receiver\n"
     "    can import; these go by name.\n"
+    "  replaced_globals: a dict from names of modules to dicts of names and\n"
+    "    objects: functions of the module bring these objects along instead\n"
+    "    of what the globals are here.\n"
     "  files: what becomes of open files: 'error' refuses them, 'reopen'\n"
     "    opens the same path at the receiver, at the same place, without\n"
     "    cutting it short; 'contents' sends a file in memory.\n"
@@ -311,9 +325,10 @@ PyDoc_STRVAR(
     dump_doc,
     "dump($module, /, obj, file, protocol=None, *, fix_imports=True,\n"
     "     buffer_callback=None, by_value=True, main_names=None,\n"
-    "     files='error', locks='error', isolated=False,\n"
-    "     portable=False, source=False, deterministic=False,\n"
-    "     bytes_out_of_band=None, dispatch_table=None)\n"
+    "     replaced_globals=None, files='error', locks='error',\n"
+    "     isolated=False, portable=False, source=False,\n"
+    "     deterministic=False, bytes_out_of_band=None,\n"
+    "     dispatch_table=None)\n"
     "--\n\n"
     "Write the pickle of obj to the open file object file.\n\n"
     "As pickle.dump; see dumps for the arguments.  The file's write method\n"

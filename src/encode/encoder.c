@@ -172,6 +172,7 @@ fpk_encoder_fini(fpk_encoder *e)
     Py_CLEAR(e->reducer_override);
     Py_CLEAR(e->dispatch_table);
     Py_CLEAR(e->main_names);
+    Py_CLEAR(e->replaced_globals);
     Py_CLEAR(e->by_value_modules);
     Py_CLEAR(e->equal_texts);
 }

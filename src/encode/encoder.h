@@ -131,6 +131,8 @@ struct fpk_encoder {
                                    of bools, kept for a restart */
     PyObject *main_names;       /* names of __main__ that the receiver can
                                    import: a set or frozenset, or NULL */
+    PyObject *replaced_globals; /* what travels instead of globals: a dict of
+                                   dicts, or NULL */
 
     PyObject *by_value_modules; /* which modules travel by value in this dump,
                                    a dict of the byvalue room, or NULL */

@@ -2,7 +2,8 @@
 
    Does:      declares the parser of (obj, [file,] protocol=None, *,
               fix_imports=True, buffer_callback=None, by_value=True,
-              main_names=None, files="error", locks="error",
+              main_names=None, replaced_globals=None, files="error",
+              locks="error",
               isolated=False, portable=False, source=False,
               deterministic=False, bytes_out_of_band=None,
               dispatch_table=None); the last is none of Pickler's, which has
@@ -23,6 +24,7 @@ typedef struct {
     PyObject *buffer_callback;
     PyObject *by_value;
     PyObject *main_names;
+    PyObject *replaced_globals;
     PyObject *files;
     PyObject *locks;
     PyObject *isolated;

@@ -156,6 +156,7 @@ pickler_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(e->reducer_override);
     Py_VISIT(e->dispatch_table);
     Py_VISIT(e->main_names);
+    Py_VISIT(e->replaced_globals);
     Py_VISIT(e->by_value_modules);
     Py_VISIT(e->equal_texts);
     if (e->memo.table != NULL) {
@@ -519,9 +520,9 @@ static PyMemberDef pickler_members[] = {
 PyDoc_STRVAR(
     pickler_doc,
     "Pickler(file, protocol=None, *, fix_imports=True, buffer_callback=None,\n"
-    "        by_value=True, main_names=None, files='error', locks='error',\n"
-    "        isolated=False, portable=False, source=False,\n"
-    "        deterministic=False, bytes_out_of_band=None)\n"
+    "        by_value=True, main_names=None, replaced_globals=None,\n"
+    "        files='error', locks='error', isolated=False, portable=False,\n"
+    "        source=False, deterministic=False, bytes_out_of_band=None)\n"
     "--\n\n"
     "Writes pickles to a file, and remembers what it wrote.\n\n"
     "As pickle.Pickler: subclasses may define persistent_id(obj) and\n"

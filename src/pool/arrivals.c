@@ -12,7 +12,7 @@ int
 fpk_results_make_room(fpk_results *self, uint64_t count)
 {
     uint64_t needed = self->sent - self->given + count;
-    if (needed <= self->room) {
+    if (needed <= self->room || self->unwanted) {
         return 0;
     }
     uint64_t room = self->room == 0 ? 64 : self->room;
@@ -37,6 +37,11 @@ void
 fpk_results_put_item(fpk_results *self, uint64_t index, PyObject *value,
                      bool failed)
 {
+    if (self->unwanted) {
+        self->came++;
+        Py_DECREF(value);
+        return;
+    }
     uint64_t at = self->options.ordered ? index : self->came;
     fpk_item *place = &self->items[at & (self->room - 1)];
     self->came++;
@@ -166,10 +171,15 @@ static int
 put_task(fpk_results *self, fpk_task *task)
 {
     fpk_dispatcher *dispatcher = self->dispatcher;
+    fpk_show_output(dispatcher);
     fpk_task_status status = fpk_task_get_status(task);
     int again = send_unread_again(self, task, status);
     if (again != 0) {
         return again < 0 ? -1 : 0;
+    }
+    if (self->unwanted) {
+        self->came += task->request.items;
+        return 0;
     }
     bool chunk =
         task->request.kind != FPK_CALL &&

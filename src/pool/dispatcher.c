@@ -9,22 +9,29 @@
    Called by: fpickle._pool. */
 #include "pool/dispatcher.h"
 
+#include <time.h>
+
+/* A result does not wait longer for output that nobody can show: a stream may
+   need the thread that takes the result. */
+enum { OUTPUT_PATIENCE_NS = 1000000000 };
+
 /* ---- the caller's process ----------------------------------------------- */
 
 static PyObject *
 dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *const names[] = {
-        "workers",     "dumps",      "loads",     "unpack_failure",
-        "future_type", "on_message", "ring_size", NULL};
+        "workers",        "dumps",          "loads",
+        "unpack_failure", "future_type",    "on_message",
+        "ring_size",      "dumps_function", NULL};
     int workers;
     Py_ssize_t ring_size = 131072;
     PyObject *dumps = NULL, *loads = NULL, *unpack_failure = NULL;
-    PyObject *future_type = NULL, *on_message = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|$OOOOOn:Dispatcher",
+    PyObject *future_type = NULL, *on_message = NULL, *function = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|$OOOOOnO:Dispatcher",
                                      (char **)names, &workers, &dumps, &loads,
                                      &unpack_failure, &future_type,
-                                     &on_message, &ring_size)) {
+                                     &on_message, &ring_size, &function)) {
         return NULL;
     }
     fpk_pool_state *state = fpk_pool_state_of_type(type);
@@ -60,6 +67,7 @@ dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->state = state;
     self->dumps = Py_NewRef(dumps);
+    self->dumps_function = Py_NewRef(function == NULL ? dumps : function);
     self->loads = Py_NewRef(loads);
     self->unpack_failure = Py_NewRef(unpack_failure);
     self->future_type = (PyTypeObject *)Py_NewRef(future_type);
@@ -152,7 +160,9 @@ PyDoc_STRVAR(
     "    timeout: seconds that the call may take once it has begun; its "
     "worker is\n"
     "        stopped then.\n"
-    "    retries: how often it is begun again if its worker ends in it.\n\n"
+    "    retries: how often it is begun again if its worker ends in it, but "
+    "not because\n"
+    "        of the timeout.\n\n"
     "Returns:\n    An instance of future_type; it has failed already if the "
     "call cannot be\n"
     "    pickled.\n\n"
@@ -204,7 +214,8 @@ PyDoc_STRVAR(
     map_doc,
     "map(function, iterable, *, star=False, ordered=True, chunksize=0, "
     "ahead=0,\n"
-    "    eager=False, timeout=None, retries=0, on_done=None)\n--\n\n"
+    "    eager=False, timeout=None, retries=0, on_done=None, type=Results)\n"
+    "--\n\n"
     "Calls function for each item of iterable.\n\n"
     "Args:\n"
     "    function: pickled once, as it is now.\n"
@@ -218,7 +229,8 @@ PyDoc_STRVAR(
     "    timeout: seconds that one call may take.\n"
     "    retries: how often a call is begun again if its worker ends in it.\n"
     "    on_done: called with the results when all calls have ended (eager "
-    "only).\n\n"
+    "only).\n"
+    "    type: what is returned.\n\n"
     "Returns:\n    Results, an iterator.\n\n"
     "May be called from any thread.");
 
@@ -227,16 +239,22 @@ dispatcher_map(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *const names[] = {"function",  "iterable", "star",  "ordered",
                                   "chunksize", "ahead",    "eager", "timeout",
-                                  "retries",   "on_done",  NULL};
+                                  "retries",   "on_done",  "type",  NULL};
+    fpk_dispatcher *self = (fpk_dispatcher *)op;
     PyObject *callable, *iterable;
+    PyObject *type = (PyObject *)self->state->results_type;
     PyObject *timeout = Py_None;
     PyObject *on_done = Py_None;
     fpk_map_options options = {.ordered = 1};
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OO|$ppnnpOiO:map", (char **)names, &callable,
+            args, kwargs, "OO|$ppnnpOiOO!:map", (char **)names, &callable,
             &iterable, &options.star, &options.ordered, &options.chunksize,
             &options.ahead, &options.eager, &timeout, &options.retries,
-            &on_done)) {
+            &on_done, &PyType_Type, &type)) {
+        return NULL;
+    }
+    if (!PyType_IsSubtype((PyTypeObject *)type, self->state->results_type)) {
+        PyErr_SetString(PyExc_TypeError, "type derives from Results");
         return NULL;
     }
     if (options.chunksize < 0 || options.chunksize > INT32_MAX ||
@@ -253,7 +271,8 @@ dispatcher_map(PyObject *op, PyObject *args, PyObject *kwargs)
         options.timeout_ns = timeout_ns > 0 ? timeout_ns : 1;
     }
     options.on_done = on_done == Py_None ? NULL : on_done;
-    return fpk_results_new((fpk_dispatcher *)op, callable, iterable, &options);
+    return fpk_results_new(self, (PyTypeObject *)type, callable, iterable,
+                           &options);
 }
 
 /* ---- shared objects ----------------------------------------------------- */
@@ -356,11 +375,11 @@ dispatcher_worker_ended(PyObject *op, PyObject *args)
     if (index < 0 || add_cause(self, error, &cause) < 0) {
         return NULL;
     }
-    bool begun;
+    bool begun, lost;
     Py_BEGIN_ALLOW_THREADS
-    begun = fpk_dispatch_worker_ended(self->d, (uint32_t)index, cause);
+    begun = fpk_dispatch_worker_ended(self->d, (uint32_t)index, cause, &lost);
     Py_END_ALLOW_THREADS
-    if (!begun && cause != 0) {
+    if (!lost && cause != 0) {
         Py_DECREF(fpk_cause_exception(self, cause));
     }
     return PyBool_FromLong(begun);
@@ -413,7 +432,9 @@ PyDoc_STRVAR(
     "A dict for each worker: pid, state, incarnations, in_flight, tasks "
     "(calls),\n"
     "work, codec, idle (seconds, of all incarnations), resident, bytes_sent,\n"
-    "bytes_received (bytes).");
+    "bytes_received (bytes); waits, waited: messages whose waiting for the "
+    "worker was\n"
+    "measured, and the seconds in all.");
 
 static PyObject *
 dispatcher_stats(PyObject *op, PyObject *unused)
@@ -425,15 +446,16 @@ dispatcher_stats(PyObject *op, PyObject *unused)
         fpk_worker_report r;
         fpk_dispatch_report(self->d, i, &r);
         PyObject *entry = Py_BuildValue(
-            "{s:i,s:s,s:K,s:K,s:K,s:d,s:d,s:d,s:K,s:K,s:K}", "pid", r.pid,
-            "state", state_name(r.state), "incarnations",
+            "{s:i,s:s,s:K,s:K,s:K,s:d,s:d,s:d,s:K,s:K,s:K,s:K,s:d}", "pid",
+            r.pid, "state", state_name(r.state), "incarnations",
             (unsigned long long)r.incarnations, "in_flight",
             (unsigned long long)r.in_flight, "tasks",
             (unsigned long long)r.tasks_done, "work", (double)r.work_ns / 1e9,
             "codec", (double)r.codec_ns / 1e9, "idle", (double)r.idle_ns / 1e9,
             "resident", (unsigned long long)r.resident, "bytes_sent",
             (unsigned long long)r.bytes_sent, "bytes_received",
-            (unsigned long long)r.bytes_received);
+            (unsigned long long)r.bytes_received, "waits",
+            (unsigned long long)r.waits, "waited", (double)r.waited_ns / 1e9);
         if (entry == NULL || PyList_Append(list, entry) < 0) {
             Py_CLEAR(list);
         }
@@ -472,6 +494,7 @@ dispatcher_fail_all(PyObject *op, PyObject *error)
         self->broken = Py_NewRef(error);
     }
     fpk_dispatch_fail_all(self->d, cause);
+    fpk_end_maps(self);
     Py_RETURN_NONE;
 }
 
@@ -514,6 +537,7 @@ dispatcher_close(PyObject *op, PyObject *unused)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
     fpk_dispatch_close(self->d);
+    fpk_end_maps(self);
     Py_RETURN_NONE;
 }
 
@@ -542,6 +566,23 @@ tell_message(fpk_dispatcher *self, fpk_task *task)
     Py_XDECREF(result);
 }
 
+void
+fpk_wait_for_output(fpk_dispatcher *self)
+{
+    uint64_t said = fpk_dispatch_said(self->d);
+    if (self->io_thread == 0 ||
+        PyThread_get_thread_ident() == self->io_thread) {
+        return;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    uint64_t until = fpk_now_ns() + OUTPUT_PATIENCE_NS;
+    struct timespec nap = {.tv_nsec = 20000};
+    while (fpk_dispatch_told(self->d) < said && fpk_now_ns() < until) {
+        (void)nanosleep(&nap, NULL);
+    }
+    Py_END_ALLOW_THREADS
+}
+
 PyDoc_STRVAR(run_io_doc, "run_io()\n--\n\n"
                          "The life of the I/O thread: returns after close().  "
                          "It holds the GIL only to\n"
@@ -551,6 +592,7 @@ static PyObject *
 dispatcher_run_io(PyObject *op, PyObject *unused)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
+    self->io_thread = PyThread_get_thread_ident();
     for (;;) {
         fpk_notice notice;
         PyObject *owner;
@@ -559,6 +601,7 @@ dispatcher_run_io(PyObject *op, PyObject *unused)
         Py_END_ALLOW_THREADS
         switch (notice.kind) {
         case FPK_NOTICE_CLOSED:
+            self->io_thread = 0;
             Py_RETURN_NONE;
         case FPK_NOTICE_TASK:
             owner = notice.task->owner;
@@ -574,6 +617,9 @@ dispatcher_run_io(PyObject *op, PyObject *unused)
             break;
         case FPK_NOTICE_MESSAGE:
             tell_message(self, notice.task);
+            if (notice.task->reply.kind == FPK_OUTPUT) {
+                fpk_dispatch_tell(self->d);
+            }
             fpk_dispatch_drop_task(self->d, notice.task);
             break;
         }
@@ -595,12 +641,14 @@ dispatcher_traverse(PyObject *op, visitproc visit, void *arg)
     fpk_dispatcher *self = (fpk_dispatcher *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->dumps);
+    Py_VISIT(self->dumps_function);
     Py_VISIT(self->loads);
     Py_VISIT(self->unpack_failure);
     Py_VISIT((PyObject *)self->future_type);
     Py_VISIT(self->on_message);
     Py_VISIT(self->causes);
     Py_VISIT(self->broken);
+    Py_VISIT(self->left);
     return fpk_traverse_functions(self, visit, arg);
 }
 
@@ -608,10 +656,12 @@ static int
 dispatcher_clear(PyObject *op)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
+    fpk_end_maps(self);
     if (self->d != NULL) {
         fpk_clear_functions(self);
     }
     Py_CLEAR(self->dumps);
+    Py_CLEAR(self->dumps_function);
     Py_CLEAR(self->loads);
     Py_CLEAR(self->unpack_failure);
     Py_CLEAR(self->future_type);
@@ -678,6 +728,18 @@ static PyMethodDef dispatcher_methods[] = {
      PyDoc_STR("fail_all(error)\n--\n\nThe pool is broken: all that is "
                "outstanding and all that is submitted later fails\nwith "
                "error.")},
+    {"read_inputs", fpk_read_inputs, METH_VARARGS,
+     PyDoc_STR(
+         "read_inputs(left=False, /)\n--\n\nReads the rest of the inputs of "
+         "maps that are read as results are taken, but\nfor those with a "
+         "limit "
+         "of their own; how many of these there are.  [left]: only\nthose "
+         "that "
+         "nobody has any more.  Raises what an input raises that is no\n"
+         "Exception; call it again then.")},
+    {"cancel_inputs", fpk_cancel_inputs, METH_NOARGS,
+     PyDoc_STR("cancel_inputs()\n--\n\nReads no more input of such maps; they "
+               "end with CancelledError.")},
     {"wait", dispatcher_wait, METH_VARARGS, wait_doc},
     {"close", dispatcher_close, METH_NOARGS,
      PyDoc_STR("close()\n--\n\nCancels what is outstanding and ends run_io.")},
@@ -695,7 +757,7 @@ PyDoc_STRVAR(
     dispatcher_doc,
     "Dispatcher(workers, *, dumps, loads, unpack_failure, future_type, "
     "on_message,\n"
-    "           ring_size=131072)\n--\n\n"
+    "           ring_size=131072, dumps_function=dumps)\n--\n\n"
     "The parent's side of a pool: knows no processes, only their channels.\n\n"
     "Args:\n"
     "    workers: places for workers.\n"
@@ -703,8 +765,11 @@ PyDoc_STRVAR(
     "    unpack_failure: makes an exception of what a worker sent for one.\n"
     "    future_type: a class that derives from Task.\n"
     "    on_message: called in the I/O thread with \"ready\", \"refused\" or\n"
-    "        \"output\", the index of the worker, and a value.\n"
-    "    ring_size: bytes of each ring, a power of two.\n\n"
+    "        \"output\", the index of the worker, and a value; in any thread "
+    "with\n"
+    "        \"left\" if there is something for read_inputs(True).\n"
+    "    ring_size: bytes of each ring, a power of two.\n"
+    "    dumps_function: called instead of dumps for what is to be called.\n\n"
     "All methods may be called from any thread.");
 
 static PyType_Slot dispatcher_slots[] = {

@@ -26,6 +26,7 @@ typedef struct fpk_dispatcher {
     fpk_pool_state *state;
     fpk_dispatch *d;
     PyObject *dumps;
+    PyObject *dumps_function; /* for what is called; the same, or another */
     PyObject *loads;
     PyObject *unpack_failure;
     PyTypeObject *future_type;
@@ -33,8 +34,13 @@ typedef struct fpk_dispatcher {
     PyObject *causes; /* dict: the exception that a cause stands for, until
                          its task is asked */
     uintptr_t last_cause;
-    PyObject *broken; /* the exception of fail_all, or NULL */
+    PyObject *broken;   /* the exception of fail_all, or NULL */
     uint64_t max_tasks; /* calls after which a worker leaves; 0: it stays */
+    struct fpk_results *first_map, *last_map; /* that are read as their results
+                                                 are taken; borrowed */
+    PyObject *left;  /* a list of those that nobody has any more, or NULL */
+    bool maps_ended; /* nothing more is read */
+    unsigned long io_thread; /* the thread in run_io(), or 0 */
     fpk_snapshot snapshots[FPK_FUNCTIONS_KEPT]; /* what was used last first */
     Py_ssize_t snapshot_count;
 } fpk_dispatcher;
@@ -69,6 +75,18 @@ fpk_task *fpk_request_task(fpk_dispatcher *self, fpk_request *request,
 
 /* Submits; 0, or -1 with the exception that says why not. */
 int fpk_submit_task(fpk_dispatcher *self, fpk_task *task);
+
+/* Output that came before a result is shown before the result is taken; not in
+   the I/O thread, which shows it. */
+void fpk_wait_for_output(fpk_dispatcher *self);
+
+static inline void
+fpk_show_output(fpk_dispatcher *self)
+{
+    if (FPK_UNLIKELY(fpk_dispatch_has_untold(self->d))) {
+        fpk_wait_for_output(self);
+    }
+}
 
 /* What a task that ended says.  A new reference to the value or, with
    *[failed] set, to the exception; NULL with an exception if that cannot be
@@ -125,10 +143,21 @@ typedef struct fpk_map_options {
     PyObject *on_done; /* or NULL */
 } fpk_map_options;
 
-PyObject *fpk_results_new(fpk_dispatcher *self, PyObject *callable,
-                          PyObject *iterable, const fpk_map_options *options);
+/* [type] is the type Results or derives from it. */
+PyObject *fpk_results_new(fpk_dispatcher *self, PyTypeObject *type,
+                          PyObject *callable, PyObject *iterable,
+                          const fpk_map_options *options);
 
 /* All of [results] has ended; in the I/O thread, with the GIL. */
 void fpk_results_publish(PyObject *results);
+
+/* ---- unread.c ----------------------------------------------------------- */
+
+/* Methods of Dispatcher. */
+PyObject *fpk_read_inputs(PyObject *self, PyObject *args);
+PyObject *fpk_cancel_inputs(PyObject *self, PyObject *unused);
+
+/* No input is read any more but by those who take results. */
+void fpk_end_maps(fpk_dispatcher *self);
 
 #endif

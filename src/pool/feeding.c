@@ -4,10 +4,12 @@
               to be worth a message.
    Owns:      nothing of its own.
    Invariant: an item is sent, or it has come as the exception that says why
-              not; the input is read by the thread that has entered the
-              results, and not past [ahead].
+              not; the input is read by one thread at a time, [reader], and not
+              past [ahead].
    Called by: results.c. */
 #include "pool/results_parts.h"
+
+#include <time.h>
 
 enum {
     CHUNK_NS = 250000,       /* work in one message */
@@ -21,18 +23,34 @@ enum {
     LEAVES_WITHIN = 16,      /* messages for a worker that leaves after some */
 };
 
-/* The next item of the input: new reference, or NULL at its end; an exception
-   of the input is kept for its place. */
+/* The next item of the input: new reference, or NULL at its end.  An exception
+   of the input is kept for its place; *[interrupt] is another one, such as
+   KeyboardInterrupt.  The input may wait for results to be used: meanwhile
+   others may be in here. */
 static PyObject *
-read_item(fpk_results *self)
+read_item(fpk_results *self, PyObject **interrupt)
 {
-    PyObject *value = PyIter_Next(self->input);
+    unsigned long me = self->owner;
+    PyObject *input = Py_NewRef(self->input);
+    self->owner = 0;
+    PyObject *value = PyIter_Next(input);
+    while (self->owner != 0) {
+        struct timespec pause = {0, 200000};
+        Py_BEGIN_ALLOW_THREADS(void)
+        nanosleep(&pause, NULL);
+        Py_END_ALLOW_THREADS
+    }
+    self->owner = me;
     if (value == NULL) {
         if (PyErr_Occurred()) {
-            self->input_error = fpk_take_exception();
+            PyObject **place = PyErr_ExceptionMatches(PyExc_Exception)
+                                   ? &self->input_error
+                                   : interrupt;
+            Py_XSETREF(*place, fpk_take_exception());
         }
         Py_CLEAR(self->input);
     }
+    Py_DECREF(input);
     return value;
 }
 
@@ -199,33 +217,17 @@ fpk_results_send_again(fpk_results *self, PyObject *list, uint64_t index)
     return 0;
 }
 
-/* Reads and sends one chunk; 1, 0 at the end of the input, or -1. */
-static int
-feed_chunk(fpk_results *self, uint64_t count)
+int
+fpk_results_send_gathered(fpk_results *self)
 {
-    PyObject *list = PyList_New(0);
+    PyObject *list = self->gathered;
+    self->gathered = NULL;
     if (list == NULL) {
-        return -1;
+        return 0;
     }
-    int status = -1;
-    while (self->input != NULL && (uint64_t)PyList_GET_SIZE(list) < count) {
-        PyObject *value = read_item(self);
-        if (value == NULL) {
-            break;
-        }
-        status = PyList_Append(list, value);
-        Py_DECREF(value);
-        if (status < 0) {
-            goto done;
-        }
-    }
-    count = (uint64_t)PyList_GET_SIZE(list);
-    if (count == 0) {
-        status = 0;
-        goto done;
-    }
-    if (fpk_results_make_room(self, count) < 0) {
-        status = -1;
+    uint64_t count = (uint64_t)PyList_GET_SIZE(list);
+    int status = self->cancelled ? 0 : fpk_results_make_room(self, count);
+    if (self->cancelled || status < 0) {
         goto done;
     }
     status = send_items(self, list, count, self->sent);
@@ -244,19 +246,60 @@ feed_chunk(fpk_results *self, uint64_t count)
         fpk_results_put_item(self, self->sent++, fpk_take_exception(), true);
         status = 0;
     }
-    if (status == 0) {
-        status = 1;
-    }
 done:
     Py_DECREF(list);
+    return status;
+}
+
+/* Adds an item to those that are gathered; 0 or -1. */
+static int
+gather_item(fpk_results *self, PyObject *value)
+{
+    if (self->gathered == NULL) {
+        self->gathered = PyList_New(0);
+    }
+    return self->gathered == NULL ? -1 : PyList_Append(self->gathered, value);
+}
+
+/* Reads and sends one chunk; 0 or -1.  Until it has sent what it read, no
+   other thread reads. */
+static int
+feed_chunk(fpk_results *self, uint64_t count)
+{
+    PyObject *interrupt = NULL;
+    int status = 0;
+    self->reader = self->owner;
+    while (status == 0 && self->input != NULL && !self->cancelled &&
+           (self->gathered == NULL ||
+            (uint64_t)PyList_GET_SIZE(self->gathered) < count)) {
+        PyObject *value = read_item(self, &interrupt);
+        if (value == NULL) {
+            break;
+        }
+        status = gather_item(self, value);
+        Py_DECREF(value);
+    }
+    if (status == 0) {
+        status = fpk_results_send_gathered(self);
+    }
+    self->reader = 0;
+    if (interrupt != NULL) {
+        if (status == 0) {
+            PyErr_SetObject((PyObject *)Py_TYPE(interrupt), interrupt);
+            status = -1;
+        }
+        Py_DECREF(interrupt);
+    }
     return status;
 }
 
 int
 fpk_results_feed(fpk_results *self, bool all)
 {
+    int status = 0;
     fpk_dispatch_pump(self->dispatcher->d);
-    while (self->input != NULL && !self->cancelled) {
+    while (status == 0 && self->input != NULL && !self->cancelled &&
+           self->reader == 0) {
         uint64_t call_ns =
             fpk_function_call_ns(self->dispatcher->d, self->function);
         uint64_t ahead = choose_ahead(self, call_ns, all);
@@ -271,9 +314,10 @@ fpk_results_feed(fpk_results *self, bool all)
             }
             count = ahead;
         }
-        if (feed_chunk(self, count) < 0) {
-            return -1;
-        }
+        status = feed_chunk(self, count);
     }
-    return 0;
+    if (self->on_news != NULL) {
+        fpk_dispatch_settle_next(self->dispatcher->d, self->group);
+    }
+    return status;
 }

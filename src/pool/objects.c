@@ -114,6 +114,29 @@ fpk_objects_remove(fpk_object_table *table, uint64_t id)
     return object;
 }
 
+PyObject *
+fpk_objects_as_dict(const fpk_object_table *table)
+{
+    PyObject *dict = PyDict_New();
+    for (size_t i = 0;
+         dict != NULL && table->places != NULL && i <= table->mask; i++) {
+        const fpk_named *named = &table->places[i];
+        if (named->object == NULL || named->failed) {
+            continue;
+        }
+        /* A collection may run code that changes the table: each step looks
+           at it anew, and what it has is owned. */
+        PyObject *object = Py_NewRef(named->object);
+        PyObject *id = PyLong_FromUnsignedLongLong(named->id);
+        if (id == NULL || PyDict_SetItem(dict, id, object) < 0) {
+            Py_CLEAR(dict);
+        }
+        Py_XDECREF(id);
+        Py_DECREF(object);
+    }
+    return dict;
+}
+
 int
 fpk_objects_traverse(fpk_object_table *table, visitproc visit, void *arg)
 {

@@ -44,6 +44,9 @@ int fpk_objects_set(fpk_object_table *table, uint64_t id, PyObject *object,
 /* [id] names nothing any more: what it named, now the caller's, or NULL. */
 PyObject *fpk_objects_remove(fpk_object_table *table, uint64_t id);
 
+/* A new dict of what is named and did not fail, or NULL. */
+PyObject *fpk_objects_as_dict(const fpk_object_table *table);
+
 int fpk_objects_traverse(fpk_object_table *table, visitproc visit, void *arg);
 void fpk_objects_clear(fpk_object_table *table);
 

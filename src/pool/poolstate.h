@@ -15,6 +15,7 @@
     X(TimeoutError)      /* builtins.TimeoutError */                          \
     X(CancelledError)    /* concurrent.futures'; NULL until asked for */      \
     X(InvalidStateError) /* likewise: a worker needs neither, and the */      \
+    X(logger)            /* of concurrent.futures; likewise */               \
     X(Condition)         /* imports cost more than its start; threading's */
 
 #define FPK_POOL_TYPES(X)                                                     \

@@ -3,24 +3,46 @@
    Does:      gives out one item at a time, and feeds the workers meanwhile.
    Owns:      the input, the group of its tasks, and the items that came and
               were not given out.
-   Invariant: one thread at a time is in here; each item is given out once.
+   Invariant: one thread at a time is in here, and it waits for nothing there;
+              each item is given out once.
    Called by: dispatcher.c makes them; Python code iterates.
 
-   Whoever iterates drives the map: no other thread reads its input, so an
-   endless input is read only as fast as the items are used. */
+   Whoever iterates drives the map: no other thread reads its input until the
+   pool is closed (unread.c), so an endless input is read only as fast as the
+   items are used. */
 #include <time.h>
 
 #include "pool/results_parts.h"
 
-enum { FEED_EVERY = 32 }; /* items given out between looks at the workers */
+enum {
+    FEED_EVERY = 32,   /* items given out between looks at the workers */
+    PAUSE_NS = 200000, /* until another thread is done in here */
+};
+
+/* How long it is until [until]. */
+static uint64_t
+time_left(uint64_t until)
+{
+    uint64_t now = until == UINT64_MAX ? 0 : fpk_now_ns();
+    return until == UINT64_MAX ? until : until > now ? until - now : 0;
+}
+
+static void
+pause_for(uint64_t ns)
+{
+    struct timespec pause = {0, (long)(ns < PAUSE_NS ? ns : PAUSE_NS)};
+    Py_BEGIN_ALLOW_THREADS(void)
+    nanosleep(&pause, NULL);
+    Py_END_ALLOW_THREADS
+}
 
 /* ---- one thread at a time ----------------------------------------------- */
 
-static int
-enter(fpk_results *self)
+int
+fpk_results_enter(fpk_results *self, uint64_t until)
 {
     unsigned long me = PyThread_get_thread_ident();
-    if (self->dispatcher == NULL) {
+    if (self->group == NULL) {
         PyErr_SetString(PyExc_RuntimeError,
                         "results are made by map, not by hand");
         return -1;
@@ -30,10 +52,11 @@ enter(fpk_results *self)
             PyErr_SetString(PyExc_ValueError, "results already in use");
             return -1;
         }
-        struct timespec pause = {0, 200000};
-        Py_BEGIN_ALLOW_THREADS(void)
-        nanosleep(&pause, NULL);
-        Py_END_ALLOW_THREADS
+        uint64_t left = time_left(until);
+        if (left == 0) {
+            return 1;
+        }
+        pause_for(left);
         if (PyErr_CheckSignals() < 0) {
             return -1;
         }
@@ -42,10 +65,48 @@ enter(fpk_results *self)
     return 0;
 }
 
-static void
-leave(fpk_results *self)
+void
+fpk_results_leave(fpk_results *self)
 {
-    self->owner = 0;
+    if (self->owner == PyThread_get_thread_ident()) {
+        self->owner = 0;
+    }
+}
+
+int
+fpk_results_wait_for_news(fpk_results *self, uint64_t until)
+{
+    /* Only the input may have something new. */
+    if (self->came == self->sent && self->gathered != NULL) {
+        /* It may wait for the results of what it has given. */
+        return fpk_results_send_gathered(self);
+    }
+    bool idle = self->came == self->sent;
+    if (idle && self->reader == self->owner) {
+        PyErr_SetString(PyExc_ValueError, "results already in use");
+        return -1;
+    }
+    uint64_t left = time_left(until);
+    if (left == 0) {
+        return 1;
+    }
+    uint64_t takes = self->group->takes;
+    fpk_wait_result result = FPK_WAIT_AGAIN;
+    fpk_results_leave(self);
+    if (idle) {
+        pause_for(left);
+    }
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        result = fpk_dispatch_wait_group(self->dispatcher->d, self->group,
+                                         takes, left);
+        Py_END_ALLOW_THREADS
+    }
+    if (PyErr_CheckSignals() < 0) {
+        return -1;
+    }
+    int status = fpk_results_enter(self, until);
+    return status != 0 ? status : result == FPK_WAIT_TIMEOUT;
 }
 
 /* ---- output ------------------------------------------------------------- */
@@ -60,12 +121,26 @@ next_place(fpk_results *self)
     return place->value == NULL ? NULL : place;
 }
 
-/* Gives out the next item: new reference; NULL with the exception of the item,
-   or without one at the end.  *[late]: it was time. */
-static PyObject *
-give_next(fpk_results *self, uint64_t until, bool all)
+/* Raises [error], which it takes over.  Unless [all] are given out at once,
+   StopIteration would be taken for the end. */
+static void
+raise_failure(PyObject *error, bool all)
 {
-    fpk_dispatch *d = self->dispatcher->d;
+    if (!all && PyErr_GivenExceptionMatches(error, PyExc_StopIteration)) {
+        PyErr_SetString(PyExc_RuntimeError, "a call raised StopIteration");
+        PyObject *instead = fpk_take_exception();
+        PyException_SetCause(instead, error);
+        error = instead;
+    }
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+}
+
+/* Gives out the next item: new reference; NULL with the exception of the item,
+   or without one at the end.  [late] is raised if it is [until] before. */
+static PyObject *
+give_next(fpk_results *self, uint64_t until, PyObject *late, bool all)
+{
     for (;;) {
         fpk_item *place = next_place(self);
         if (place != NULL) {
@@ -75,16 +150,18 @@ give_next(fpk_results *self, uint64_t until, bool all)
                 return NULL;
             }
             place = next_place(self);
+            if (place == NULL) {
+                continue; /* Another thread was let in, and took it. */
+            }
             PyObject *value = place->value;
             bool failed = place->failed;
             place->value = NULL;
             self->given++;
-            if (!failed) {
-                return value;
+            if (failed) {
+                raise_failure(value, all);
+                return NULL;
             }
-            PyErr_SetObject((PyObject *)Py_TYPE(value), value);
-            Py_DECREF(value);
-            return NULL;
+            return value;
         }
         if (fpk_results_feed(self, all) < 0) {
             return NULL;
@@ -96,7 +173,8 @@ give_next(fpk_results *self, uint64_t until, bool all)
         if (count > 0 || next_place(self) != NULL) {
             continue;
         }
-        if (self->given == self->sent) {
+        if (self->given == self->sent &&
+            (self->input == NULL || self->cancelled)) {
             if (self->input_error != NULL) {
                 PyObject *error = self->input_error;
                 self->input_error = NULL;
@@ -105,20 +183,11 @@ give_next(fpk_results *self, uint64_t until, bool all)
             }
             return NULL;
         }
-        uint64_t left = UINT64_MAX;
-        if (until != UINT64_MAX) {
-            uint64_t now = fpk_now_ns();
-            left = until > now ? until - now : 0;
-        }
-        fpk_wait_result result;
-        Py_BEGIN_ALLOW_THREADS
-        result = fpk_dispatch_wait_group(d, self->group, left);
-        Py_END_ALLOW_THREADS
-        if (result == FPK_WAIT_TIMEOUT) {
-            PyErr_SetNone(self->dispatcher->state->TimeoutError);
-            return NULL;
-        }
-        if (PyErr_CheckSignals() < 0) {
+        int status = fpk_results_wait_for_news(self, until);
+        if (status != 0) {
+            if (status > 0) {
+                PyErr_SetNone(late);
+            }
             return NULL;
         }
     }
@@ -138,20 +207,9 @@ wait_for_all(fpk_results *self, uint64_t until)
             self->came == self->sent) {
             return 1;
         }
-        uint64_t now = until == UINT64_MAX ? 0 : fpk_now_ns();
-        uint64_t left = until == UINT64_MAX ? until
-                        : until > now       ? until - now
-                                            : 0;
-        fpk_wait_result result;
-        Py_BEGIN_ALLOW_THREADS
-        result =
-            fpk_dispatch_wait_group(self->dispatcher->d, self->group, left);
-        Py_END_ALLOW_THREADS
-        if (result == FPK_WAIT_TIMEOUT) {
-            return 0;
-        }
-        if (PyErr_CheckSignals() < 0) {
-            return -1;
+        int status = fpk_results_wait_for_news(self, until);
+        if (status != 0) {
+            return status < 0 ? -1 : 0;
         }
     }
 }
@@ -168,50 +226,66 @@ results_next(PyObject *op)
         self->given++;
         return value;
     }
-    if (enter(self) < 0) {
+    if (fpk_results_enter(self, UINT64_MAX) < 0) {
         return NULL;
     }
-    PyObject *value = give_next(self, UINT64_MAX, false);
-    leave(self);
+    PyObject *value = give_next(self, UINT64_MAX, NULL, false);
+    fpk_results_leave(self);
     return value;
 }
 
-static PyObject *
-next_within(PyObject *op, PyObject *timeout)
+/* When [timeout] is over: 0 or -1. */
+static int
+parse_until(PyObject *timeout, uint64_t *until)
 {
-    fpk_results *self = (fpk_results *)op;
     uint64_t ns;
-    if (fpk_parse_timeout(timeout, &ns) < 0 || enter(self) < 0) {
-        return NULL;
+    if (fpk_parse_timeout(timeout, &ns) < 0) {
+        return -1;
     }
-    PyObject *value =
-        give_next(self, ns == UINT64_MAX ? ns : fpk_now_ns() + ns, false);
-    leave(self);
-    if (value == NULL && !PyErr_Occurred()) {
-        PyErr_SetNone(PyExc_StopIteration);
-    }
-    return value;
+    uint64_t now = ns == UINT64_MAX ? 0 : fpk_now_ns();
+    *until = ns > UINT64_MAX - now ? UINT64_MAX : now + ns;
+    return 0;
 }
 
 PyDoc_STRVAR(
     next_doc,
-    "next(timeout=None)\n--\n\n"
+    "next(timeout=None, late=TimeoutError)\n--\n\n"
     "The next item, as next(results), but waits at most timeout seconds.\n\n"
     "Raises:\n"
-    "    TimeoutError: it has not come yet; try again later.\n"
+    "    late: it has not come yet; try again later.\n"
     "    StopIteration: there are no more.\n"
     "    Whatever the call raised.");
 
 static PyObject *
 results_next_within(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *const names[] = {"timeout", NULL};
+    static char *const names[] = {"timeout", "late", NULL};
+    fpk_results *self = (fpk_results *)op;
     PyObject *timeout = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:next", (char **)names,
-                                     &timeout)) {
+    PyObject *late = NULL;
+    uint64_t until;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:next", (char **)names,
+                                     &timeout, &late) ||
+        parse_until(timeout, &until) < 0) {
         return NULL;
     }
-    return next_within(op, timeout);
+    int status = fpk_results_enter(self, until);
+    if (status < 0) {
+        return NULL;
+    }
+    if (late == NULL) {
+        late = self->dispatcher->state->TimeoutError;
+    }
+    if (status > 0) {
+        PyErr_SetNone(late);
+        return NULL;
+    }
+    PyObject *value = give_next(self, until, late, false);
+    fpk_results_leave(self);
+    if (value == NULL && !PyErr_Occurred()) {
+        PyErr_SetNone(PyExc_StopIteration);
+    }
+    return value;
 }
 
 PyDoc_STRVAR(get_doc,
@@ -222,45 +296,69 @@ PyDoc_STRVAR(get_doc,
              "    Whatever the first call that failed raised, when all have "
              "ended.");
 
+/* The list of all items, into *[list]: 1; 0 if it is [until] before; 2 with
+   the exception of a call; -1 with another one. */
+static int
+take_all(fpk_results *self, uint64_t until, PyObject **list)
+{
+    /* Nothing is given out before all is there: nothing is lost if it is time
+       before, and a call that fails keeps no other from being made. */
+    int status = fpk_results_enter(self, until);
+    status = status == 0 ? wait_for_all(self, until) : -(status < 0);
+    *list = status == 1 ? PyList_New(0) : NULL;
+    while (*list != NULL) {
+        PyObject *value = give_next(self, UINT64_MAX, NULL, true);
+        if (value == NULL) {
+            if (PyErr_Occurred()) {
+                Py_CLEAR(*list);
+                status = 2;
+            }
+            break;
+        }
+        if (PyList_Append(*list, value) < 0) {
+            Py_CLEAR(*list);
+        }
+        Py_DECREF(value);
+    }
+    fpk_results_leave(self);
+    return status == 1 && *list == NULL ? -1 : status;
+}
+
 static PyObject *
 results_get(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *const names[] = {"timeout", NULL};
     fpk_results *self = (fpk_results *)op;
     PyObject *timeout = Py_None;
-    uint64_t ns;
+    PyObject *list;
+    uint64_t until;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:get", (char **)names,
                                      &timeout) ||
-        fpk_parse_timeout(timeout, &ns) < 0 || enter(self) < 0) {
+        parse_until(timeout, &until) < 0) {
         return NULL;
     }
-    uint64_t until = ns == UINT64_MAX ? ns : fpk_now_ns() + ns;
-    /* Nothing is given out before all is there: nothing is lost if it is time
-       before, and a call that fails keeps no other from being made. */
-    int there = wait_for_all(self, until);
-    if (there <= 0) {
-        leave(self);
-        if (there == 0) {
-            PyErr_SetNone(self->dispatcher->state->TimeoutError);
-        }
-        return NULL;
+    if (take_all(self, until, &list) == 0) {
+        PyErr_SetNone(self->dispatcher->state->TimeoutError);
     }
-    PyObject *list = PyList_New(0);
-    while (list != NULL) {
-        PyObject *value = give_next(self, until, true);
-        if (value == NULL) {
-            if (PyErr_Occurred()) {
-                Py_CLEAR(list);
-            }
-            break;
-        }
-        if (PyList_Append(list, value) < 0) {
-            Py_CLEAR(list);
-        }
-        Py_DECREF(value);
-    }
-    leave(self);
     return list;
+}
+
+PyDoc_STRVAR(outcome_doc,
+             "outcome()\n--\n\n"
+             "(list, None) of what get returns, or (None, exception) of what "
+             "a call raised.\n\n"
+             "What this raises has another cause, and nothing is lost.");
+
+static PyObject *
+results_outcome(PyObject *op, PyObject *unused)
+{
+    PyObject *list;
+    int status = take_all((fpk_results *)op, UINT64_MAX, &list);
+    if (status < 0) {
+        return NULL;
+    }
+    return status == 2 ? Py_BuildValue("(ON)", Py_None, fpk_take_exception())
+                       : Py_BuildValue("(NO)", list, Py_None);
 }
 
 /* ---- the rest ----------------------------------------------------------- */
@@ -274,7 +372,7 @@ static PyObject *
 results_cancel(PyObject *op, PyObject *unused)
 {
     fpk_results *self = (fpk_results *)op;
-    if (self->dispatcher != NULL) {
+    if (self->group != NULL) {
         self->cancelled = true;
         fpk_dispatch_cancel_group(self->dispatcher->d, self->group);
     }
@@ -290,7 +388,7 @@ results_ready(PyObject *op, PyObject *unused)
 {
     fpk_results *self = (fpk_results *)op;
     bool ready = false;
-    if (self->dispatcher != NULL) {
+    if (self->group != NULL) {
         Py_BEGIN_ALLOW_THREADS
         fpk_dispatch_pump(self->dispatcher->d);
         Py_END_ALLOW_THREADS
@@ -311,15 +409,16 @@ results_wait(PyObject *op, PyObject *args, PyObject *kwargs)
     static char *const names[] = {"timeout", NULL};
     fpk_results *self = (fpk_results *)op;
     PyObject *timeout = Py_None;
-    uint64_t ns;
+    uint64_t until;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:wait", (char **)names,
                                      &timeout) ||
-        fpk_parse_timeout(timeout, &ns) < 0 || enter(self) < 0) {
+        parse_until(timeout, &until) < 0) {
         return NULL;
     }
-    int there = wait_for_all(self, ns == UINT64_MAX ? ns : fpk_now_ns() + ns);
-    leave(self);
-    return there < 0 ? NULL : PyBool_FromLong(there);
+    int status = fpk_results_enter(self, until);
+    status = status == 0 ? wait_for_all(self, until) : -(status < 0);
+    fpk_results_leave(self);
+    return status < 0 ? NULL : PyBool_FromLong(status);
 }
 
 static PyObject *
@@ -351,10 +450,10 @@ get_remaining(PyObject *op, void *closure)
 }
 
 PyObject *
-fpk_results_new(fpk_dispatcher *dispatcher, PyObject *callable,
-                PyObject *iterable, const fpk_map_options *options)
+fpk_results_new(fpk_dispatcher *dispatcher, PyTypeObject *type,
+                PyObject *callable, PyObject *iterable,
+                const fpk_map_options *options)
 {
-    PyTypeObject *type = dispatcher->state->results_type;
     Py_ssize_t hint = PyObject_LengthHint(iterable, 0);
     if (hint < 0) {
         return NULL;
@@ -384,7 +483,12 @@ fpk_results_new(fpk_dispatcher *dispatcher, PyObject *callable,
         return NULL;
     }
     /* The first tasks are on their way before anybody asks. */
-    if (fpk_results_feed(self, false) < 0) {
+    self->owner = PyThread_get_thread_ident();
+    int status =
+        fpk_results_link(self) < 0 ? -1 : fpk_results_feed(self, false);
+    fpk_results_leave(self);
+    if (status < 0) {
+        self->cancelled = true;
         Py_DECREF(self);
         return NULL;
     }
@@ -395,21 +499,62 @@ fpk_results_new(fpk_dispatcher *dispatcher, PyObject *callable,
     return (PyObject *)self;
 }
 
+/* Calls *[function], which is forgotten, with [argument] or without one. */
+static void
+tell_once(PyObject **function, PyObject *argument)
+{
+    PyObject *called = *function;
+    *function = NULL;
+    if (called == NULL) {
+        return;
+    }
+    PyObject *result = argument == NULL
+                           ? PyObject_CallNoArgs(called)
+                           : PyObject_CallOneArg(called, argument);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(called);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(called);
+}
+
 void
 fpk_results_publish(PyObject *op)
 {
     fpk_results *self = (fpk_results *)op;
-    PyObject *on_done = self->on_done;
-    self->on_done = NULL;
-    if (on_done == NULL) {
-        return;
+    tell_once(&self->on_news, NULL);
+    if (self->options.eager) {
+        tell_once(&self->on_done, op);
     }
-    PyObject *result = PyObject_CallOneArg(on_done, op);
-    if (result == NULL) {
-        PyErr_WriteUnraisable(on_done);
+}
+
+PyDoc_STRVAR(
+    ask_doc,
+    "ask(on_news)\n--\n\n"
+    "Has on_news() called once, by a thread of the pool, when something may "
+    "have come;\n"
+    "instead of the function that was given before.  False, and it is not "
+    "called, if\n"
+    "something may be there now.  Not for eager maps.");
+
+static PyObject *
+results_ask(PyObject *op, PyObject *on_news)
+{
+    fpk_results *self = (fpk_results *)op;
+    if (self->group == NULL || self->options.eager) {
+        Py_RETURN_FALSE;
     }
-    Py_XDECREF(result);
-    Py_DECREF(on_done);
+    bool is_new = false;
+    if (next_place(self) != NULL ||
+        !fpk_dispatch_ask_next(self->dispatcher->d, self->group, self,
+                               self->reader != 0, &is_new)) {
+        Py_RETURN_FALSE;
+    }
+    if (is_new) {
+        Py_INCREF(self); /* The notice has a reference. */
+    }
+    Py_XSETREF(self->on_news, Py_NewRef(on_news));
+    Py_RETURN_TRUE;
 }
 
 static PyObject *
@@ -430,9 +575,12 @@ results_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT((PyObject *)self->dispatcher);
     Py_VISIT(self->input);
+    Py_VISIT(self->gathered);
     Py_VISIT(self->input_error);
+    Py_VISIT(self->weakself);
     Py_VISIT(self->chunks);
     Py_VISIT(self->on_done);
+    Py_VISIT(self->on_news);
     for (uint64_t i = 0; i < self->room; i++) {
         Py_VISIT(self->items[i].value);
     }
@@ -443,11 +591,12 @@ static int
 results_clear(PyObject *op)
 {
     fpk_results *self = (fpk_results *)op;
+    fpk_results_unlink(self);
     if (self->group != NULL) {
         fpk_group *group = self->group;
         self->group = NULL;
-        if (!self->options.eager) {
-            /* Nobody will ask for what is left. */
+        if (!self->options.eager && self->given > 0 && !self->unwanted) {
+            /* Whoever asked for results does not want the others. */
             fpk_dispatch_cancel_group(self->dispatcher->d, group);
         }
         fpk_dispatch_drop_group(self->dispatcher->d, group);
@@ -465,9 +614,12 @@ results_clear(PyObject *op)
     }
     PyMem_Free(items);
     Py_CLEAR(self->input);
+    Py_CLEAR(self->gathered);
     Py_CLEAR(self->input_error);
+    Py_CLEAR(self->weakself);
     Py_CLEAR(self->chunks);
     Py_CLEAR(self->on_done);
+    Py_CLEAR(self->on_news);
     Py_CLEAR(self->dispatcher);
     return 0;
 }
@@ -476,7 +628,13 @@ static void
 results_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
+    if (PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return;
+    }
     PyObject_GC_UnTrack(op);
+    if (((fpk_results *)op)->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
     (void)results_clear(op);
     type->tp_free(op);
     Py_DECREF(type);
@@ -487,8 +645,10 @@ static PyMethodDef results_methods[] = {
      METH_VARARGS | METH_KEYWORDS, next_doc},
     {"get", (PyCFunction)(void (*)(void))results_get,
      METH_VARARGS | METH_KEYWORDS, get_doc},
+    {"outcome", results_outcome, METH_NOARGS, outcome_doc},
     {"wait", (PyCFunction)(void (*)(void))results_wait,
      METH_VARARGS | METH_KEYWORDS, wait_doc},
+    {"ask", results_ask, METH_O, ask_doc},
     {"ready", results_ready, METH_NOARGS, ready_doc},
     {"cancel", results_cancel, METH_NOARGS, cancel_doc},
     {"__reduce__", results_reduce, METH_NOARGS, NULL},
@@ -505,6 +665,12 @@ static PyGetSetDef results_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+static PyMemberDef results_members[] = {
+    {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(fpk_results, weakrefs),
+     Py_READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 PyDoc_STRVAR(results_doc, "The results of a map, one at a time.\n\n"
                           "An exception of a call is raised in its place, and "
                           "iterating may go on behind\n"
@@ -514,20 +680,21 @@ PyDoc_STRVAR(results_doc, "The results of a map, one at a time.\n\n"
 static PyType_Slot results_slots[] = {
     {Py_tp_doc, (void *)results_doc},
     {Py_tp_methods, results_methods},
+    {Py_tp_members, results_members},
     {Py_tp_getset, results_getset},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, results_next},
     {Py_tp_traverse, results_traverse},
     {Py_tp_clear, results_clear},
     {Py_tp_dealloc, results_dealloc},
+    {Py_tp_finalize, fpk_results_finalize},
     {0, NULL},
 };
 
 static PyType_Spec results_spec = {
     .name = "fpickle._poolcore.Results",
     .basicsize = sizeof(fpk_results),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
-             Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .slots = results_slots,
 };
 

@@ -3,8 +3,9 @@
    results.c    the type: what Python code asks of a map
    feeding.c    its input: read, gathered into chunks, sent
    arrivals.c   its items: unpacked, put in their places
+   unread.c     what becomes of its input when the pool is closed
 
-   Used by:   results.c, feeding.c, arrivals.c. */
+   Used by:   results.c, feeding.c, arrivals.c, unread.c. */
 #ifndef FPK_POOL_RESULTS_PARTS_H
 #define FPK_POOL_RESULTS_PARTS_H
 
@@ -24,7 +25,9 @@ typedef struct fpk_results {
     fpk_function *function;     /* a reference */
     fpk_group *group;           /* a reference */
     PyObject *input;            /* an iterator, or NULL: at its end */
-    PyObject *input_error;      /* what it raised, until that is raised here */
+    PyObject *gathered;    /* a list of items that were read and are not sent
+                           yet, or NULL */
+    PyObject *input_error; /* what it raised, until that is raised here */
     PyObject *on_done;
     fpk_map_options options;
     uint64_t sent, given, came;
@@ -35,10 +38,28 @@ typedef struct fpk_results {
     PyObject *chunks;    /* dict: the items of chunks that have not come, by
                             the index of the first; or NULL */
     fpk_item *items;
-    uint64_t room;       /* a power of two */
-    bool cancelled;      /* nothing is read any more */
-    unsigned long owner; /* the thread that is in here, or 0 */
+    uint64_t room;        /* a power of two */
+    bool cancelled;       /* nothing is read any more */
+    PyObject *on_news;    /* called when something may have come, or NULL */
+    bool unwanted;        /* nobody will ask for the results */
+    bool linked;          /* is in the list of the dispatcher */
+    unsigned long owner;  /* the thread that is in here, or 0 */
+    unsigned long reader; /* the thread that reads the input, or 0 */
+    struct fpk_results *next, *previous; /* in that list */
+    PyObject *weakrefs;
+    PyObject *weakself; /* a weak reference, for who finds it there; or NULL */
 } fpk_results;
+
+/* ---- results.c ---------------------------------------------------------- */
+
+/* One thread at a time is in here: 0; 1: it is [until], and another one is; -1
+   with an exception. */
+int fpk_results_enter(fpk_results *self, uint64_t until);
+void fpk_results_leave(fpk_results *self);
+
+/* Lets others in here until there may be something to collect, or it is
+   [until]; results as fpk_results_enter. */
+int fpk_results_wait_for_news(fpk_results *self, uint64_t until);
 
 /* ---- arrivals.c --------------------------------------------------------- */
 
@@ -67,7 +88,22 @@ int fpk_results_collect(fpk_results *self);
 int fpk_results_send_again(fpk_results *self, PyObject *list, uint64_t index);
 
 /* Reads and sends as much as is needed now; 0 or -1.  [all]: the results are
-   wanted together, so that none waits to be given out. */
+   wanted together, so that none waits to be given out.  While the input is
+   asked for an item, others are let in here. */
 int fpk_results_feed(fpk_results *self, bool all);
+
+/* Sends what was gathered for the next message; 0 or -1. */
+int fpk_results_send_gathered(fpk_results *self);
+
+/* ---- unread.c ----------------------------------------------------------- */
+
+/* [self] is in the list of the dispatcher from now on: 0, or -1. */
+int fpk_results_link(fpk_results *self);
+
+void fpk_results_unlink(fpk_results *self);
+
+/* The finalizer of the type: if nobody has asked for results, the input and
+   the calls go to another object, which does the rest. */
+void fpk_results_finalize(PyObject *self);
 
 #endif

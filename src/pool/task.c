@@ -117,6 +117,7 @@ settle(future *self)
         fpk_task *task = self->task;
         bool cancelled = fpk_task_get_status(task) == FPK_TASK_CANCELLED;
         self->unpacker = PyThread_get_thread_ident();
+        fpk_show_output(self->dispatcher);
         PyObject *value = fpk_task_outcome(self->dispatcher, task, &failed);
         self->unpacker = 0;
         if (value == NULL) {
@@ -293,20 +294,31 @@ future_cancelled(PyObject *op, PyObject *unused)
     return check_made(self) < 0 ? NULL : PyBool_FromLong(was_cancelled(self));
 }
 
-PyDoc_STRVAR(cancel_doc, "cancel()\n--\n\n"
-                         "Cancels the call if no worker has begun it.\n\n"
-                         "Returns:\n    True if it is cancelled now, False if "
-                         "it runs or has ended.");
+PyDoc_STRVAR(
+    cancel_doc,
+    "cancel(*, running=False)\n--\n\n"
+    "Cancels the call if no worker has begun it.\n\n"
+    "Args:\n"
+    "    running: also if one has: that worker is killed and replaced, as\n"
+    "        when a call takes too long.  Other calls are not affected.\n\n"
+    "Returns:\n    True if it is cancelled now, False if it runs or has "
+    "ended.\n\n"
+    "May be called from any thread.");
 
 static PyObject *
-future_cancel(PyObject *op, PyObject *unused)
+future_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
 {
+    static char *const names[] = {"running", NULL};
     future *self = (future *)op;
-    if (check_made(self) < 0) {
+    int running = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$p:cancel",
+                                     (char **)names, &running) ||
+        check_made(self) < 0) {
         return NULL;
     }
-    if (self->task != NULL && !fpk_task_ended(self->task)) {
-        (void)fpk_dispatch_cancel(self->dispatcher->d, self->task);
+    if (self->task != NULL && !fpk_task_ended(self->task) &&
+        fpk_dispatch_cancel(self->dispatcher->d, self->task, running != 0)) {
+        fpk_future_publish(op); /* The I/O thread finds it published. */
     }
     return PyBool_FromLong(was_cancelled(self));
 }
@@ -332,23 +344,56 @@ ask_notice(future *self)
     return 1;
 }
 
+/* Tells the logger of concurrent.futures that a callback has raised [error]; 0
+   or -1. */
+static int
+log_error(future *self, PyObject *error)
+{
+    PyObject **logger = &self->dispatcher->state->logger;
+    if (fpk_pool_fetch(logger, "concurrent.futures._base", "LOGGER") < 0) {
+        return -1;
+    }
+    PyObject *method = PyObject_GetAttrString(*logger, "error");
+    PyObject *args = Py_BuildValue("(sO)", "exception calling callback for %r",
+                                   (PyObject *)self);
+    PyObject *kwargs = Py_BuildValue("{sO}", "exc_info", error);
+    PyObject *result = method == NULL || args == NULL || kwargs == NULL
+                           ? NULL
+                           : PyObject_Call(method, args, kwargs);
+    Py_XDECREF(method);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 /* Calls [callback] with the future; what it raises is reported, not raised. */
 static void
 call_back(future *self, PyObject *callback)
 {
     PyObject *result = PyObject_CallOneArg(callback, (PyObject *)self);
-    if (result == NULL) {
-        PyErr_WriteUnraisable(callback);
+    if (result != NULL) {
+        Py_DECREF(result);
+        return;
     }
-    Py_XDECREF(result);
+    if (PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyObject *error = fpk_take_exception();
+        if (log_error(self, error) < 0) {
+            PyErr_WriteUnraisable(callback);
+        }
+        Py_DECREF(error);
+        return;
+    }
+    PyErr_WriteUnraisable(callback);
 }
 
 PyDoc_STRVAR(add_done_callback_doc, "add_done_callback(fn)\n--\n\n"
                                     "Calls fn(future) when the call has ended "
                                     "or is cancelled; at once if it has.\n\n"
                                     "The call comes from a thread of the "
-                                    "pool.  What it raises is reported by\n"
-                                    "sys.unraisablehook.");
+                                    "pool, or from cancel().  What it\n"
+                                    "raises goes to the logger of "
+                                    "concurrent.futures.");
 
 static PyObject *
 future_add_done_callback(PyObject *op, PyObject *callback)
@@ -593,7 +638,8 @@ static PyMethodDef future_methods[] = {
      PyDoc_STR("running()\n--\n\nTrue if a worker is in the call now.")},
     {"cancelled", future_cancelled, METH_NOARGS,
      PyDoc_STR("cancelled()\n--\n\nTrue if the call was cancelled.")},
-    {"cancel", future_cancel, METH_NOARGS, cancel_doc},
+    {"cancel", (PyCFunction)(void (*)(void))future_cancel,
+     METH_VARARGS | METH_KEYWORDS, cancel_doc},
     {"add_done_callback", future_add_done_callback, METH_O,
      add_done_callback_doc},
     {"__reduce__", future_reduce, METH_NOARGS, NULL},

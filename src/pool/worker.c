@@ -464,6 +464,30 @@ worker_object(PyObject *obj, PyObject *number)
     return Py_NewRef(named->object);
 }
 
+PyDoc_STRVAR(objects_doc,
+             "objects($self, /)\n--\n\n"
+             "What the parent has defined and not forgotten.\n\n"
+             "Returns:\n"
+             "    A new dict of the numbers and the objects, without what "
+             "could not be read.\n\n"
+             "May be called from any thread.");
+
+static PyObject *
+worker_objects(PyObject *obj, PyObject *unused)
+{
+    return fpk_objects_as_dict(&as_worker(obj)->objects);
+}
+
+PyDoc_STRVAR(reading_doc,
+             "True while run() reads what the parent has sent: code of "
+             "modules and of classes\nmay run then, and no task does.");
+
+static PyObject *
+worker_reading(PyObject *obj, void *unused)
+{
+    return PyBool_FromLong(as_worker(obj)->reading);
+}
+
 /* ---- the object --------------------------------------------------------- */
 
 static int
@@ -642,17 +666,20 @@ static PyMethodDef worker_methods[] = {
     {"refuse", worker_refuse, METH_O, refuse_doc},
     {"send_output", worker_send_output, METH_O, send_output_doc},
     {"object", worker_object, METH_O, object_doc},
+    {"objects", worker_objects, METH_NOARGS, objects_doc},
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef worker_getset[] = {
+    {"reading", worker_reading, NULL, reading_doc, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot worker_slots[] = {
-    {Py_tp_doc, (void *)worker_doc},
-    {Py_tp_new, worker_new},
-    {Py_tp_dealloc, worker_dealloc},
-    {Py_tp_traverse, worker_traverse},
-    {Py_tp_clear, worker_clear},
-    {Py_tp_methods, worker_methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)worker_doc}, {Py_tp_new, worker_new},
+    {Py_tp_dealloc, worker_dealloc}, {Py_tp_traverse, worker_traverse},
+    {Py_tp_clear, worker_clear},     {Py_tp_methods, worker_methods},
+    {Py_tp_getset, worker_getset},   {0, NULL},
 };
 
 static PyType_Spec worker_spec = {

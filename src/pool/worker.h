@@ -33,6 +33,7 @@ typedef struct fpk_worker {
     size_t freed_room;
 
     bool running;  /* a thread is in run() */
+    bool reading;  /* and decodes, which may import modules */
     bool sleeping; /* and waits for work without the GIL */
     bool stopped;  /* a message was given up because the pool has stopped */
 

@@ -54,8 +54,8 @@ new_blocks(fpk_worker *self, const fpk_request *request)
     return blocks;
 }
 
-PyObject *
-fpk_worker_decode(fpk_worker *self, const fpk_request *request)
+static PyObject *
+decode(fpk_worker *self, const fpk_request *request)
 {
     const fpk_message *message = &request->message;
     if (FPK_LIKELY(message->buffers == 0 && request->payload != NULL)) {
@@ -87,6 +87,15 @@ fpk_worker_decode(fpk_worker *self, const fpk_request *request)
 done:
     Py_XDECREF(source);
     Py_XDECREF(buffers);
+    return result;
+}
+
+PyObject *
+fpk_worker_decode(fpk_worker *self, const fpk_request *request)
+{
+    self->reading = true;
+    PyObject *result = decode(self, request);
+    self->reading = false;
     return result;
 }
 
@@ -177,6 +186,9 @@ answer_call(fpk_worker *self, fpk_message *reply, PyObject *result)
         if (FPK_LIKELY(sent != 0)) {
             return sent < 0 ? -1 : 0;
         }
+    }
+    if (FPK_UNLIKELY(!*self->own)) {
+        return -1; /* A fork of the worker ends with its own exception. */
     }
     PyObject *error = fpk_get_raised_exception();
     int status = answer_error(self, reply, error);
@@ -340,9 +352,10 @@ answer_chunk(fpk_worker *self, fpk_message *reply, PyObject *results,
 
 /* ---- chunks ------------------------------------------------------------- */
 
-/* Calls [function] for each item; -1 without an exception if the chunk cannot
-   be accounted for: there is no memory to note a failure, or somebody found
-   the lists and changed them. */
+/* Calls [function] for each item; -1 if the chunk cannot be accounted for:
+   there is no memory to note a failure, or somebody found the lists and
+   changed them.  There is an exception then only if a fork of the worker came
+   back with it. */
 static int
 call_items(fpk_worker *self, const fpk_message *message, PyObject *function,
            PyObject *items, PyObject *results, PyObject *failures)
@@ -470,6 +483,9 @@ run_chunk(fpk_worker *self, const fpk_message *message, fpk_message *reply,
     Py_CLEAR(items);
     reply->work_ns = end_phase(self, &self->work_ns);
     self->tasks_done += message->items;
+    if (called < 0 && PyErr_Occurred()) {
+        goto done;
+    }
     if (called < 0) {
         reply->kind = FPK_FAILURE;
         status = fpk_worker_send_text(self, reply, NULL);
@@ -528,7 +544,7 @@ fpk_worker_run_task(fpk_worker *self, const fpk_request *request)
 {
     fpk_channel_shared *shared = self->channel.shared;
     const fpk_message *message = &request->message;
-    fpk_message reply = {.task = message->task};
+    fpk_message reply = {.task = message->task, .began_ns = self->clock};
     /* Who sees the task and then the time sees the time of this task. */
     atomic_store_explicit(&shared->item, FPK_ALL_ITEMS, memory_order_relaxed);
     atomic_store_explicit(&shared->started_ns, self->clock,

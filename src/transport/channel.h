@@ -117,7 +117,10 @@ typedef struct fpk_message {
     uint32_t buffers; /* how many fpk_place follow */
     uint32_t form;    /* how the payload is written; the codec's business */
     uint64_t task;
-    uint64_t function;
+    union {
+        uint64_t function; /* of a request */
+        uint64_t began_ns; /* of an answer: when the task was begun */
+    };
     uint64_t payload_length;
     uint64_t block;   /* offset in the sender's arena */
     uint64_t work_ns; /* of a reply: time in user functions */

@@ -141,6 +141,7 @@ fpk_split_task_locked(fpk_dispatch *d, fpk_task *task, uint32_t skip,
     atomic_init(&part->status, FPK_TASK_QUEUED);
     part->next = part->previous = NULL;
     part->killed = false;
+    part->submitted_ns = 0;
     part->id = part->request.task = ++d->last_task;
     part->request.first += skip;
     part->request.items = items;
@@ -172,6 +173,9 @@ fpk_dispatch_submit(fpk_dispatch *d, fpk_task *task)
         d->shortest_ns = d->timed++ == 0 || task->timeout_ns < d->shortest_ns
                              ? task->timeout_ns
                              : d->shortest_ns;
+    }
+    if (task->id <= FPK_MEASURED || task->id % FPK_MEASURE_EVERY == 0) {
+        task->submitted_ns = fpk_now_ns();
     }
     /* The I/O thread may sleep for longer than it may from now on. */
     if (d->io_parked && (d->io_until_ns == UINT64_MAX ||
@@ -269,7 +273,8 @@ drop_group_locked(fpk_dispatch *d, fpk_group *group)
 static void
 notice_group_locked(fpk_dispatch *d, fpk_group *group)
 {
-    group->notify = false;
+    group->notify = group->notify_next = false;
+    group->noticed = true;
     group->refs++;
     group->next_notice = d->group_notices;
     d->group_notices = group;
@@ -302,7 +307,8 @@ fpk_end_task_locked(fpk_dispatch *d, fpk_task *task, fpk_task_status status)
         group->items_ended += task->request.items;
         atomic_store_explicit(&task->status, (uint32_t)status,
                               memory_order_release);
-        if (group->notify && group->complete && group->unfinished == 0) {
+        if (group->notify_next ||
+            (group->notify && group->complete && group->unfinished == 0)) {
             notice_group_locked(d, group);
         }
         drop_group_locked(d, group);
@@ -350,12 +356,37 @@ cancel_locked(fpk_dispatch *d, fpk_task *task)
     return true;
 }
 
+/* Ends [task], which a worker has begun, as cancelled, and kills the worker;
+   false if it has ended meanwhile. */
+static bool
+stop_locked(fpk_dispatch *d, fpk_task *task)
+{
+    fpk_worker_place *place = &d->places[task->worker];
+    (void)fpk_drain_place_locked(d, place);
+    if (!fpk_task_ended(task) && !fpk_isolate_locked(d, task)) {
+        (void)fpk_drain_place_locked(d, place);
+    }
+    if (fpk_task_ended(task)) {
+        return false;
+    }
+    fpk_land_locked(d, task);
+    fpk_end_task_locked(d, task, FPK_TASK_CANCELLED);
+    place->cancelled = true;
+    fpk_kill_worker_locked(place);
+    return true;
+}
+
 bool
-fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task)
+fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task, bool running)
 {
     fpk_lock(d);
     bool cancelled = cancel_locked(d, task);
     if (cancelled) {
+        fpk_tell_locked(d);
+    }
+    else if (running && fpk_task_get_status(task) == FPK_TASK_SENT) {
+        cancelled = stop_locked(d, task);
+        (void)fpk_refill_locked(d);
         fpk_tell_locked(d);
     }
     fpk_unlock(d);
@@ -464,6 +495,30 @@ fpk_dispatch_outstanding(fpk_dispatch *d)
     return count;
 }
 
+uint64_t
+fpk_dispatch_said(const fpk_dispatch *d)
+{
+    return atomic_load_explicit(&d->said, memory_order_acquire);
+}
+
+uint64_t
+fpk_dispatch_told(const fpk_dispatch *d)
+{
+    return atomic_load_explicit(&d->told, memory_order_acquire);
+}
+
+bool
+fpk_dispatch_has_untold(const fpk_dispatch *d)
+{
+    return fpk_dispatch_said(d) != fpk_dispatch_told(d);
+}
+
+void
+fpk_dispatch_tell(fpk_dispatch *d)
+{
+    atomic_fetch_add_explicit(&d->told, 1, memory_order_release);
+}
+
 /* ---- groups ------------------------------------------------------------- */
 
 fpk_group *
@@ -499,9 +554,38 @@ fpk_dispatch_take(fpk_dispatch *d, fpk_group *group)
             group->first->previous = NULL;
         }
         task->next = task->previous = NULL;
+        group->takes++;
     }
     fpk_unlock(d);
     return task;
+}
+
+bool
+fpk_dispatch_ask_next(fpk_dispatch *d, fpk_group *group, void *owner,
+                      bool more, bool *is_new)
+{
+    fpk_lock(d);
+    bool later = group->first == NULL && (group->unfinished > 0 || more);
+    *is_new = later && !group->notify_next && !group->noticed;
+    if (*is_new) {
+        group->notify_next = true;
+        group->owner = owner;
+        d->noticed++;
+        fpk_wake_io_locked(d);
+    }
+    fpk_unlock(d);
+    return later;
+}
+
+void
+fpk_dispatch_settle_next(fpk_dispatch *d, fpk_group *group)
+{
+    fpk_lock(d);
+    if (group->notify_next && group->unfinished == 0) {
+        notice_group_locked(d, group);
+        fpk_wake_io_locked(d);
+    }
+    fpk_unlock(d);
 }
 
 void

@@ -59,7 +59,7 @@ typedef enum fpk_task_status {
     FPK_TASK_FAILURE,   /* the reply is an exception */
     FPK_TASK_LOST,      /* the worker ended in it; [cause] */
     FPK_TASK_TIMED_OUT, /* it took longer than it may */
-    FPK_TASK_CANCELLED, /* nobody has begun it */
+    FPK_TASK_CANCELLED, /* nobody wants it any more */
 } fpk_task_status;
 
 /* Where the blocks of replies are: one arena of one incarnation of a worker.
@@ -76,10 +76,12 @@ typedef struct fpk_task {
     fpk_group *group;       /* NULL: none; a reference until it has ended */
     uint64_t index;         /* in the group: of the first item */
     uint64_t timeout_ns; /* a call may take as long; 0: as long as it likes */
-    uint32_t retries;    /* times more that it may be begun */
-    bool started;        /* one of its tries was begun */
-    bool notify;         /* the I/O thread is told when it ends */
-    bool killed;         /* its worker was, because of timeout_ns */
+    uint64_t submitted_ns; /* when; 0: its waiting is not measured */
+    uint32_t retries;      /* times more that it may be begun, if its worker
+                              ends in it by itself */
+    bool started;          /* one of its tries was begun */
+    bool notify;           /* the I/O thread is told when it ends */
+    bool killed;           /* its worker was, because of timeout_ns */
     fpk_message request;
     fpk_place *places;      /* of the request; owned, with the blocks */
     unsigned char *payload; /* of the request, until it has ended: [small],
@@ -128,8 +130,10 @@ fpk_task_ended(fpk_task *task)
 /* True if the task is in the hands of a worker now. */
 bool fpk_dispatch_is_running(fpk_dispatch *d, fpk_task *task);
 
-/* True if nobody had begun the task: it has ended as cancelled. */
-bool fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task);
+/* True if nobody had begun the task: it has ended as cancelled.  [running]:
+   also if a worker is in it, which is killed; what that worker has besides
+   goes to others. */
+bool fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task, bool running);
 
 /* Cancels all that nobody has begun, but for the first [keep] tasks of the
    queue; how many. */
@@ -157,7 +161,10 @@ struct fpk_group {
     uint32_t refs;       /* guarded by the mutex, as the rest */
     bool notify;         /* the I/O thread is told when none is unfinished */
     bool complete;       /* no more tasks will come */
+    bool notify_next;    /* or when the next one ends */
+    bool noticed;        /* it stands in the list of notices */
     uint64_t unfinished; /* tasks */
+    uint64_t takes;      /* how many were taken */
     uint64_t items_ended;
     fpk_task *first, *last; /* ended, not taken */
     fpk_group *next_notice;
@@ -173,6 +180,16 @@ fpk_task *fpk_dispatch_take(fpk_dispatch *d, fpk_group *group);
 /* Cancels what nobody has begun of the group. */
 void fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group);
 
+/* From now on the I/O thread gets the group when its next task ends: true.
+   False: it has a task to take or, unless [more] will come, none to wait for.
+   *[is_new]: this call has another notice sent, not an earlier one. */
+bool fpk_dispatch_ask_next(fpk_dispatch *d, fpk_group *group, void *owner,
+                           bool more, bool *is_new);
+
+/* No more tasks come for now: who asked for the next one is told if there is
+   none to wait for. */
+void fpk_dispatch_settle_next(fpk_dispatch *d, fpk_group *group);
+
 /* Says that no more tasks come.  [owner], if there is one: the I/O thread gets
    the group when all have ended. */
 void fpk_dispatch_complete_group(fpk_dispatch *d, fpk_group *group,
@@ -187,12 +204,13 @@ typedef enum fpk_wait_result {
 } fpk_wait_result;
 
 /* Pumps until [task] has ended / the group has a task to take or nothing
-   unfinished / nothing at all is outstanding.  Call without the GIL.
-   [timeout_ns]: UINT64_MAX for no limit. */
+   unfinished, or another thread took one since there were [takes] / nothing at
+   all is outstanding.  Call without the GIL.  [timeout_ns]: UINT64_MAX for no
+   limit. */
 fpk_wait_result fpk_dispatch_wait_task(fpk_dispatch *d, fpk_task *task,
                                        uint64_t timeout_ns);
 fpk_wait_result fpk_dispatch_wait_group(fpk_dispatch *d, fpk_group *group,
-                                        uint64_t timeout_ns);
+                                        uint64_t takes, uint64_t timeout_ns);
 fpk_wait_result fpk_dispatch_wait_idle(fpk_dispatch *d, uint64_t timeout_ns);
 
 /* Takes in what has come and sends what fits, without waiting. */
@@ -202,7 +220,8 @@ void fpk_dispatch_pump(fpk_dispatch *d);
 typedef enum fpk_notice_kind {
     FPK_NOTICE_CLOSED,  /* the dispatch is closed: the thread ends */
     FPK_NOTICE_TASK,    /* [task] ended; a reference goes to the caller */
-    FPK_NOTICE_GROUP,   /* all of [group] ended; a reference, too */
+    FPK_NOTICE_GROUP,   /* of [group] all ended, or the next that was asked
+                           for; a reference, too */
     FPK_NOTICE_MESSAGE, /* [task] is none: its reply came from [task->worker]
                            unasked for; a reference, too */
 } fpk_notice_kind;
@@ -231,10 +250,11 @@ fpk_status fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index,
 void fpk_dispatch_worker_started(fpk_dispatch *d, uint32_t index, int pid);
 
 /* Takes in all that the worker had published; what it had not begun is queued
-   again; the task it was in ends as FPK_TASK_LOST with [cause], or is queued
-   again if it has retries.  True if it was in a task. */
+   again; the task it was in ends as FPK_TASK_LOST with [cause] (*[lost] is
+   true then), or is queued again if it has retries.  True if it was in a
+   task. */
 bool fpk_dispatch_worker_ended(fpk_dispatch *d, uint32_t index,
-                               uintptr_t cause);
+                               uintptr_t cause, bool *lost);
 
 /* The worker leaves after what it has; nothing more is sent to it. */
 void fpk_dispatch_quit_worker(fpk_dispatch *d, uint32_t index);
@@ -250,12 +270,23 @@ typedef struct fpk_worker_report {
     uint64_t tasks_done, work_ns, codec_ns, idle_ns, resident; /* of all
                                             incarnations; resident: of this */
     uint64_t bytes_sent, bytes_received; /* of payloads and buffers */
+    uint64_t waits, waited_ns; /* of tasks, until this worker began them: how
+                                  many were measured, and their sum */
 } fpk_worker_report;
 
 void fpk_dispatch_report(fpk_dispatch *d, uint32_t index,
                          fpk_worker_report *report);
 uint32_t fpk_dispatch_workers(const fpk_dispatch *d);
 uint64_t fpk_dispatch_outstanding(fpk_dispatch *d); /* tasks */
+
+/* How many messages of output have come, and how many of them are not among
+   the notices any more and were told.  May be called without a lock. */
+uint64_t fpk_dispatch_said(const fpk_dispatch *d);
+uint64_t fpk_dispatch_told(const fpk_dispatch *d);
+bool fpk_dispatch_has_untold(const fpk_dispatch *d);
+
+/* The I/O thread is done with one. */
+void fpk_dispatch_tell(fpk_dispatch *d);
 
 /* ---- shared memory for requests ----------------------------------------- */
 

@@ -30,7 +30,9 @@ enum {
     FPK_STANDBY_NS = 1000000, /* how often the I/O thread looks */
     FPK_OTHER_NS = 50000000,  /* how long one sleeps while another pumps */
     FPK_STANDBY_FOR_NS = 20000000, /* and how long after the last reply */
-    FPK_STEAL_NS = 200000, /* a task as long holds up those behind it */
+    FPK_STEAL_NS = 200000,  /* a task as long holds up those behind it */
+    FPK_MEASURED = 256,     /* tasks whose waiting is measured, */
+    FPK_MEASURE_EVERY = 16, /* and how many of those after them */
 };
 
 /* A worker that has work and does not begin it for as long is stuck: stopped
@@ -74,11 +76,13 @@ typedef struct fpk_known {
 /* One place for a worker. */
 typedef struct fpk_worker_place {
     bool open;
-    bool quitting; /* gets no more tasks */
-    bool corrupt;  /* its channel holds nonsense: nothing more is read */
-    bool killed;
-    int pid;   /* 0: not started */
-    int pidfd; /* -1: none */
+    bool quitting;  /* gets no more tasks */
+    bool corrupt;   /* its channel holds nonsense: nothing more is read */
+    bool doomed;    /* it is to be killed, as soon as it is known who it is */
+    bool killed;    /* and was */
+    bool cancelled; /* because the task that it was in was cancelled */
+    int pid;        /* 0: not started */
+    int pidfd;      /* -1: none */
     uint64_t incarnation;
     fpk_channel channel;
     _Atomic(fpk_channel_shared *) live; /* for those who look without the
@@ -98,6 +102,7 @@ typedef struct fpk_worker_place {
     size_t control_count, control_room;
     fpk_worker_report past; /* sums of earlier incarnations */
     uint64_t bytes_sent, bytes_received;
+    uint64_t waits, waited_ns;
 } fpk_worker_place;
 
 /* What was unmapped while somebody might look at it. */
@@ -142,6 +147,11 @@ struct fpk_dispatch {
     fpk_list notices; /* tasks that ended, messages that came */
     fpk_group *group_notices;
     fpk_grave *graves;
+
+    /* Messages of output that have come, and those of them that the I/O thread
+       is done with. */
+    _Atomic uint64_t said;
+    _Atomic uint64_t told;
 };
 
 /* ---- dispatch.c --------------------------------------------------------- */
@@ -189,6 +199,11 @@ bool fpk_revoke_locked(fpk_dispatch *d, fpk_task *task);
 /* The same for a task that a worker which has ended cannot have begun,
    whatever the record says. */
 void fpk_reclaim_locked(fpk_dispatch *d, fpk_task *task);
+
+/* Takes back all that was sent behind [task], the oldest at its worker, and
+   queues it: that worker will begin nothing else.  False if it has already,
+   and so has ended [task]. */
+bool fpk_isolate_locked(fpk_dispatch *d, fpk_task *task);
 
 /* Removes a sent task from what is in flight. */
 void fpk_land_locked(fpk_dispatch *d, fpk_task *task);

@@ -180,7 +180,8 @@ fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index, uint64_t max_tasks,
     place->channel = channel;
     place->source = source;
     place->open = true;
-    place->quitting = place->corrupt = place->killed = false;
+    place->quitting = place->corrupt = false;
+    place->doomed = place->killed = place->cancelled = false;
     place->pid = 0;
     place->load_ns = place->sent_ns = place->still_ns = 0;
     place->known_count = 0;
@@ -209,6 +210,9 @@ fpk_dispatch_worker_started(fpk_dispatch *d, uint32_t index, int pid)
 #ifdef SYS_pidfd_open
         place->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 #endif
+        if (place->doomed) {
+            fpk_kill_worker_locked(place);
+        }
     }
     fpk_unlock(d);
 }
@@ -216,7 +220,7 @@ fpk_dispatch_worker_started(fpk_dispatch *d, uint32_t index, int pid)
 void
 fpk_kill_worker_locked(fpk_worker_place *place)
 {
-    place->quitting = true;
+    place->quitting = place->doomed = true;
     if (place->killed || place->pid <= 0) {
         return;
     }
@@ -271,8 +275,9 @@ queue_again(fpk_dispatch *d, fpk_task *task)
 /* The task that the worker was in when it ended.  Only the call that it was in
    is lost: of a chunk the calls before it, whose results went with the worker,
    and those after it are queued again.  If it was in none of them, the owner
-   of the task is told so, and finds out which one it is. */
-static void
+   of the task is told so, and finds out which one it is.  True if the task
+   ended with [cause]. */
+static bool
 settle_begun(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task,
              uintptr_t cause)
 {
@@ -284,7 +289,7 @@ settle_begun(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task,
         task->reply = (fpk_message){.unread = 1};
         task->cause = cause;
         fpk_end_task_locked(d, task, FPK_TASK_LOST);
-        return;
+        return true;
     }
     if (task->request.kind != FPK_CALL && items > 1) {
         if (!in_call || item >= items) {
@@ -311,14 +316,17 @@ settle_begun(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task,
         task->request.items = end - first;
         task->index += first;
     }
-    if (task->retries > 0) {
+    /* A try that took too long says how long the next one would take. */
+    if (task->retries > 0 && !task->killed) {
         task->retries--;
         queue_again(d, task);
-        return;
+        return false;
     }
+    bool timed_out = task->killed;
     task->cause = cause;
     fpk_end_task_locked(d, task,
-                        task->killed ? FPK_TASK_TIMED_OUT : FPK_TASK_LOST);
+                        timed_out ? FPK_TASK_TIMED_OUT : FPK_TASK_LOST);
+    return !timed_out;
 }
 
 /* True if the worker of [place], which has ended, had not begun [task]. */
@@ -331,9 +339,10 @@ is_ready(fpk_worker_place *place, fpk_task *task)
 
 /* Settles what was in flight; true if a task had been begun. */
 static bool
-settle_tasks(fpk_dispatch *d, fpk_worker_place *place, uintptr_t cause)
+settle_tasks(fpk_dispatch *d, fpk_worker_place *place, uintptr_t cause,
+             bool *lost)
 {
-    bool begun = false;
+    bool begun = place->cancelled;
     while (place->in_flight.last != NULL) {
         fpk_task *task = place->in_flight.last;
         /* Only the oldest can have been begun, whatever the others' records
@@ -345,7 +354,7 @@ settle_tasks(fpk_dispatch *d, fpk_worker_place *place, uintptr_t cause)
         }
         fpk_land_locked(d, task);
         begun = true;
-        settle_begun(d, place, task, cause);
+        *lost = settle_begun(d, place, task, cause);
     }
     return begun;
 }
@@ -384,14 +393,16 @@ close_place(fpk_dispatch *d, fpk_worker_place *place)
 }
 
 bool
-fpk_dispatch_worker_ended(fpk_dispatch *d, uint32_t index, uintptr_t cause)
+fpk_dispatch_worker_ended(fpk_dispatch *d, uint32_t index, uintptr_t cause,
+                          bool *lost)
 {
     bool begun = false;
+    *lost = false;
     fpk_lock(d);
     fpk_worker_place *place = &d->places[index];
     if (place->open) {
         (void)fpk_drain_place_locked(d, place);
-        begun = settle_tasks(d, place, cause);
+        begun = settle_tasks(d, place, cause, lost);
         close_place(d, place);
         (void)fpk_refill_locked(d);
         fpk_tell_locked(d);
@@ -414,6 +425,8 @@ fpk_dispatch_report(fpk_dispatch *d, uint32_t index, fpk_worker_report *report)
     report->in_flight = place->in_flight.count;
     report->bytes_sent = place->bytes_sent;
     report->bytes_received = place->bytes_received;
+    report->waits = place->waits;
+    report->waited_ns = place->waited_ns;
     if (place->open) {
         fpk_channel_shared *shared = place->channel.shared;
         report->state = (int)atomic_load(&shared->worker_state);

@@ -88,6 +88,9 @@ take_unasked(fpk_dispatch *d, fpk_worker_place *place,
         return true;
     }
     fpk_list_append(&d->notices, task);
+    if (message->kind == FPK_OUTPUT) {
+        atomic_fetch_add_explicit(&d->said, 1, memory_order_release);
+    }
     return true;
 }
 
@@ -104,6 +107,10 @@ take_answer(fpk_dispatch *d, fpk_worker_place *place,
     fpk_land_locked(d, task);
     place->still_ns = 0;
     learn(task->function, message->work_ns, task->request.items);
+    if (task->submitted_ns != 0 && message->began_ns >= task->submitted_ns) {
+        place->waits++;
+        place->waited_ns += message->began_ns - task->submitted_ns;
+    }
     place->bytes_received += message->payload_length;
     for (uint32_t i = 0; i < message->buffers; i++) {
         place->bytes_received += places[i].length;
@@ -199,7 +206,7 @@ stop_worker(fpk_worker_place *place, uint64_t now)
 /* Looks at one worker that has tasks: kills it if the task in it takes too
    long or if it does nothing.  Returns when to look again. */
 static uint64_t
-check_place(fpk_worker_place *place, uint64_t now)
+check_place(fpk_dispatch *d, fpk_worker_place *place, uint64_t now)
 {
     fpk_channel_shared *shared = place->channel.shared;
     fpk_task *task = place->in_flight.first;
@@ -221,6 +228,12 @@ check_place(fpk_worker_place *place, uint64_t now)
         return now + task->timeout_ns;
     }
     if (now - began >= task->timeout_ns) {
+        /* The worker may end it this very moment, and must not be killed in
+           the next one.  If it is in that, there is a reply to take in. */
+        if (!fpk_isolate_locked(d, task) &&
+            atomic_load(&shared->task) != task->id) {
+            return now;
+        }
         task->killed = true;
         return stop_worker(place, now);
     }
@@ -244,7 +257,7 @@ fpk_check_times_locked(fpk_dispatch *d)
             continue;
         }
         behind |= place->in_flight.count >= 2;
-        uint64_t due = check_place(place, now);
+        uint64_t due = check_place(d, place, now);
         if (due < next) {
             next = due;
         }
@@ -253,6 +266,9 @@ fpk_check_times_locked(fpk_dispatch *d)
             now + d->shortest_ns < next) {
             next = now + d->shortest_ns;
         }
+    }
+    if (d->queue.first != NULL) {
+        (void)fpk_refill_locked(d); /* what was taken back */
     }
     if (idle && behind && now + FPK_STEAL_NS < next) {
         next = now + FPK_STEAL_NS;

@@ -379,6 +379,22 @@ fpk_reclaim_locked(fpk_dispatch *d, fpk_task *task)
                      task->places);
 }
 
+bool
+fpk_isolate_locked(fpk_dispatch *d, fpk_task *task)
+{
+    fpk_list *list = &d->places[task->worker].in_flight;
+    while (list->last != task) {
+        fpk_task *behind = list->last;
+        if (!fpk_revoke_locked(d, behind)) {
+            return false;
+        }
+        atomic_store_explicit(&behind->status, FPK_TASK_QUEUED,
+                              memory_order_release);
+        fpk_list_prepend(&d->queue, behind);
+    }
+    return true;
+}
+
 /* Takes from the worker with most behind a long task, for one that is idle.
    True if there may be more to take later. */
 static bool

@@ -280,12 +280,18 @@ task_is_there(fpk_dispatch *d, void *argument)
     return fpk_task_ended(argument);
 }
 
+typedef struct group_wait {
+    fpk_group *group;
+    uint64_t takes;
+} group_wait;
+
 static bool
 group_is_there(fpk_dispatch *d, void *argument)
 {
     (void)d;
-    fpk_group *group = argument;
-    return group->first != NULL || group->unfinished == 0;
+    group_wait *wait = argument;
+    return wait->group->first != NULL || wait->group->unfinished == 0 ||
+           wait->group->takes != wait->takes;
 }
 
 static bool
@@ -304,9 +310,11 @@ fpk_dispatch_wait_task(fpk_dispatch *d, fpk_task *task, uint64_t timeout_ns)
 }
 
 fpk_wait_result
-fpk_dispatch_wait_group(fpk_dispatch *d, fpk_group *group, uint64_t timeout_ns)
+fpk_dispatch_wait_group(fpk_dispatch *d, fpk_group *group, uint64_t takes,
+                        uint64_t timeout_ns)
 {
-    return wait_until(d, group_is_there, group, timeout_ns, true);
+    group_wait wait = {group, takes};
+    return wait_until(d, group_is_there, &wait, timeout_ns, true);
 }
 
 fpk_wait_result
@@ -349,6 +357,7 @@ take_notice(fpk_dispatch *d, fpk_notice *notice)
         notice->kind = FPK_NOTICE_GROUP;
         notice->group = d->group_notices;
         d->group_notices = notice->group->next_notice;
+        notice->group->noticed = false;
         d->noticed--;
         return true;
     }

@@ -1,6 +1,7 @@
 """By reference or by value, and who decides."""
 
 import collections
+import contextlib
 import functools
 import gc
 import io
@@ -661,3 +662,18 @@ def test_wrappers_that_abc_has_deprecated(carry):
         "assert o.c() is o and o.s() == 's' and o.p.__doc__ == 'doc'\n"
         "assert type(vars(o)['p']).__name__ == 'abstractproperty'\n",
     )
+
+
+def test_globals_are_replaced():
+    space = {"__name__": "nowhere", "x": 1, "y": 2, "lock": threading.Lock()}
+    exec("def f():\n    with lock: return x, y\n"
+         "def g(): return f(), x\n", space)  # fmt: skip
+    replaced = {"nowhere": {"x": [3], "lock": contextlib.nullcontext()}}
+    data = fpickle.dumps(space["g"], replaced_globals=replaced)
+    assert pickle.loads(data)() == (([3], 2), [3])
+    other = {"elsewhere": replaced["nowhere"]}
+    with pytest.raises(fpickle.PicklingError):
+        fpickle.dumps(space["g"], replaced_globals=other)
+    space["lock"] = contextlib.nullcontext()
+    data = fpickle.dumps(space["g"], replaced_globals=other)
+    assert pickle.loads(data)() == ((1, 2), 1)

@@ -108,7 +108,8 @@ def test_wrong_arguments():
                  lambda: _core.dumps(1, protocol="x"),
                  lambda: _core.dump(1), lambda: _core.dump(1, object()),
                  lambda: _core.Pickler(), lambda: _core.Pickler(object()),
-                 lambda: _core.dumps(1, main_names=["a"])):
+                 lambda: _core.dumps(1, main_names=["a"]),
+                 lambda: _core.dumps(1, replaced_globals=["a"])):
         with pytest.raises(TypeError):
             call()
     with pytest.raises(ValueError):

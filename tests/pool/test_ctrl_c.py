@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 
+import fpickle
 import pytest
 
-METHODS = ("zygote", "fork", "spawn")
+from pool_scripts import METHODS, is_alive, kill_group, wait_until
 
 POOL = "with fpickle.Pool(2, start=method) as pool:"
 EXECUTOR = "with fpickle.ProcessPoolExecutor(2, start=method) as pool:"
@@ -99,3 +100,57 @@ def test_a_call_is_interrupted(method, name):
 @pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["group", "alone"])
 def test_what_nobody_closes_is_interrupted(script, send):
     check(script, "zygote", send)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_programs_that_tasks_run_are_interrupted(method, tmp_path):
+    started = tmp_path / "started"
+    process = subprocess.Popen(
+        [
+            sys.executable, "-c",
+            "import fpickle, subprocess, sys\n"
+            "def run(path):\n"
+            "    subprocess.run(['sh', '-c', 'echo >> $0; exec sleep 60', path])\n"
+            "with fpickle.Pool(2, start=sys.argv[1]) as pool:\n"
+            "    pool.map(run, [sys.argv[2]] * 2, 1)\n",
+            method, str(started),
+        ],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert wait_until(
+            lambda: started.exists() and started.read_text() == "\n\n"
+        )
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert "KeyboardInterrupt" in err
+        assert wait_until(lambda: not list_session(process.pid))
+    finally:
+        kill_group(process.pid)
+
+
+def list_session(number):
+    """The processes of a session that have not ended."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and os.getsid(int(name)) == number:
+                found += [name] if is_alive(int(name)) else []
+        except OSError:
+            pass
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_task_is_not_disturbed(method):
+    def read():
+        import os, signal, time
+
+        source, target = os.pipe()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        os.write(target, b"x")
+        return os.read(source, 1)
+
+    with fpickle.Pool(1, start=method) as pool:
+        assert pool.apply(read) == b"x"

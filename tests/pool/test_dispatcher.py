@@ -231,7 +231,8 @@ def test_callbacks():
             call.add_done_callback(hear)
             assert heard[-1] == "late"
             # What a callback raises is reported and harms nothing.
-            sys.unraisablehook = lambda report: heard.append(report.exc_value)
+            cf._base.LOGGER.addFilter(
+                lambda record: heard.append(record.exc_info[1]))
             d.submit(int, ()).add_done_callback(lambda call: 1 / 0)
             while not isinstance(heard[-1], ZeroDivisionError):
                 assert time.monotonic() < limit
@@ -875,4 +876,60 @@ def test_a_get_that_times_out_loses_nothing():
                     tries += 1
             assert got == list(range(10)) and tries > 0
             assert results.get() == []
+    """)
+
+
+def test_rests_of_inputs():
+    trial("""
+        with Pool() as d:
+            kept = d.map(abs, iter(range(500)))
+            limited = d.map(abs, iter(range(500)), ahead=5)
+            assert kept.length is None
+            assert d.read_inputs(True) == 1 and kept.length is None
+            assert d.read_inputs() == 1
+            assert (kept.length, limited.length) == (500, None)
+            assert kept.outcome() == (list(range(500)), None)
+            assert next(limited) == 0
+            d.cancel_inputs()
+            try:
+                list(limited)
+            except cf.CancelledError:
+                pass
+            else:
+                raise SystemExit("it was read")
+            value, error = d.map(lambda x: 1 // x, [1, 0]).outcome()
+            assert value is None and type(error) is ZeroDivisionError
+    """)
+
+
+def test_news_of_maps():
+    trial("""
+        with Pool() as d:
+            news = []
+            found = d.map(lambda x: time.sleep(x), [0.2])
+            try:
+                found.next(0, KeyError)
+            except KeyError:
+                pass
+            else:
+                raise SystemExit("it was not late")
+            assert found.ask(lambda: news.append("old"))
+            assert found.ask(lambda: news.append("new"))
+            next(found)
+            limit = time.monotonic() + 20
+            while not news:
+                assert time.monotonic() < limit
+                time.sleep(0.01)
+            assert news == ["new"]
+            assert not found.ask(lambda: news.append("never"))
+            again = d.map(lambda x: time.sleep(x), [0.3, 0.0], chunksize=1)
+            assert again.ask(lambda: news.append("some"))
+            while len(news) < 2:
+                assert time.monotonic() < limit
+                time.sleep(0.01)
+            assert again.ask(lambda: news.append("all")) or list(again)
+            gone = sys.getrefcount(again)
+            assert list(again) in ([None] * 2, [])
+            time.sleep(0.1)
+            assert sys.getrefcount(again) <= gone
     """)

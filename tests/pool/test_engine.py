@@ -1,11 +1,14 @@
 """What holds one pool together: deaths, limits, forks, and the small parts."""
 
+import asyncio
+import gc
 import io
 import os
 import signal
 import sys
 import threading
 import time
+from concurrent import futures
 
 import fpickle
 import pytest
@@ -247,3 +250,263 @@ def test_the_fallback():
     )
     assert out.startswith("5\n[-1]\ntimeout= needs") and err == ""
     assert fallback.Pool.__doc__
+
+
+THREADS_OUTLIVE_MAIN = """
+import sys, threading, time
+from fpickle import Pool
+def slow(x):
+    time.sleep(0.1)
+    return x
+def work():
+    try:
+        found = pool.map_async(slow, range(4)).get()
+        print(found, pool.apply(slow, (5,)), list(pool.imap(slow, [6, 7])))
+        if "own" in sys.argv:
+            pool.terminate()
+    except BaseException as error:
+        print(type(error).__name__, error)
+def work_with_own():
+    global pool
+    time.sleep(0.3)
+    pool = Pool(2)
+    work()
+if "own" in sys.argv:
+    threading.Thread(target=work_with_own).start()
+else:
+    pool = Pool(2)
+    threading.Thread(target=work).start()
+"""
+
+
+@linux
+@pytest.mark.parametrize("whose", ["shared", "own"])
+def test_threads_that_outlive_the_main_thread_keep_their_pool(whose):
+    out, err = run_script(THREADS_OUTLIVE_MAIN, whose)
+    assert (out, err) == ("[0, 1, 2, 3] 5 [6, 7]\n", "")
+
+
+@linux
+def test_pools_in_handlers_of_the_end_of_the_program():
+    out, err = run_script(
+        """
+        import atexit, fpickle
+        def work():
+            for face in fpickle.Pool, fpickle.ProcessPoolExecutor:
+                with face(1) as pool:
+                    print(list(pool.map(lambda x: -x, [1])))
+        atexit.register(work)
+        """,
+    )
+    assert (out, err) == ("[-1]\n[-1]\n", "")
+
+
+@linux
+def test_ctrl_c_ends_threads_that_wait_for_a_pool():
+    started = time.monotonic()
+    out, err = run_script(
+        """
+        import threading, time, fpickle
+        from concurrent.futures import BrokenExecutor
+        pool = fpickle.Pool(2)
+        def work():
+            try:
+                pool.map(lambda x: time.sleep(600), range(4))
+            except BrokenExecutor as error:
+                print(error)
+        threading.Thread(target=work).start()
+        time.sleep(0.3)
+        raise KeyboardInterrupt
+        """,
+        status=None,
+    )
+    assert out == "the pool was terminated\n", err
+    assert time.monotonic() - started < 20
+
+
+@linux
+def test_a_daemon_thread_does_not_keep_the_program():
+    started = time.monotonic()
+    out, err = run_script(
+        """
+        import threading, time, fpickle
+        pool = fpickle.Pool(2)
+        work = lambda: pool.map(lambda x: time.sleep(600), range(4))
+        threading.Thread(target=work, daemon=True).start()
+        time.sleep(0.3)
+        print("end")
+        """
+    )
+    assert out == "end\n"
+    assert time.monotonic() - started < 20
+
+
+@linux
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("face", [fpickle.Pool, fpickle.ProcessPoolExecutor])
+def test_a_running_call_is_cancelled(face, method):
+    with face(2, start=method, retries=3) as pool:
+        future = pool.submit(time.sleep, 600)
+        others = [
+            pool.submit(lambda x: (time.sleep(0.02), x)[1], i)
+            for i in range(20)
+        ]
+        assert wait_until(future.running)
+        assert not future.cancel()
+        told = []
+        future.add_done_callback(lambda ended: told.append(ended.cancelled()))
+        assert future.cancel(running=True)
+        assert future.cancelled() and future.done() and not future.running()
+        with pytest.raises(futures.CancelledError):
+            future.result()
+        assert wait_until(lambda: told)
+        assert told == [True]
+        assert [other.result(60) for other in others] == list(range(20))
+        assert wait_until(lambda: pool._engine.dispatcher.outstanding == 0)
+        ended = pool.submit(abs, -1)
+        assert ended.result(60) == 1
+        assert not ended.cancel(running=True)
+        assert ended.result() == 1 and not ended.cancelled()
+
+
+@linux
+def test_calls_are_cancelled_whose_worker_is_only_starting():
+    for delay in range(0, 30, 3):
+        with fpickle.Pool(2) as pool:
+            calls = [pool.submit(time.sleep, 600) for _ in range(3)]
+            time.sleep(delay / 1000)
+            assert all(call.cancel(running=True) for call in calls)
+            assert pool.map_async(abs, [-1, -2]).get(60) == [1, 2]
+
+
+@linux
+def test_cancelled_calls_take_no_other_with_them():
+    with fpickle.Pool(2) as pool:
+        for turn in range(30):
+            calls = [
+                pool.submit(lambda x: (time.sleep(x % 5 / 2000), x)[1], i)
+                for i in range(10)
+            ]
+            time.sleep(turn % 4 / 1000)
+            cancelled = {i for i in range(0, 10, 3)
+                         if calls[i].cancel(running=True)}  # fmt: skip
+            for i, call in enumerate(calls):
+                if i in cancelled:
+                    assert call.cancelled()
+                else:
+                    assert call.result(60) == i
+
+
+@linux
+def test_a_time_out_hits_no_call_that_begins_then():
+    with fpickle.Pool(2) as pool:
+        for turn in range(40):
+            limited = [
+                pool.apply_async(time.sleep, (0.00495,), timeout=0.005)
+                for _ in range(5)
+            ]
+            free = []
+            for _ in range(5):
+                free.append(pool.apply_async(time.sleep, (0.001,)))
+                limited.append(
+                    pool.apply_async(
+                        time.sleep, (0.0047 + turn * 1e-5,), timeout=0.005
+                    )
+                )
+            for call in free:
+                call.get(60)
+            for call in limited:
+                assert call.exception(60) is None or isinstance(
+                    call.exception(), TimeoutError
+                )
+
+
+@linux
+def test_a_cancelled_run_frees_its_worker():
+    async def main():
+        with fpickle.Pool(1) as pool:
+            task = asyncio.create_task(pool.run(time.sleep, 600))
+            await asyncio.sleep(0.3)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return await asyncio.wait_for(pool.run(abs, -3), 60)
+
+    assert asyncio.run(main()) == 3
+
+
+@linux
+def test_errors_of_workers_that_were_stopped_are_not_kept():
+    with fpickle.Pool(1, timeout=0.05) as pool:
+        for _ in range(3):
+            call = pool.submit(time.sleep, 600)
+            assert isinstance(call.exception(60), TimeoutError)
+        assert wait_until(lambda: pool._engine.workers)
+        causes = [
+            found for found in gc.get_objects()
+            if isinstance(found, fpickle.WorkerDied)
+        ]  # fmt: skip
+        assert causes == []
+
+
+@linux
+@pytest.mark.parametrize("options", [
+    ("-X", "dev"), ("-W", "error"), ("-X", "dev", "-W", "error"),
+])  # fmt: skip
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_to_say_in_development_mode(method, options):
+    out, err = run_script(
+        """
+        import sys, fpickle
+        with fpickle.Pool(2, start=sys.argv[1]) as pool:
+            print(pool.map(lambda x: -x, [1, 2]))
+            with fpickle.ProcessPoolExecutor(1, start=sys.argv[1]) as executor:
+                print(executor.submit(lambda: 3).result())
+        kept = fpickle.Pool(1, start=sys.argv[1])
+        print(kept.apply(abs, (-1,)))
+        """ if method != "fork" or sys.version_info < (3, 12) else """
+        import sys, fpickle
+        with fpickle.Pool(2, start=sys.argv[1]) as pool:
+            print(pool.map(lambda x: -x, [1, 2]))
+        print(3)
+        print(1)
+        """,  # later forks there warn of the threads of the first pool
+        method,
+        options=options,
+    )
+    assert (out, err) == ("[-1, -2]\n3\n1\n", "")
+
+
+@linux
+def test_a_fork_of_the_process_may_end_its_pools():
+    out, err = run_script(
+        """
+        import os, sys, fpickle
+        pool, executor = fpickle.Pool(1), fpickle.ProcessPoolExecutor(1)
+        print(pool.apply(abs, (-1,)), executor.submit(abs, -2).result())
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            for use in (
+                lambda: pool.map(abs, [1]), lambda: pool.submit(abs, 1),
+                lambda: executor.submit(abs, 1), lambda: executor.map(abs, [1]),
+            ):
+                try:
+                    use()
+                except RuntimeError as error:
+                    assert "fork" in str(error), error
+                else:
+                    raise AssertionError
+            pool.terminate()
+            pool.join()
+            pool.close()
+            executor.shutdown()
+            with executor:
+                pass
+            print("child", flush=True)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        print(pool.apply(abs, (-3,)), executor.submit(abs, -4).result())
+        """
+    )
+    assert out == "1 2\nchild\n0\n3 4\n", err

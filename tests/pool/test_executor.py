@@ -254,3 +254,203 @@ def test_terminate_workers():
         with pytest.raises((cf.process.BrokenProcessPool, cf.CancelledError)):
             future.result(10)
     assert time.monotonic() - began < 10
+
+
+class Counting(fpickle.ProcessPoolExecutor):
+    calls = 0
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.calls += 1
+        return super().submit(fn, *args, **kwargs)
+
+
+@pytest.mark.parametrize("buffersize", [None, 2, 5])
+@pytest.mark.parametrize("chunksize", [None, 1, 3])
+def test_map_calls_a_submit_of_a_subclass(chunksize, buffersize):
+    with Counting(2) as executor:
+        found = executor.map(
+            lambda x, y: x * y, range(10), range(1, 99), chunksize=chunksize,
+            buffersize=buffersize,
+        )  # fmt: skip
+        if buffersize is None:  # all is submitted at once
+            assert executor.calls == (4 if chunksize == 3 else 10)
+        assert list(found) == [x * (x + 1) for x in range(10)]
+        assert executor.calls == (4 if chunksize == 3 else 10)
+
+
+def test_map_calls_a_submit_that_was_set():
+    done = []
+    with fpickle.ProcessPoolExecutor(2) as executor:
+        submit = executor.submit
+
+        def submit_and_tell(*args):
+            future = submit(*args)
+            future.add_done_callback(lambda _: done.append(1))
+            return future
+
+        executor.submit = submit_and_tell
+        assert list(executor.map(abs, range(200), chunksize=1)) == [*range(200)]
+        assert len(done) == 200  # bars are closed after the last result
+        done.clear()
+        assert list(executor.map(abs, [-1, -2, -3])) == [1, 2, 3]
+        found = executor.map(lambda x: 1 // x, [1, 0, 1])
+        assert next(found) == 1
+        with pytest.raises(ZeroDivisionError):
+            next(found)
+        with pytest.raises(TimeoutError):
+            list(executor.map(time.sleep, [0.6, 0.6], timeout=0.1))
+    assert len(done) == 8
+
+
+def test_map_by_submit_reads_no_more_than_it_may():
+    with Counting(2) as executor:
+        found = executor.map(abs, itertools.count(), buffersize=3)
+        assert [next(found) for _ in range(4)] == [0, 1, 2, 3]
+        assert executor.calls == 7
+        found.close()
+
+
+def test_what_both_faces_have():
+    with fpickle.ProcessPoolExecutor(2) as executor:
+        handle = executor.share([1, 2, 3])
+        call = executor.submit(lambda: sum(handle.get()))
+        assert call.result() == 6 and handle.get() == [1, 2, 3]
+        assert asyncio.run(executor.run(lambda x, *, y: x - y, 5, y=3)) == 2
+        stats = executor.stats()
+        assert stats["tasks"] == 2 and 0 < stats["wait"] < 60
+        assert "2 tasks done" in executor.report()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.share(1)
+    assert executor.stats()["tasks"] == 2
+
+
+@pytest.mark.parametrize("face", ["ours", "overridden"])
+def test_map_shows_a_bar(face, capsys):
+    make = fpickle.ProcessPoolExecutor if face == "ours" else Counting
+    with make(2) as executor:
+        found = executor.map(
+            lambda x, y: x + y, range(20), range(99), progress="sums"
+        )
+        assert list(found) == list(range(0, 40, 2))
+        text = capsys.readouterr().err
+        assert "sums: " in text and "20" in text
+        for value in executor.map(abs, range(9), progress=True):
+            if value == 3:
+                break
+        with pytest.raises(ZeroDivisionError):
+            list(executor.map(lambda x: 1 // x, [1, 0], progress=True))
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return
+    assert not tqdm._instances
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_shutdown_reads_the_rest_of_inputs(tmp_path, wait):
+    def note(x, _):
+        (tmp_path / str(x)).touch()
+        return x
+
+    executor = fpickle.ProcessPoolExecutor(2)
+    executor.map(note, range(500), itertools.repeat(0))
+    found = executor.map(note, (x for x in range(500, 1000)), range(500))
+    executor.shutdown(wait)
+    assert wait_until(lambda: len(list(tmp_path.iterdir())) == 1000, 30)
+    assert list(found) == list(range(500, 1000))
+    executor.shutdown()
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_inputs_that_use_the_executor_when_it_is_shut_down(wait):
+    executor = fpickle.ProcessPoolExecutor(2)
+    found = executor.map(
+        abs, (executor.submit(abs, -x).result() for x in range(60))
+    )
+    executor.shutdown(wait)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, 1)
+    executor.shutdown()
+    assert list(found) == list(range(60))
+
+
+def test_inputs_of_one_thread_are_read_in_it():
+    threads = set()
+
+    def watched():
+        for x in range(100):
+            threads.add(threading.get_ident())
+            yield x
+
+    def bad():
+        yield from range(100)
+        raise OSError("no more")
+
+    with fpickle.ProcessPoolExecutor(2) as executor:
+        found = executor.map(abs, watched())
+        other = executor.map(abs, bad())
+    assert threads == {threading.get_ident()}
+    assert list(found) == list(range(100))
+    assert list(itertools.islice(other, 100)) == list(range(100))
+    with pytest.raises(OSError, match="no more"):
+        next(other)
+
+
+def test_ctrl_c_in_an_input_that_is_read_at_the_end():
+    def slow():
+        for x in range(100):
+            if x == 50:
+                signal.raise_signal(signal.SIGINT)
+            yield x
+
+    with pytest.raises(KeyboardInterrupt):
+        with fpickle.ProcessPoolExecutor(2) as executor:
+            executor.map(abs, slow())
+
+
+def test_what_is_cancelled_is_not_read():
+    executor = fpickle.ProcessPoolExecutor(1)
+    found = executor.map(lambda x: time.sleep(0.02), itertools.count())
+    executor.shutdown(cancel_futures=True)
+    with pytest.raises(cf.CancelledError):
+        list(found)
+
+
+def test_a_call_that_raises_stop_iteration_ends_no_map(executor):
+    def refuse(x):
+        return next(iter([x] if x != 3 else []))
+
+    found = executor.map(refuse, range(8), chunksize=1)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        next(found)
+
+
+def test_callbacks_of_a_cancelled_call_are_called_by_cancel():
+    seen = []
+    with fpickle.ProcessPoolExecutor(1) as executor:
+        futures = [executor.submit(time.sleep, 0.3) for _ in range(4)]
+        last = futures[-1]
+        last.add_done_callback(
+            lambda f: seen.append((f.cancelled(), threading.get_ident()))
+        )
+        waiter = threading.Thread(target=cf.wait, args=([last], 60))
+        waiter.start()
+        assert last.cancel()
+        assert seen == [(True, threading.get_ident())]
+        waiter.join(60)
+        assert last.cancel() and last.done()
+        cf.wait(futures)
+    assert len(seen) == 1
+
+
+def test_errors_of_callbacks_are_logged(executor, caplog):
+    future = executor.submit(time.sleep, 0.1)
+    called = threading.Event()
+    future.add_done_callback(lambda f: 1 / 0)
+    future.add_done_callback(lambda f: called.set())
+    assert called.wait(60)
+    future.add_done_callback(lambda f: {}["key"])  # called at once
+    records = [r for r in caplog.records if r.name == "concurrent.futures"]
+    assert [r.exc_info[0] for r in records] == [ZeroDivisionError, KeyError]
+    assert "exception calling callback for <Future" in records[0].getMessage()

@@ -112,3 +112,120 @@ def test_the_module_of_ours(method):
         method,
     )
     assert (out, err) == ("True [-1]\n3\nFalse\n", "")
+
+
+THREAD_POOLS = """
+import sys, fpickle
+if len(sys.argv) > 1:
+    fpickle.install(pool=True)
+import multiprocessing.dummy, multiprocessing.pool
+class Own(multiprocessing.pool.ThreadPool):
+    pass
+for make in (multiprocessing.pool.ThreadPool, multiprocessing.dummy.Pool, Own):
+    with make(2) as pool:
+        print(
+            isinstance(pool, multiprocessing.pool.ThreadPool),
+            pool.map(lambda x: -x, [1, 2]), list(pool.imap(abs, [-3])),
+            pool.map_async(abs, [-1], chunksize=1).get(),
+        )
+"""
+
+
+@pytest.mark.parametrize("when", ["install", "later", "run"])
+def test_thread_pools_stay_the_standard_ones(when, tmp_path):
+    script, arguments = THREAD_POOLS, ["install"]
+    if when == "later":
+        script = script.replace("import sys, fpickle", "import sys, fpickle, "
+                                "multiprocessing.pool")  # fmt: skip
+    if when == "run":
+        path = tmp_path / "program.py"
+        path.write_text(script)
+        process = subprocess.run(
+            [sys.executable, "-m", "fpickle", "run", "--fast-pool", path],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        out, err = process.stdout, process.stderr
+    else:
+        out, err = run_script(script, *arguments)
+    assert (out, err) == ("True [-1, -2] [3] [1]\n" * 3, "")
+
+
+def test_standard_pools_from_before_work_on():
+    out, err = run_script(
+        """
+        import multiprocessing.pool, fpickle
+        class Own(multiprocessing.pool.Pool):
+            pass
+        with multiprocessing.get_context("fork").Pool(1) as before:
+            fpickle.install(pool=True)
+            print(before.map(abs, [-1]), list(before.imap(abs, [-2])))
+            with Own(1) as own:
+                print(type(own) is Own, own.map(abs, [-3]))
+            replaced = multiprocessing.pool.Pool = object()
+            print(multiprocessing.pool.Pool is replaced)
+        """
+    )
+    assert (out, err) == ("[1] [2]\nTrue [3]\nTrue\n", "")
+
+
+@pytest.mark.parametrize("how", ["install", "fpickle.multiprocessing"])
+def test_results_are_kinds_of_the_standard_ones(how):
+    out, err = run_script(
+        """
+        import sys, fpickle
+        if sys.argv[1] == "install":
+            fpickle.install(pool=True)
+            import multiprocessing, multiprocessing.pool
+        else:
+            from fpickle import multiprocessing
+        standard = multiprocessing.pool
+        with multiprocessing.Pool(2) as pool:
+            found = pool.apply_async(abs, (-1,))
+            several = pool.map_async(abs, [-1, -2])
+            ordered, unordered = pool.imap(abs, [-3]), pool.imap_unordered(abs, [-4])
+            print(
+                isinstance(pool, standard.Pool), isinstance(pool, fpickle.Pool),
+                isinstance(found, standard.AsyncResult),
+                isinstance(found, standard.ApplyResult),
+                isinstance(several, standard.MapResult),
+                isinstance(several, standard.AsyncResult),
+                isinstance(ordered, standard.IMapIterator),
+                isinstance(unordered, standard.IMapIterator),
+                isinstance(unordered, standard.IMapUnorderedIterator),
+            )
+            print(isinstance(ordered, standard.IMapUnorderedIterator))
+            print(found.get(), several.get(), list(ordered), list(unordered))
+        with standard.ThreadPool(1) as threads:
+            print(isinstance(threads.apply_async(abs, (1,)), standard.AsyncResult))
+        del pool
+        """,
+        how,
+        options=("-X", "dev"),
+    )
+    assert out == f"{' '.join(['True'] * 9)}\nFalse\n1 [1, 2] [3] [4]\nTrue\n"
+    assert "Pool" not in err, err
+
+
+def test_contexts_of_the_module_of_ours():
+    out, err = run_script(
+        """
+        import pickle, fpickle
+        from fpickle import multiprocessing
+        import multiprocessing as standard
+        for name in None, "fork", "spawn", "forkserver":
+            context = multiprocessing.get_context(name)
+            with context.Pool(1) as pool:
+                print(
+                    isinstance(pool, fpickle.Pool), pool.apply(lambda: 3),
+                    isinstance(context, type(standard.get_context(name))),
+                    context.get_start_method() == (name or "fork"),
+                    pickle.loads(pickle.dumps(context)) is context,
+                    context is multiprocessing.get_context(name),
+                    context.get_context("spawn").Pool is not None,
+                )
+            queue = context.Queue()
+            queue.put(1)
+            assert queue.get(timeout=30) == 1
+        """
+    )
+    assert (out, err) == ("True 3 True True True True True\n" * 4, "")

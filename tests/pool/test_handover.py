@@ -10,8 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 
 import fpickle
-
-METHODS = ("zygote", "fork", "spawn")
+from pool_scripts import METHODS, run_script
 
 
 @pytest.mark.parametrize("context", ["spawn", "forkserver"])
@@ -114,3 +113,38 @@ def test_workers_leave_shared_memory_alone(method, when):
         [sys.executable, "-c", SHARED_MEMORY, method, when],
         capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("7\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_has_the_identity_of_a_pool_worker(method):
+    out, err = run_script(
+        """
+        import multiprocessing as mp, os, sys, fpickle
+
+        def look(nested):
+            this, parent = mp.current_process(), mp.parent_process()
+            found = (
+                this.name, this._identity, this.daemon,
+                parent.name, parent.pid == os.getppid() or parent.pid,
+                parent.is_alive(), this.pid == os.getpid(),
+            )
+            if nested:
+                with fpickle.Pool(1) as pool:
+                    return found, *pool.apply(look, (False,))[:4]
+            return found
+
+        with fpickle.Pool(1, start=sys.argv[1]) as pool:
+            found, *nested = pool.apply(look, (True,))
+            print(*found[:4], found[4] in (True, os.getpid()), *found[5:])
+            print(*nested)
+            print(pool.apply(lambda: mp.Process().name))
+        """,
+        method,
+    )
+    name = {"zygote": "ForkServer", "fork": "Fork", "spawn": "Spawn"}[method]
+    assert out.splitlines() == [
+        f"{name}PoolWorker-1 (1,) False MainProcess True True True",
+        f"ForkServerPoolWorker-1:1 (1, 1) False {name}PoolWorker-1",
+        "Process-1:1",
+    ]
+    assert err == ""

@@ -375,6 +375,9 @@ def test_stats(pool):
     stats = pool.stats()
     assert stats["tasks"] >= 100 and len(stats["workers"]) == 2
     assert stats["bytes_sent"] > 0
+    assert 0 < stats["start"] < 120
+    assert stats["resident"] == sum(w["resident"] for w in stats["workers"])
+    assert all(w["resident"] > 1 << 20 for w in stats["workers"])
     report = pool.report()
     assert "tasks done" in report and len(report.splitlines()) < 24
     for worker in stats["workers"]:
@@ -715,3 +718,481 @@ def test_the_end_of_the_interpreter_with_work_pending(method):
         patience=30,
     )
     assert (out, err) == ("end\n", "")
+
+
+def test_how_long_calls_wait():
+    with fpickle.Pool(1) as pool:
+        pool.apply(abs, (1,))
+        assert 0 < pool.stats()["wait"] < 10
+        before = pool.stats()["workers"][0]
+        calls = [pool.apply_async(time.sleep, (0.2,)) for _ in range(3)]
+        for call in calls:
+            call.get()
+        stats = pool.stats()
+        # 0, 0.2 and 0.4 s, and the first call.
+        assert 0.59 < stats["wait"] * 4 - before["wait"] < 10
+        assert stats["workers"][0]["wait"] == stats["wait"]
+        assert "waits" not in stats["workers"][0]
+        text = pool.report()
+        assert f"calls waited {stats['wait'] * 1e3:.1f} ms" in text
+        assert max(map(len, text.splitlines())) < 80
+        one = stats["workers"][0]
+        pool.terminate()
+        assert pool.stats()["resident"] == 0
+        assert one["start"] > 0
+
+
+def test_map_async_shows_a_bar(pool, capsys):
+    found = pool.map_async(abs, range(300), progress="steps")
+    assert found.get(60) == list(range(300))
+    for thread in threading.enumerate():
+        if thread.name == "fpickle-progress":
+            thread.join(60)
+    assert "steps: " in capsys.readouterr().err
+    found = pool.starmap_async(divmod, [(1, 0), (1, 1)], progress=True)
+    with pytest.raises(ZeroDivisionError):
+        found.get(60)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_worker_exit_at_the_end_of_a_with_block(method, tmp_path):
+    def note():
+        path = os.path.join(str(tmp_path), f"{label}-{os.getpid()}")
+        open(path, "w").close()
+
+    label = "done"
+    with fpickle.Pool(2, start=method, worker_exit=note) as pool:
+        pool.map(abs, range(10))
+        pids = {worker.pid for worker in pool._pool}
+        # A worker that is not ready yet has no exit to make.
+        assert wait_until(
+            lambda: {w["state"] for w in pool.stats()["workers"]} == {"idle"}
+        )
+    assert {int(p.name.split("-")[1]) for p in tmp_path.iterdir()} == pids
+    label = "error"
+    with pytest.raises(KeyError):
+        with fpickle.Pool(1, start=method, worker_exit=note) as pool:
+            pool.apply(abs, (1,))
+            raise KeyError
+    label = "busy"
+    with fpickle.Pool(1, start=method, worker_exit=note) as pool:
+        pool.apply(abs, (1,))
+        pool.apply_async(time.sleep, (600,))
+    label = "terminated"
+    with fpickle.Pool(1, start=method, worker_exit=note) as pool:
+        pool.apply(abs, (1,))
+        pool.terminate()
+    assert {p.name.split("-")[0] for p in tmp_path.iterdir()} == {"done"}
+
+
+@pytest.mark.parametrize("face", [fpickle.Pool, fpickle.ProcessPoolExecutor])
+def test_limits_that_make_no_sense(face):
+    for bad in (0, -1, float("nan"), -0.5):
+        with pytest.raises(ValueError, match="timeout"):
+            face(1, timeout=bad)
+    with pytest.raises(TypeError, match="timeout"):
+        face(1, timeout="5")
+    with pytest.raises(ValueError, match="retries"):
+        face(1, retries=-1)
+    for bad in (1.5, "1"):
+        with pytest.raises(TypeError, match="retries"):
+            face(1, retries=bad)
+
+
+def test_limits_of_a_call_that_make_no_sense(pool):
+    calls = [
+        lambda **limits: pool.apply_async(abs, (1,), **limits),
+        *(
+            lambda name=name, **limits: getattr(pool, name)(abs, [1], **limits)
+            for name in ("map", "map_async", "imap", "imap_unordered")
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="timeout"):
+            call(timeout=0)
+        with pytest.raises(ValueError, match="retries"):
+            call(retries=-1)
+        with pytest.raises(TypeError, match="retries"):
+            call(retries="x")
+
+
+def test_a_time_out_is_final(pool, tmp_path):
+    def count(name):
+        with open(os.path.join(str(tmp_path), name), "a") as file:
+            file.write("x")
+        time.sleep(600)
+
+    call = pool.apply_async(count, ("one",), timeout=0.2, retries=3)
+    assert isinstance(call.exception(60), TimeoutError)
+    found = pool.map_async(count, ["two"], timeout=0.2, retries=3)
+    with pytest.raises(TimeoutError):
+        found.get(60)
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["x", "x"]
+
+
+# ---- maps whose results nobody has taken when the pool is closed ----------------
+
+
+def _note(folder, x):
+    (folder / str(x)).touch()
+    return x
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_close_reads_the_rest_of_inputs(tmp_path, name, kept):
+    pool = fpickle.Pool(2)
+    found = getattr(pool, name)(
+        lambda x: _note(tmp_path, x), (x for x in range(500))
+    )
+    assert len(list(tmp_path.iterdir())) < 400
+    if not kept:
+        del found
+        gc.collect()
+    pool.close()
+    pool.join()
+    assert len(list(tmp_path.iterdir())) == 500
+    if kept:
+        assert sorted(found) == list(range(500))
+
+
+def test_close_alone_reads_the_rest(tmp_path):
+    pool = fpickle.Pool(2)
+    pool.imap(lambda x: _note(tmp_path, x), range(500))
+    pool.close()
+    assert wait_until(lambda: len(list(tmp_path.iterdir())) == 500, 30)
+    pool.join()
+    found = fpickle.Pool(2).imap(lambda x: _note(tmp_path, -x), range(1, 500))
+    del found  # and the pool with it
+    gc.collect()
+    assert wait_until(lambda: len(list(tmp_path.iterdir())) == 999, 30)
+
+
+def test_terminate_and_cancel_read_no_more():
+    pool = fpickle.Pool(2)
+    found = pool.imap(abs, itertools.count())
+    other = pool.imap(abs, itertools.count())
+    assert next(found) == 0
+    for x in pool.imap(abs, itertools.count()):
+        if x == 20:
+            break  # nobody has the iterator any more
+    found.cancel()
+    other.cancel()
+    pool.close()
+    pool.join()
+    pool = fpickle.Pool(2)
+    found = pool.imap(abs, itertools.count())
+    pool.close()
+    time.sleep(0.1)
+    pool.terminate()
+    pool.join()
+
+
+def test_a_limit_of_its_own_holds_when_the_pool_is_closed():
+    pool = fpickle.Pool(2)
+    read = []
+
+    def watched():
+        for x in range(1000):
+            read.append(x)
+            yield x
+
+    found = pool.imap(abs, watched(), 1, buffersize=10)
+    pool.close()
+    assert next(found) == 0
+    time.sleep(0.2)
+    assert len(read) <= 12
+    assert list(found) == list(range(1, 1000))
+    pool.join()
+    pool = fpickle.Pool(2)
+    found = pool.imap(abs, itertools.count(), buffersize=5)
+    pool.close()
+    pool.join()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        list(found)
+
+
+def test_an_input_that_waits_for_its_results_when_the_pool_is_closed():
+    out, _ = run_script(
+        """
+        import queue, fpickle
+        pool = fpickle.Pool(2)
+        work = queue.Queue()
+        for x in range(20):
+            work.put(x)
+        found = pool.imap_unordered(lambda x: x, iter(work.get, None))
+        pool.close()
+        seen = set()
+        for x in found:
+            seen.add(x)
+            if x < 200:
+                work.put(x + 20)
+            if len(seen) == 200:
+                work.put(None)
+        pool.join()
+        print(len(seen) >= 200)
+        """
+    )
+    assert out == "True\n"
+
+
+def test_many_threads_take_what_a_closed_pool_reads():
+    pool = fpickle.Pool(2)
+    found = pool.imap_unordered(lambda x: time.sleep(0.001) or x, range(600))
+    taken = []
+    threads = [
+        threading.Thread(target=lambda: taken.extend(found)) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    pool.close()
+    pool.join()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(taken) == list(range(600))
+
+
+# ---- asyncio --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ValueError, SystemExit,
+                                  StopIteration, StopAsyncIteration])  # fmt: skip
+def test_async_iteration_raises_what_calls_raise(pool, kind):
+    def refuse(x):
+        if x == 5:
+            raise kind("from 5")
+        return x
+
+    async def main():
+        found, failures = [], []
+        iterator = pool.imap(refuse, range(10), 1)
+        while True:
+            try:
+                async for x in iterator:
+                    found.append(x)
+                    await asyncio.sleep(0.002)
+                return found, failures
+            except BaseException as error:
+                failures.append(error)
+
+    found, failures = asyncio.run(asyncio.wait_for(main(), 60))
+    assert found == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    (failure,) = failures
+    if kind in (StopIteration, StopAsyncIteration):
+        assert type(failure) is RuntimeError
+        failure = failure.__cause__
+    assert type(failure) is kind
+
+
+def test_waits_that_are_cancelled_lose_no_result(pool):
+    async def main():
+        iterator = pool.imap(
+            lambda x: time.sleep(0.25 if x == 1 else 0) or x, range(300), 1
+        )
+        found, late = [], 0
+        while True:
+            try:
+                found.append(await asyncio.wait_for(anext(iterator), 0.05))
+            except asyncio.TimeoutError:
+                late += 1
+            except StopAsyncIteration:
+                return found, late
+
+    found, late = asyncio.run(main())
+    assert found == list(range(300)) and late
+
+
+def test_iterating_in_both_ways(pool):
+    async def main():
+        iterator = pool.imap(abs, range(1000))
+        found = [await anext(iterator), next(iterator), iterator.next(60)]
+        found.append(await anext(iterator))
+        return found + [x async for x in iterator] + list(iterator)
+
+    assert asyncio.run(main()) == list(range(1000))
+
+
+def test_asyncio_waits_in_no_thread():
+    async def wait_for(start):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(start(), 0.1)
+
+    async def iterate(pool):
+        async for _ in pool.imap(time.sleep, [30]):
+            pass
+
+    async def result(pool):
+        await pool.map_async(time.sleep, [30])
+
+    async def main(pool):
+        before = threading.active_count()
+        tasks = [
+            asyncio.create_task(function(pool))
+            for function in (iterate, result) * 10
+        ]
+        await asyncio.sleep(0.1)
+        assert threading.active_count() == before
+        for task in tasks:
+            task.cancel()
+        await wait_for(lambda: iterate(pool))
+        await wait_for(lambda: result(pool))
+
+    pool = fpickle.Pool(1)
+    began = time.monotonic()
+    asyncio.run(main(pool))
+    assert time.monotonic() - began < 10
+    pool.terminate()
+
+
+def test_asyncio_and_other_threads_on_one_iterator():
+    async def take(iterator, found):
+        async for x in iterator:
+            found.append(x)
+
+    async def main(iterator, found):
+        await asyncio.gather(*(take(iterator, found) for _ in range(3)))
+
+    for closed in (False, True):
+        with fpickle.Pool(2) as pool:
+            iterator = pool.imap(
+                lambda x: time.sleep(0.0005) or x, (x for x in range(1500))
+            )
+            found = []
+            threads = [
+                threading.Thread(target=lambda: found.extend(iterator)),
+                threading.Thread(
+                    target=lambda: asyncio.run(main(iterator, found))
+                ),
+            ]
+            for thread in threads:
+                thread.start()
+            if closed:
+                pool.close()
+            asyncio.run(main(iterator, found))
+            for thread in threads:
+                thread.join(60)
+        assert sorted(found) == list(range(1500))
+
+
+def test_an_awaited_map_that_fails(pool):
+    async def main():
+        assert await pool.map_async(abs, []) == []
+        result = pool.map_async(lambda x: 1 / x, [1, 0])
+        waiting = [asyncio.ensure_future(_of(result)) for _ in range(3)]
+        for task in waiting:
+            with pytest.raises(ZeroDivisionError):
+                await task
+        assert await pool.map_async(abs, range(-3, 0)) == [3, 2, 1]
+
+    async def _of(result):
+        return await result
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_callbacks_of_calls_that_raise_what_is_no_exception(pool, kind):
+    def refuse(x):
+        if x == 2:
+            raise kind(3)
+        return x
+
+    values, failures = [], []
+    results = [
+        pool.apply_async(refuse, (2,), None, values.append, failures.append),
+        pool.map_async(refuse, range(5), 1, values.append, failures.append),
+        pool.map_async(refuse, range(5), 1),
+    ]
+    for result in results:
+        for _ in range(2):
+            with pytest.raises(kind):
+                result.get(60)
+        assert not result.successful()
+    assert values == []
+    assert [type(failure) for failure in failures] == [kind] * 2
+
+
+def test_a_call_that_raises_stop_iteration_ends_no_map(pool):
+    def refuse(x):
+        return next(iter([x] if x != 3 else []))
+
+    found = pool.imap(refuse, range(8), 1)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        next(found)
+    assert type(caught.value.__cause__) is StopIteration
+    assert found.next(60) == 4 and list(found) == [5, 6, 7]
+    with pytest.raises(StopIteration):
+        pool.map(refuse, range(8))
+
+
+def test_late_results_and_time_outs_of_calls(pool):
+    found = pool.imap(lambda x: time.sleep(x) or x, [0.6, 0.0], 1)
+    for _ in range(2):  # the other call ends meanwhile
+        with pytest.raises(multiprocessing.TimeoutError):
+            found.next(0.2)
+    assert list(found) == [0.6, 0.0]
+
+    def refuse():
+        raise TimeoutError("mine")
+
+    found = pool.imap(lambda _: refuse(), [1])
+    with pytest.raises(TimeoutError, match="mine") as caught:
+        found.next(60)
+    assert type(caught.value) is TimeoutError
+
+
+def test_bars_of_iterators_that_are_left(pool, monkeypatch):
+    open_bars, moved = [], []
+
+    class Bar:
+        def __init__(self, total, description):
+            open_bars.append(self)
+
+        def update(self, count):
+            moved.append(count)
+
+        def close(self):
+            if self in open_bars:
+                open_bars.remove(self)
+
+    monkeypatch.setattr("fpickle._pool.progress.make_bar", Bar)
+    for x in pool.imap(abs, range(50), progress=True):
+        assert len(open_bars) == 1
+        if x == 3:
+            break
+    assert (open_bars, len(moved)) == ([], 4)
+    moved.clear()
+    with pytest.raises(ZeroDivisionError):
+        for _ in pool.imap(lambda x: 1 // (5 - x), range(50), progress=True):
+            pass
+    gc.collect()
+    assert (open_bars, len(moved)) == ([], 6)
+    moved.clear()
+    found = pool.imap(time.sleep, [0.3], progress=True)
+    with pytest.raises(multiprocessing.TimeoutError):
+        found.next(0.05)
+    assert (len(open_bars), moved) == (1, [])
+    assert list(found) == [None]
+    assert (open_bars, moved) == ([], [1])
+
+
+def test_an_iterator_of_a_map_is_its_own(pool):
+    for found in (pool.imap(abs, [1]), pool.imap(abs, [1], progress=True),
+                  pool.imap_unordered(abs, [1])):  # fmt: skip
+        assert iter(found) is found
+        assert list(found) == [1]
+
+
+def test_maps_that_nobody_has_are_read_while_the_pool_is_open(tmp_path):
+    with fpickle.Pool(2) as pool:
+        for begin in (0, 500, 1000):
+            pool.imap(
+                lambda x: _note(tmp_path, x),
+                (pool.apply(abs, (-x,)) for x in range(begin, begin + 500)),
+            )
+        assert wait_until(lambda: len(list(tmp_path.iterdir())) == 1500, 30)
+        held = pool.imap(lambda x: _note(tmp_path, x), range(2000, 2500))
+        time.sleep(0.2)
+        assert len(list(tmp_path.iterdir())) < 1900
+        assert list(held) == list(range(2000, 2500))

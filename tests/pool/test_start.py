@@ -178,7 +178,7 @@ def test_signals(method):
         import faulthandler, signal
 
         return (
-            signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+            callable(signal.getsignal(signal.SIGINT)),
             signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
             signal.pthread_sigmask(signal.SIG_BLOCK, []) == set(),
             faulthandler.is_enabled(),
@@ -470,3 +470,339 @@ def test_the_first_fork_dies_with_its_parent(state):
 def parent_of(pid):
     stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
     return int(stat.rpartition(")")[2].split()[1])
+
+
+USES_A_POOL_WHEN_IMPORTED = {
+    "pool": """
+with fpickle.Pool(2, start=START) as pool:
+    R = pool.map(f, [1, 2])
+""",
+    "executor": """
+with fpickle.ProcessPoolExecutor(2, start=START) as pool:
+    R = list(pool.map(f, [1, 2]))
+""",
+    "lambda": """
+with fpickle.Pool(2, start=START) as pool:
+    R = pool.map(lambda x: f(x), [1, 2])
+""",
+    "argument": """
+with fpickle.Pool(2, start=START) as pool:
+    R = pool.map(type, [X(), X()])
+""",
+    "initializer": """
+with fpickle.Pool(2, f, (1,), start=START) as pool:
+    R = pool.map(abs, [1, 2])
+""",
+    "preload": """
+with fpickle.Pool(2, start=START, preload=[__name__]) as pool:
+    R = pool.map(f, [1, 2])
+""",
+}
+
+
+@pytest.mark.parametrize("use", USES_A_POOL_WHEN_IMPORTED)
+@pytest.mark.parametrize("method", ["zygote", "spawn"])
+def test_a_module_that_uses_a_pool_when_it_is_imported(method, use, tmp_path):
+    count = tmp_path / "count"
+    (tmp_path / "uses_a_pool.py").write_text(
+        "import fpickle, os\n"
+        f"START = {method!r}\n"
+        f"with open({str(count)!r}, 'ab', buffering=0) as file:\n"
+        "    file.write(b'.')\n"
+        "def f(x): return x + 1\n"
+        "class X: pass\n" + USES_A_POOL_WHEN_IMPORTED[use]
+    )
+    out, err = run_script(
+        "import sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "import uses_a_pool\n",
+        tmp_path,
+        status=None,
+    )
+    assert "RuntimeError: a pool is used while a worker" in err
+    assert "put the code that uses the pool in a function" in err
+    # The program, its workers, and those that replace them after a failure.
+    assert len(count.read_bytes()) <= 12
+
+
+@pytest.mark.parametrize("kind", ["Pool", "ProcessPoolExecutor"])
+@pytest.mark.parametrize("method", ["zygote", "spawn"])
+def test_a_module_that_makes_a_pool_when_it_is_imported(
+    method, kind, tmp_path
+):
+    (tmp_path / "has_a_pool.py").write_text(
+        "import fpickle\n"
+        f"pool = fpickle.{kind}(3, start={method!r})\n"
+        "def f(x): return x + 1\n"
+        "def g(x): return list(pool.map(f, range(x)))\n"
+    )
+    out, err = run_script(
+        """
+        import os, sys
+        sys.path.insert(0, sys.argv[1])
+        import has_a_pool
+
+        def count():
+            found = 0
+            for name in os.listdir("/proc"):
+                if name.isdigit():
+                    try:
+                        found += os.getsid(int(name)) == os.getsid(0)
+                    except OSError:
+                        pass
+            return found
+
+        print(list(has_a_pool.pool.map(has_a_pool.f, range(9))))
+        # This one, a zygote, its three workers.
+        print(count())
+        print(list(has_a_pool.pool.map(has_a_pool.g, [3])))
+        has_a_pool.pool.__exit__(None, None, None)
+        """,
+        tmp_path,
+    )
+    lines = out.splitlines()
+    assert lines[0] == str(list(range(1, 10)))
+    assert int(lines[1]) <= 5
+    assert lines[2] == "[[1, 2, 3]]"
+    assert err == ""
+
+
+def test_a_pool_that_was_never_used_can_be_closed(tmp_path):
+    (tmp_path / "has_pools.py").write_text(
+        "import fpickle\n"
+        "first, second = fpickle.Pool(2), fpickle.Pool(2)\n"
+        "third = fpickle.ProcessPoolExecutor(2)\n"
+        "def end(_):\n"
+        "    try:\n"
+        "        first.join()\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+        "    first.terminate(); first.join()\n"
+        "    second.close(); second.join()\n"
+        "    third.shutdown()\n"
+        "    for use in (first.map, second.map, third.map):\n"
+        "        try:\n"
+        "            use(abs, [1])\n"
+        "        except (ValueError, RuntimeError) as error:\n"
+        "            print(error, flush=True)\n"
+    )
+    out, err = run_script(
+        """
+        import sys, fpickle
+        sys.path.insert(0, sys.argv[1])
+        import has_pools
+        with fpickle.Pool(1) as pool:
+            pool.map(has_pools.end, [1])
+        has_pools.first.terminate()
+        has_pools.second.terminate()
+        """,
+        tmp_path,
+    )
+    assert out.splitlines() == [
+        "Pool is still running", "Pool not running", "Pool not running",
+        "cannot schedule new futures after shutdown",
+    ]  # fmt: skip
+    assert err == ""
+
+
+@methods
+def test_what_has_come_is_found_in_the_main_module(method):
+    out, err = run_script(
+        """
+        import dataclasses, pickle, sys, typing, fpickle
+
+        class A:
+            pass
+
+        @dataclasses.dataclass
+        class D:
+            x: "A"
+
+        def helper():
+            return 1
+
+        def dump(_):
+            return pickle.dumps(A())
+
+        def load(data):
+            return type(pickle.loads(data)) is A
+
+        def names(_):
+            assert pickle.loads(pickle.dumps(helper)) is helper
+            return pickle.loads(pickle.dumps(names)) is names
+
+        def hints(_):
+            assert D(A())
+            return typing.get_type_hints(D)["x"] is A
+
+        def argument(x):
+            return pickle.loads(pickle.dumps(x)) == x
+
+        def main(_):
+            main = sys.modules["__main__"]
+            assert not hasattr(main, "nothing")
+            assert not hasattr(main, "__file__")
+            main.helper = 3
+            assert "helper" in vars(main) and main.helper == 3
+            return main.A is A
+
+        with fpickle.Pool(1, start=sys.argv[1]) as pool:
+            print(type(pickle.loads(pool.apply(dump, (1,)))) is A)
+            print(pool.apply(load, (pickle.dumps(A()),)))
+            for use, value in (names, 1), (hints, 1), (argument, D(1)), (main, 1):
+                print(pool.apply(use, (value,)))
+
+            class D:  # another one
+                def __eq__(self, other):
+                    return type(other) is D
+
+            print(pool.apply(argument, (D(),)))
+        """,
+        method,
+    )
+    assert (out, err) == ("True\n" * 7, "")
+
+
+@methods
+def test_what_an_initializer_binds_is_the_workers(method):
+    out, err = run_script(
+        """
+        import contextvars, multiprocessing, sys, fpickle
+
+        variable = contextvars.ContextVar("variable")
+        variable.set(1)
+        method = sys.argv[1]
+        context = multiprocessing.get_context(
+            "fork" if method == "fork" else "spawn")
+        lock = context.Lock()
+        maybe, mine = "parent", "parent"
+        config, untouched = {}, {"key": 1}
+
+        class Call:
+            def __init__(self, function): self.function = function
+            def __call__(self, x): return self.function(x)
+
+        def bind(value):
+            global mine
+            mine = value
+
+        def start(a_lock, flag):
+            global lock, maybe, late
+            lock, late = a_lock, 5
+            if flag:
+                maybe = "worker"
+            bind("worker")
+            config.update(key=7 + len(untouched))
+
+        def work(x):
+            with lock:
+                return maybe, mine, late, config, untouched
+
+        for flag in False, True:
+            with fpickle.Pool(
+                1, start, (lock, flag), start=method, copy_context=flag
+            ) as pool:
+                print(*pool.apply(work, (1,)))
+                print(*pool.map(Call(work), [1])[0])
+                untouched = {"key": 2 + flag}
+                print(*pool.apply(lambda x: work(x), (1,)))
+        """,
+        method,
+    )
+    line = "{} worker 5 {{'key': 8}} {{'key': {}}}\n"
+    assert out == "".join(
+        line.format(*values) for values in [
+            ("parent", 1), ("parent", 1), ("parent", 2),
+            ("worker", 2), ("worker", 2), ("worker", 3),
+        ]
+    )  # fmt: skip
+    assert err == ""
+
+
+@methods
+def test_preload_under_each_start(method):
+    with fpickle.Pool(1, start=method, preload=["colorsys"]) as pool:
+        assert pool.apply(lambda: "colorsys" in sys.modules)
+
+
+@methods
+def test_captured_streams_are_text_streams(method):
+    out, err = run_script(
+        """
+        import io, os, subprocess, sys, fpickle
+
+        def work(_):
+            out = sys.stdout
+            assert isinstance(out, io.TextIOWrapper)
+            assert out.fileno() == 1 and sys.stderr.fileno() == 2
+            assert out.mode == "w" and out.name == "<stdout>"
+            assert out.encoding == "utf-8" and out.line_buffering
+            assert not out.isatty() and out.writable() and not out.closed
+            print("one", 1)
+            out.write("two\\nthr"); out.write("ee\\n")
+            out.buffer.write(b"four\\n")
+            out.reconfigure(encoding="latin-1")
+            print("f\\u00fcnf")
+            out.reconfigure(encoding="utf-8")
+            out.writelines(["six\\n", "sev"])
+            out.flush()
+            sys.stderr.write("eight\\n")
+            subprocess.run(["true"], stdout=sys.stdout, check=True)
+            try:
+                out.write(5)
+            except TypeError:
+                print("en")
+
+        with fpickle.Pool(
+            1, start=sys.argv[1], capture_output=True, maxtasksperchild=1
+        ) as pool:
+            pool.apply(work, (1,))
+            pool.apply(print, ("part",), {"end": ""})
+            pool.apply(abs, (1,))
+            pool.close()
+            pool.join()
+        """,
+        method,
+        env={"PYTHONIOENCODING": "utf-8"},
+    )
+    assert out == "one 1\ntwo\nthree\nfour\nf\u00fcnf\nsix\nseven\npart\n"
+    assert err == "eight\n"
+
+
+@methods
+def test_captured_output_comes_before_the_result(method):
+    out, err = run_script(
+        """
+        import sys, fpickle
+        with fpickle.Pool(2, start=sys.argv[1], capture_output=True) as pool:
+            for i in range(200):
+                pool.apply(print, ("task", i))
+                print("after", i)
+            for i in pool.imap(lambda i: print("item", i) or i, range(200)):
+                sys.stdout.write(f"came {i}\\n")  # no break before its end
+            pool.map(print, ["a"] * 20, 3)
+            print("end")
+        """,
+        method,
+    )
+    lines = out.splitlines()
+    assert lines[:400] == [
+        f"{word} {i}" for i in range(200) for word in ("task", "after")
+    ]
+    for i in range(200):
+        assert lines.index(f"item {i}") < lines.index(f"came {i}")
+    assert lines[-21:] == ["a"] * 20 + ["end"] and err == ""
+
+
+@methods
+def test_a_fork_of_a_worker_leaves_by_sys_exit(method):
+    def fork(code):
+        pid = os.fork()
+        if pid == 0:
+            sys.exit(code)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    with fpickle.Pool(1, start=method) as pool:
+        assert pool.apply(fork, (3,)) == 3
+        assert pool.map(fork, [3, None, 0, 300]) == [3, 0, 0, 44]
+        assert pool.apply(abs, (-1,)) == 1
