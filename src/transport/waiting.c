@@ -45,7 +45,8 @@ static bool
 pump_once(fpk_dispatch *d)
 {
     bool any = fpk_drain_locked(d);
-    if (any || d->queue.first != NULL) {
+    /* Of two tasks one may wait behind the other, while a worker is idle. */
+    if (any || d->queue.first != NULL || d->outstanding > 1) {
         (void)fpk_refill_locked(d);
     }
     if (any) {

@@ -327,6 +327,19 @@ def test_short_calls_wake_one_worker():
     """)
 
 
+def test_a_worker_that_comes_late_gets_work():
+    """Nothing else happens that would make somebody look."""
+    trial("""
+        for _ in range(10):
+            with Pool() as d:
+                def nap(x):
+                    time.sleep(0.5)
+                    return os.getpid()
+                first, second = d.submit(nap, (1,)), d.submit(nap, (2,))
+                assert first.result(9) != second.result(9)
+    """)
+
+
 def test_a_function_is_sent_as_it_is():
     trial("""
         n = 1
