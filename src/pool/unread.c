@@ -48,12 +48,21 @@ is_unread(const fpk_results *self)
     return (self->input != NULL && !self->cancelled) || self->reader != 0;
 }
 
+/* Is it left to its user how far it is read?  There is a limit, or the input
+   may be endless, and he has begun to take results. */
+static bool
+is_limited(const fpk_results *self)
+{
+    return self->options.ahead > 0 || (self->given > 0 && self->hint == 0 &&
+                                       !self->unwanted);
+}
+
 /* Is there something that others than its user do?  What has not come may have
    to be sent again. */
 static bool
 is_unfinished(const fpk_results *self)
 {
-    return self->options.ahead == 0 &&
+    return !is_limited(self) &&
            (is_unread(self) || self->came < self->sent);
 }
 
@@ -278,8 +287,8 @@ fpk_read_inputs(PyObject *op, PyObject *args)
         }
         else if (dying) {
             struct timespec pause = {0, 1000000};
-            Py_BEGIN_ALLOW_THREADS(void)
-            nanosleep(&pause, NULL);
+            Py_BEGIN_ALLOW_THREADS
+            (void)nanosleep(&pause, NULL);
             Py_END_ALLOW_THREADS
             pauses++;
         }
@@ -287,7 +296,7 @@ fpk_read_inputs(PyObject *op, PyObject *args)
     size_t limited = 0;
     fpk_results *map;
     for (map = self->first_map; map != NULL; map = map->next) {
-        limited += is_unread(map) && map->options.ahead > 0;
+        limited += is_unread(map) && is_limited(map);
     }
     return PyLong_FromSize_t(limited);
 }

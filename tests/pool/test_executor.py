@@ -454,3 +454,12 @@ def test_errors_of_callbacks_are_logged(executor, caplog):
     records = [r for r in caplog.records if r.name == "concurrent.futures"]
     assert [r.exc_info[0] for r in records] == [ZeroDivisionError, KeyError]
     assert "exception calling callback for <Future" in records[0].getMessage()
+
+
+@pytest.mark.parametrize("start", ["zygote", "fork"])
+def test_an_endless_map_that_is_kept_does_not_hold_up_the_end(start):
+    with fpickle.ProcessPoolExecutor(2, start=start) as executor:
+        endless = executor.map(abs, itertools.count())
+        assert [next(endless) for _ in range(100)] == list(range(100))
+    with pytest.raises(RuntimeError):
+        list(endless)
