@@ -315,6 +315,9 @@ class FpickleExecutor(StandardExecutor):
         self.pool = fpickle.ProcessPoolExecutor(
             self.workers, start=self.start, **fpickle_options(self.options))
 
+    def terminate(self):
+        self.pool.terminate_workers()
+
 
 CLASSES = {
     "multiprocessing": StandardPool,

@@ -175,7 +175,7 @@ def terminated(t):
         handles = [submit(pool, function, BAD) for _ in range(4)]
         time.sleep(0.5)
         start = time.monotonic()
-        terminate(t, pool)
+        pool.terminate()
         taken = time.monotonic() - start
         t.ok("terminate is late", taken < 3, f"{taken:.1f} s")
         gone = pool_fault.wait_until(
@@ -187,13 +187,6 @@ def terminated(t):
 def keeps(t):
     """Processes that serve all pools of a program may stay."""
     return 1
-
-
-def terminate(t, pool):
-    if t.ours and t.face == "executor":
-        pool.pool.kill_workers()
-    else:
-        pool.terminate()
 
 
 def submit(pool, function, item):
