@@ -12,6 +12,7 @@ from __future__ import annotations
 import marshal
 import os
 import sys
+import time
 from _thread import get_ident
 
 import _signal
@@ -36,6 +37,8 @@ inherited: Any = None
 # Exit codes of a worker that leaves by itself are those of Worker.run; this one
 # says that it never came to its loop.
 BROKEN = 70
+
+_DECISION = 0.3  # s, that a parent may take to end workers after Ctrl-C
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
@@ -165,7 +168,7 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
     _reader = get_ident()
     crash = fds[CRASH]
     try:
-        _signal.signal(_signal.SIGINT, _do_nothing)
+        _signal.signal(_signal.SIGINT, _await_end)
         _signal.siginterrupt(_signal.SIGINT, False)
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
@@ -225,9 +228,12 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
     return int(status)
 
 
-def _do_nothing(number: int, frame: Any) -> None:
+def _await_end(number: int, frame: Any) -> None:
     """Handles SIGINT: the parent ends workers. That it is not ignored lets
-    programs that a task starts end by Ctrl-C; handlers are not inherited."""
+    programs that a task starts end by Ctrl-C; handlers are not inherited.
+    Until the parent has decided, the next task, which may start another
+    program, does not begin."""
+    time.sleep(_DECISION)
 
 
 def _log_failure() -> None:

@@ -112,7 +112,7 @@ def test_programs_that_tasks_run_are_interrupted(method, tmp_path):
             "def run(path):\n"
             "    subprocess.run(['sh', '-c', 'echo >> $0; exec sleep 60', path])\n"
             "with fpickle.Pool(2, start=sys.argv[1]) as pool:\n"
-            "    pool.map(run, [sys.argv[2]] * 2, 1)\n",
+            "    pool.map(run, [sys.argv[2]] * 8, 1)\n",
             method, str(started),
         ],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
