@@ -316,8 +316,9 @@ def test_what_both_faces_have():
         call = executor.submit(lambda: sum(handle.get()))
         assert call.result() == 6 and handle.get() == [1, 2, 3]
         assert asyncio.run(executor.run(lambda x, *, y: x - y, 5, y=3)) == 2
-        stats = executor.stats()
-        assert stats["tasks"] == 2 and 0 < stats["wait"] < 60
+        # A worker counts a task when it has told the result.
+        assert wait_until(lambda: executor.stats()["tasks"] == 2)
+        assert 0 < executor.stats()["wait"] < 60
         assert "2 tasks done" in executor.report()
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.share(1)

@@ -912,30 +912,6 @@ def test_a_limit_of_its_own_holds_when_the_pool_is_closed():
         list(found)
 
 
-def test_an_input_that_waits_for_its_results_when_the_pool_is_closed():
-    out, _ = run_script(
-        """
-        import queue, fpickle
-        pool = fpickle.Pool(2)
-        work = queue.Queue()
-        for x in range(20):
-            work.put(x)
-        found = pool.imap_unordered(lambda x: x, iter(work.get, None))
-        pool.close()
-        seen = set()
-        for x in found:
-            seen.add(x)
-            if x < 200:
-                work.put(x + 20)
-            if len(seen) == 200:
-                work.put(None)
-        pool.join()
-        print(len(seen) >= 200)
-        """
-    )
-    assert out == "True\n"
-
-
 def test_many_threads_take_what_a_closed_pool_reads():
     pool = fpickle.Pool(2)
     found = pool.imap_unordered(lambda x: time.sleep(0.001) or x, range(600))
