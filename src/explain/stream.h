@@ -79,8 +79,15 @@ int fpk_read_operation(fpk_machine *m, fpk_operation *op);
 int fpk_read_memo_index(const fpk_machine *m, const fpk_operation *op,
                         uint64_t *index);
 
-/* The stream is not well formed; returns -1. */
-int fpk_fail_malformed(const fpk_machine *m, const char *what);
+/* The stream is not well formed; returns -1, which the compiler sees. */
+void fpk_set_malformed(const fpk_machine *m, const char *what);
+
+static inline int
+fpk_fail_malformed(const fpk_machine *m, const char *what)
+{
+    fpk_set_malformed(m, what);
+    return -1;
+}
 
 /* ---- stream_items.c ----------------------------------------------------- */
 

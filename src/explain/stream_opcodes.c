@@ -39,11 +39,10 @@ fail_truncated(const fpk_machine *m)
     return -1;
 }
 
-int
-fpk_fail_malformed(const fpk_machine *m, const char *what)
+void
+fpk_set_malformed(const fpk_machine *m, const char *what)
 {
     PyErr_Format(m->state->MalformedError, "%s at byte %zu", what, m->offset);
-    return -1;
 }
 
 /* A line from [start] on, without its newline; its end, or 0. */
