@@ -159,11 +159,8 @@ def start(parent_pid: int, index: int, count: int) -> None:
     zygote.live(lambda: main(parent_pid, index, fds))
 
 
-def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
-    """Runs the worker. Returns its exit code; the caller exits with it.
-
-    Without [parent_pid] the parent is watched already.
-    """
+def main(parent_pid: int, index: int, fds: list[int]) -> int:
+    """Runs the worker. Returns its exit code; the caller exits with it."""
     global current, engine, token, bindings, _reader
     _reader = get_ident()
     crash = fds[CRASH]
@@ -173,8 +170,7 @@ def main(parent_pid: int | None, index: int, fds: list[int]) -> int:
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
         faulthandler.enable(file=crash, all_threads=True)
-        if parent_pid is not None:
-            _poolcore.watch_parent(parent_pid)
+        _poolcore.watch_parent(parent_pid)
         setup = marshal.loads(
             os.pread(fds[SETUP], os.fstat(fds[SETUP]).st_size, 0)
         )
@@ -278,7 +274,7 @@ def forget_parent() -> None:
 
 
 def mirror(setup: dict[str, Any]) -> None:
-    """Makes this process look like the one that [setup] describes."""
+    """Makes this process look like the parent that [setup] describes."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     if null != 0:
@@ -288,21 +284,8 @@ def mirror(setup: dict[str, Any]) -> None:
             sys.stdin = open(0, closefd=False)
         except (OSError, ValueError):
             sys.stdin = None  # type: ignore[assignment]
-    if not setup["forked"]:
-        _mirror_environment(setup["environ"])
-        if setup["cwd"] is not None:
-            try:
-                os.chdir(setup["cwd"])
-            except OSError:
-                pass  # it was removed; the parent is in no better folder
-        sys.path[:] = setup["path"]
-        sys.argv[:] = setup["argv"]
-        sys.warnoptions[:] = setup["warnoptions"]
-        sys.setrecursionlimit(setup["recursion_limit"])
-        sys.set_int_max_str_digits(setup["int_digits"])
-        _add_site_builtins()
-        if setup["warnings"] is not None:
-            _mirror_filters(*setup["warnings"])
+    if setup["parent"] is not None:
+        _mirror_parent(setup["parent"])
     main_module = MainModule("__main__")
     main_module.__builtins__ = __builtins__  # type: ignore[attr-defined]
     sys.modules["__main__"] = main_module
@@ -344,6 +327,23 @@ class MainModule(type(sys)):  # type: ignore[misc]
         namespace: dict[str, Any] = type(sys).__dict__["__dict__"].__get__(self)
         inits.fill_main(namespace)
         return namespace
+
+
+def _mirror_parent(parent: dict[str, Any]) -> None:
+    _mirror_environment(parent["environ"])
+    if parent["cwd"] is not None:
+        try:
+            os.chdir(parent["cwd"])
+        except OSError:
+            pass  # it was removed; the parent is in no better folder
+    sys.path[:] = parent["path"]
+    sys.argv[:] = parent["argv"]
+    sys.warnoptions[:] = parent["warnoptions"]
+    sys.setrecursionlimit(parent["recursion_limit"])
+    sys.set_int_max_str_digits(parent["int_digits"])
+    _add_site_builtins()
+    if parent["warnings"] is not None:
+        _mirror_filters(*parent["warnings"])
 
 
 def _mirror_filters(now: bytes, later: dict[str, bytes]) -> None:
@@ -404,11 +404,9 @@ _limits: Any = None  # holds as long as the object lives
 def reseed() -> None:
     """Workers forked from one process do not draw the same numbers.
 
-    What is imported later takes its seed from the system by itself.
+    What is imported later takes its seed from the system by itself, and the
+    module random does so in each fork.
     """
-    random = sys.modules.get("random")
-    if random is not None:
-        random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         words = memoryview(os.urandom(32)).cast("I")

@@ -188,9 +188,13 @@ class Engine:
             # While the zygote starts: this takes as long as that does.
             if self.dispatcher is None:
                 self._make_dispatcher(*types)
-            self.wanted = 0 if self.on_demand else self.size
+            forks = method == "fork"
+            self.wanted = int(forks) if self.on_demand else self.size
             for index in range(self.wanted):
                 self._start_worker(index)
+                if forks and index == 0 and self.size > 1:
+                    # What this process does later its workers do not see.
+                    self.connection.prepare()
         except BaseException:
             for worker in self.workers.values():
                 worker.close()
@@ -481,22 +485,17 @@ class Engine:
 
     def _supervise(self) -> None:
         while not self._is_over():
-            socket = self.connection.socket
-            awaited = self.connection.awaited
+            child, replies = self.connection.child, self.connection.replies
             poll = select.poll()
-            poll.register(self._wake_fd, select.POLLIN)
-            poll.register(socket.fileno(), select.POLLIN)
-            if awaited >= 0:
-                poll.register(awaited, select.POLLIN)
+            for fd in (self._wake_fd, child, replies):
+                if fd >= 0:
+                    poll.register(fd, select.POLLIN)
             fds = [fd for fd, _ in poll.poll(self._next_timeout())]
             if self._wake_fd in fds:
                 os.read(self._wake_fd, 8)
-            if awaited in fds:  # before the zygote tells of its end
-                with self.lock:  # it may be told now which worker it is
-                    packet = self.connection.receive_first()
-                    if packet is not None:
-                        self._serve(*packet)
-            if socket.fileno() in fds:
+            if child in fds:
+                self._serve(self.connection.receive_child(), [])
+            if replies in fds:
                 packet = self.connection.receive()
                 if packet is None:
                     self._zygote_ended()

@@ -116,31 +116,37 @@ class Options:
         return partial(_core.dumps, replaced_globals=replaced)
 
     def _describe(self, method: str, pickled: bytes | None) -> dict[str, Any]:
-        try:
-            cwd: str | None = os.getcwd()
-        except OSError:
-            cwd = None
         capture: Any = False
         if self.capture:
             from fpickle._pool import output
 
             capture = output.settings()
         return {
-            "forked": method == "fork",
-            "environ": dict(os.environb),
-            "cwd": cwd,
-            "path": [str(entry) for entry in sys.path],
-            "argv": [str(word) for word in getattr(sys, "argv", ())],
-            "warnoptions": [str(option) for option in sys.warnoptions],
-            "warnings": _pack_filters() if method != "fork" else None,
-            "recursion_limit": sys.getrecursionlimit(),
-            "int_digits": sys.get_int_max_str_digits(),
+            "parent": _describe_parent() if method != "fork" else None,
             "threads": self.threads,
             "functions": pickled,
             "preload": list(self.preload) if method != "zygote" else [],
             "has_initializer": self.functions[0] is not None,
             "capture": capture,
         }
+
+
+def _describe_parent() -> dict[str, Any]:
+    """What a function may rely on, of this process; a fork has it."""
+    try:
+        cwd: str | None = os.getcwd()
+    except OSError:
+        cwd = None
+    return {
+        "environ": dict(os.environb),
+        "cwd": cwd,
+        "path": [str(entry) for entry in sys.path],
+        "argv": [str(word) for word in getattr(sys, "argv", ())],
+        "warnoptions": [str(option) for option in sys.warnoptions],
+        "warnings": _pack_filters(),
+        "recursion_limit": sys.getrecursionlimit(),
+        "int_digits": sys.get_int_max_str_digits(),
+    }
 
 
 def _pack_filters() -> tuple[bytes, dict[str, bytes]] | None:

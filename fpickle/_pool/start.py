@@ -7,8 +7,9 @@ Three ways, one protocol. Workers are children of a zygote (zygote.py):
     fork     a fork of this process as it is when the pool is made
     spawn    a fresh interpreter that starts each worker as a fresh interpreter
 
-With "fork" the first worker is a child of this process, because the first
-result would otherwise wait for two forks in a row.
+With "fork" the first worker of a pool is a child of this process, where the
+first result would otherwise wait for two forks in a row; and a pool of one
+worker has no zygote until that is replaced.
 
 Functions travel by value, so none of them runs the main script again.
 
@@ -18,21 +19,27 @@ becomes of them is read by the pool's supervisor from `Connection.socket`.
 
 from __future__ import annotations
 
+import errno
 import marshal
 import os
 import sys
 import time
-from _thread import allocate_lock
+from _thread import allocate_lock, get_native_id
 
+import _signal
 import _socket
 
 from fpickle._pool import zygote
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 METHODS = ("zygote", "fork", "spawn")
+
+# ms that a zygote leaves the CPUs to the first worker, which begins with it.
+_PAUSE = 5
 
 # What a fresh interpreter runs. The package's own __init__ is executed only if
 # somebody asks for a name of it: a worker can do without most of fpickle.
@@ -198,7 +205,7 @@ def spawn_interpreter(role: str, fds: list[int], arguments: list[Any]) -> int:
             [program, *interpreter_options(), "-c", _COMMAND, f"fpickle-{role}"],
             os.environ,
             file_actions=actions,
-            setsigmask=[_sigint()],
+            setsigmask=[_signal.SIGINT],
         )
     finally:
         for fd in sources:
@@ -209,12 +216,6 @@ def _dup_above(fd: int, least: int) -> int:
     import fcntl
 
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
-
-
-def _sigint() -> int:
-    import _signal
-
-    return int(_signal.SIGINT)
 
 
 def memory_file(name: str, content: bytes = b"") -> int:
@@ -287,91 +288,111 @@ def _start_zygote(method: str, preload: tuple[str, ...]) -> ZygoteHandle:
     return ZygoteHandle(pid, ours)
 
 
-def _fork_zygote(inherited: Any) -> tuple[ZygoteHandle, Any, FirstWorker]:
-    """A copy of this process, a connection to it, and its first worker."""
-    from fpickle import _poolcore
-    from fpickle._pool import bootstrap  # not in each of the children
+def _fork(
+    run: Callable[[int], int],
+    inherited: Any,
+    dies_with_parent: bool = False,
+    pause: int = 0,
+) -> int:
+    """The pid of a copy of this process that calls run(its parent's pid) and
+    exits with what that returns.
 
-    ours: list[Any] = []
-    theirs: list[Any] = []
-    parent_pid = os.getpid()
-    bootstrap.inherited = inherited
+    Args:
+        inherited: What bootstrap.inherited is there.
+        dies_with_parent, pause: As _poolcore.fork_process has them.
+
+    Raises:
+        OSError: No process can be started.
+    """
+    import gc
+
+    from fpickle import _poolcore
+    from fpickle._pool import bootstrap
+
+    parent_pid, collects = os.getpid(), gc.isenabled()
+    _flush_output()
+    pid = _poolcore.fork_process(dies_with_parent, pause)
+    if pid == 0:
+
+        def begin() -> int:
+            gc.freeze()  # collections do not copy these pages
+            if collects:
+                gc.enable()
+            bootstrap.inherited = inherited
+            bootstrap.forget_parent()
+            return run(parent_pid)
+
+        zygote.live(begin)
+    return int(pid)
+
+
+def _fork_zygote(inherited: Any, pause: int) -> ZygoteHandle:
+    ours, theirs = _socketpair()
+
+    def run(parent_pid: int) -> int:
+        ours.close()
+        zygote.run("fork", theirs, parent_pid, [])
+        return 0
+
     try:
-        for _ in range(3):
-            our, their = _socketpair()
-            ours.append(our)
-            theirs.append(their)
-        main, connection, of_worker = theirs
-        _warn_of_threads()
-        _flush_output()
-        pid, worker = _poolcore.fork_zygote(
-            of_worker.fileno(), connection.fileno()
-        )
-        if pid == 0:
-            for socket in ours:
-                socket.close()
-            if worker == 0:
-                main.close()
-                connection.close()
-                zygote.live(lambda: _run_worker(of_worker, parent_pid))
-            of_worker.close()
-            zygote.live(
-                lambda: _run_zygote(main, connection, worker, parent_pid)
-            )
+        pid = _fork(run, inherited, pause=pause)
     except BaseException:
-        for socket in ours:
-            socket.close()
+        ours.close()
         raise
     finally:
-        bootstrap.inherited = None
-        for socket in theirs:
-            socket.close()
-    return ZygoteHandle(pid, ours[0]), ours[1], FirstWorker(ours[2])
+        theirs.close()
+    return ZygoteHandle(pid, ours)
+
+
+class FirstWorker:
+    """A worker that is a child of this process, and dies with it."""
+
+    def __init__(
+        self, index: int, fds: tuple[int, ...], inherited: Any
+    ) -> None:
+        """
+        Raises:
+            OSError: No process can be started.
+        """
+
+        def run(parent_pid: int) -> int:
+            from fpickle._pool import bootstrap
+
+            return bootstrap.main(parent_pid, index, list(fds))
+
+        self.pid = _fork(run, inherited, dies_with_parent=True)
+        self.pidfd = zygote.open_pidfd(self.pid)
+        if self.pidfd < 0:
+            zygote.kill(self.pid)
+            zygote.reap(self.pid)
+            raise OSError(errno.EMFILE, "no file descriptor for a worker")
+
+    @staticmethod
+    def is_possible() -> bool:
+        """True if this process can hear of the end of a child, and does not
+        end before the thread that calls this."""
+        probe = zygote.open_pidfd(os.getpid())
+        if probe < 0:
+            return False
+        os.close(probe)
+        return (
+            get_native_id() == os.getpid()
+            # Whoever handles it may wait for children that are not his.
+            and _signal.getsignal(_signal.SIGCHLD) is _signal.SIG_DFL
+        )
+
+    def close(self) -> None:
+        """Ends it if it lives; `reap_children` is to follow."""
+        try:
+            _signal.pidfd_send_signal(self.pidfd, _signal.SIGKILL)
+        except OSError:
+            pass
+        os.close(self.pidfd)
+        _ended.append(self.pid)
 
 
 def _socketpair() -> tuple[Any, Any]:
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-
-
-def _run_worker(socket: Any, parent_pid: int) -> int:
-    sys.modules["fpickle._pool.bootstrap"].forget_parent()
-    return zygote.run_worker(socket, parent_pid)
-
-
-def _run_zygote(
-    socket: Any, connection: Any, worker: int, parent_pid: int
-) -> int:
-    sys.modules["fpickle._pool.bootstrap"].forget_parent()
-    zygote.run("fork", socket, parent_pid, [], connection, worker)
-    return 0
-
-
-class FirstWorker:
-    """A worker that the zygote has forked unasked: it waits to be told which
-    one it is, and the zygote tells its pid."""
-
-    def __init__(self, socket: Any) -> None:
-        self.socket = socket
-        self.pid = 0  # not known yet
-        self.index: int | None = None  # not known yet
-
-    def start(self, index: int, fds: tuple[int, ...]) -> bool:
-        """It is worker [index]. False if it is gone."""
-        try:
-            zygote.send_packet(self.socket, (zygote.START, index), fds)
-        except ConnectionError:
-            return False
-        self.index = index
-        return True
-
-    def receive_pid(self) -> int:
-        """What the zygote tells; waits for it: the pid, or the negative errno
-        of its fork, or 0 if it is gone."""
-        try:
-            data = self.socket.recv(8)
-        except ConnectionError:
-            return 0
-        return int.from_bytes(data, sys.byteorder, signed=True)
 
 
 def _warn_of_threads() -> None:
@@ -448,8 +469,9 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Connection:
-    """What one pool has of a zygote. Requests may come from any thread that
-    holds the pool's lock; replies are read by its supervisor."""
+    """What one pool has of a zygote, and the first worker of a fork. Requests
+    may come from any thread that holds the pool's lock; what becomes of them is
+    read by its supervisor."""
 
     def __init__(
         self, method: str, preload: tuple[str, ...], inherited: Any = None
@@ -462,15 +484,21 @@ class Connection:
         self.preload = preload
         self.inherited = inherited
         self.own: ZygoteHandle | None = None
-        self.first: FirstWorker | None = None
         self.socket: Any = None
-        self.open()
+        self.first: FirstWorker | None = None
+        self.may_fork = method == "fork" and FirstWorker.is_possible()
+        if method == "fork":
+            _warn_of_threads()
+        else:
+            self.open()
 
     def open(self) -> None:
         """Connects; starts a zygote if there is none, or none that lives."""
         if self.method == "fork":
-            self.close()
-            self.own, self.socket, self.first = _fork_zygote(self.inherited)
+            self._close_zygote()
+            pause = 0 if self.first is None else _PAUSE
+            self.own = _fork_zygote(self.inherited, pause)
+            self.socket = self.own.connect()
             return
         key = (self.method, *self.preload)
         with _lock:
@@ -490,52 +518,48 @@ class Connection:
         """Asks for worker [index]. Returns its pid if that is known at once.
 
         Raises:
-            OSError: The zygote is gone.
+            OSError: The zygote is gone, or no process can be started.
         """
-        first = self.first
-        if first is not None and first.index is None:
-            if first.start(index, fds):
-                if first.pid:
-                    self._forget_first()
-                    return first.pid
-                return None
-            self._forget_first()
+        if self.may_fork:
+            self.may_fork = False
+            self.first = FirstWorker(index, fds, self.inherited)
+            return self.first.pid
+        self.prepare()
         zygote.send_packet(self.socket, (zygote.START, index), fds)
         return None
 
-    @property
-    def awaited(self) -> int:
-        """The descriptor that the first worker's pid comes from, or -1."""
-        if self.first is None or self.first.pid:
-            return -1
-        return int(self.first.socket.fileno())
+    def prepare(self) -> None:
+        """There is a zygote from now on."""
+        if self.socket is None:
+            self.open()
 
-    def receive_first(self) -> tuple[Any, list[int]] | None:
-        """Like `receive`, once `awaited` is readable; None: nobody waits for
-        that."""
-        first = self.first
-        if first is None:
-            return None
-        pid = first.receive_pid()
-        if pid <= 0:
-            self._forget_first()
-        first.pid = pid
-        index = first.index
-        if index is None or pid == 0:
-            return None
-        if pid < 0:
-            return (zygote.FAILED, index, -pid, os.strerror(-pid)), []
-        self._forget_first()
-        return (zygote.STARTED, index, pid), [zygote.open_pidfd(pid)]
+    @property
+    def replies(self) -> int:
+        """The descriptor of what the zygote says, or -1."""
+        return -1 if self.socket is None else int(self.socket.fileno())
+
+    @property
+    def child(self) -> int:
+        """A descriptor that is readable when a child of this process has ended
+        that is a worker, or -1."""
+        return -1 if self.first is None else self.first.pidfd
+
+    def receive_child(self) -> tuple[Any, ...]:
+        """What a zygote would say of it."""
+        assert self.first is not None
+        pid = self.first.pid
+        return zygote.ENDED, pid, zygote.look_for_end(pid)[1]
 
     def reap(self, pid: int) -> None:
         """Says that nobody will send a signal to [pid] any more."""
         if self.first is not None and self.first.pid == pid:
-            self._forget_first()
-        try:
-            zygote.send_packet(self.socket, (zygote.REAP, pid))
-        except OSError:
-            pass  # it is gone, and init has reaped
+            self._close_first()
+            reap_children(0)
+        elif self.socket is not None:
+            try:
+                zygote.send_packet(self.socket, (zygote.REAP, pid))
+            except OSError:
+                pass  # it is gone, and init has reaped
 
     def receive(self) -> tuple[Any, list[int]] | None:
         """The next reply; waits for it. None: the zygote is gone."""
@@ -543,18 +567,25 @@ class Connection:
 
     def close(self) -> None:
         """Workers that still run are killed."""
-        self.abandon()
+        self._close_first()
+        self._close_zygote()
+
+    def abandon(self) -> None:
+        """In a fork of this process: without a word to the workers."""
+        if self.socket is not None:
+            self.socket.close()
+        if self.first is not None:
+            os.close(self.first.pidfd)
+            self.first = None
+
+    def _close_first(self) -> None:
+        if self.first is not None:
+            self.first.close()
+            self.first = None
+
+    def _close_zygote(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
         if self.own is not None:
             self.own.close()
             self.own = None
-
-    def abandon(self) -> None:
-        """Without a word to the zygote, which others may still have."""
-        if self.socket is not None:
-            self.socket.close()
-        self._forget_first()
-
-    def _forget_first(self) -> None:
-        if self.first is not None:
-            self.first.socket.close()
-            self.first = None

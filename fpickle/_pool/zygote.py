@@ -145,26 +145,13 @@ class Zygote:
         if self.parent_fd >= 0:
             os.close(self.parent_fd)
 
-    def connect(self, socket: Any) -> None:
-        """Serves the pool at the other end."""
-        self.connections[socket.fileno()] = socket
-        self.poll.register(socket.fileno(), select.POLLIN)
-
-    def adopt(self, pid: int, socket: Any) -> int:
-        """A child of this process is a worker of the pool at the other end.
-        Returns its pidfd, or -1."""
-        pidfd = open_pidfd(pid)
-        self.children[pidfd if pidfd >= 0 else -pid] = pid, socket
-        if pidfd >= 0:
-            self.poll.register(pidfd, select.POLLIN)
-        return pidfd
-
     def _accept(self) -> bool:
         packet = receive_packet(self.main)
         if packet is None:
             return False
         for fd in packet[1]:
-            self.connect(_socket.socket(fileno=fd))
+            self.connections[fd] = _socket.socket(fileno=fd)
+            self.poll.register(fd, select.POLLIN)
         return True
 
     def _serve(self, socket: Any) -> None:
@@ -186,7 +173,10 @@ class Zygote:
         finally:
             for fd in fds:
                 os.close(fd)
-        pidfd = self.adopt(pid, socket)
+        pidfd = open_pidfd(pid)
+        self.children[pidfd if pidfd >= 0 else -pid] = pid, socket
+        if pidfd >= 0:
+            self.poll.register(pidfd, select.POLLIN)
         self._send(
             socket, (STARTED, index, pid), (pidfd,) if pidfd >= 0 else ()
         )
@@ -350,17 +340,9 @@ def spawn_worker(zygote: Zygote, index: int, fds: list[int]) -> int:
     )
 
 
-def run(
-    method: str,
-    main: Any,
-    parent_pid: int,
-    preload: list[str],
-    connection: Any = None,
-    worker: int = 0,
-) -> None:
-    """The life of a zygote, which may have a first connection, and a worker for
-    it."""
-    _set_signals()
+def run(method: str, main: Any, parent_pid: int, preload: list[str]) -> None:
+    """The life of a zygote."""
+    set_signals()
     if method == "spawn":
         make_worker = spawn_worker
     else:
@@ -372,38 +354,16 @@ def run(
         for name in preload:
             bootstrap.read(load, name)
         gc.freeze()  # collections in a worker do not copy these pages
-    zygote = Zygote(main, parent_pid, make_worker)
-    if connection is not None:
-        zygote.connect(connection)
-        if worker > 0:
-            zygote.adopt(worker, connection)
-    zygote.run()
+    Zygote(main, parent_pid, make_worker).run()
 
 
-def _set_signals() -> None:
+def set_signals() -> None:
     """Of a process that others end."""
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     if hasattr(_signal, "pthread_sigmask"):
         _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
-
-
-def run_worker(socket: Any, parent_pid: int) -> int:
-    """The life of a worker that is forked before it is known which one it is:
-    the first packet says so. Returns its exit code."""
-    import gc
-
-    bootstrap = sys.modules["fpickle._pool.bootstrap"]
-    _set_signals()
-    gc.freeze()
-    bootstrap._poolcore.watch_parent(parent_pid)
-    packet = receive_packet(socket)
-    socket.close()
-    if packet is None:  # the pool has ended, and there was no work
-        return 0
-    (_, index), fds = packet
-    return int(bootstrap.main(None, index, fds))
 
 
 def start(method: str, parent_pid: int, preload: list[str]) -> None:

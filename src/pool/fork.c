@@ -1,54 +1,45 @@
-/* fork.c -- a zygote and its first worker, forked from this process.
+/* fork.c -- a fork of this process, for a pool.
 
-   Does:      forks the zygote, which forks the worker before either of them
-              runs Python: while this process goes on with the making of the
-              pool, and without a copy of what Python writes around a fork.
-              The zygote waits then before it takes a CPU from the other two.
+   Does:      what os.fork does, with all signals blocked in the child until
+              Python sets them for what it is, and without the warning about
+              threads, which the caller gives if it applies.
    Owns:      nothing.
-   Invariant: what Python does around a fork is done once in each process; the
-              two children run with all signals blocked until Python sets them
-              for what they are.
+   Invariant: a child that is to die with this process does, whatever state it
+              is in and however early this process ends.
    Called by: module.c. */
+#ifndef _GNU_SOURCE
+#    define _GNU_SOURCE
+#endif
 #include "pool/fork.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdint.h>
-#include <sys/socket.h>
 #include <sys/types.h>
 #include <unistd.h>
 
-/* Not for long: until Python runs in the zygote, it has descriptors of its
-   parent's whose other ends wait to be told that they are closed. */
-enum { PAUSE_MS = 30 };
+#ifdef __linux__
+#    include <sys/prctl.h>
+#endif
 
-/* In the zygote: the pid of the worker that it forks, or -errno; the parent is
-   told that.  In the worker: 0. */
-static int64_t
-fork_worker(int told, int requests)
+/* The system ends a child with the thread that has forked it, so that has to
+   be one that lives as long as the process. */
+static void
+die_with_parent(pid_t parent)
 {
-    /* A parent that ignores the deaths of its children does not do so for the
-       zygote. */
-    (void)signal(SIGCHLD, SIG_DFL);
-    int64_t pid = fork();
-    if (pid == 0) {
-        return 0;
+#ifdef __linux__
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
+    if (getppid() != parent) {
+        _exit(1);
     }
-    if (pid < 0) {
-        pid = -errno;
-    }
-    (void)send(told, &pid, sizeof pid, MSG_NOSIGNAL);
-    struct pollfd wanted = {.fd = requests, .events = POLLIN};
-    (void)poll(&wanted, 1, PAUSE_MS);
-    return pid;
 }
 
 PyObject *
-fpk_fork_zygote(PyObject *module, PyObject *args)
+fpk_fork_process(PyObject *module, PyObject *args)
 {
-    int told, requests;
-    if (!PyArg_ParseTuple(args, "ii:fork_zygote", &told, &requests)) {
+    int dies, pause_ms;
+    if (!PyArg_ParseTuple(args, "pi:fork_process", &dies, &pause_ms)) {
         return NULL;
     }
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
@@ -59,24 +50,33 @@ fpk_fork_zygote(PyObject *module, PyObject *args)
     if (PySys_Audit("os.fork", NULL) < 0) {
         return NULL;
     }
+    pid_t parent = getpid();
     PyOS_BeforeFork();
     /* In a child Python's handlers would write to the wake-up descriptor of
        the parent. */
     sigset_t all, before;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t zygote = fork();
+    pid_t pid = fork();
     int error = errno;
-    if (zygote == 0) {
-        int64_t worker = fork_worker(told, requests);
+    if (pid == 0) {
+        if (dies) {
+            die_with_parent(parent);
+        }
+        if (pause_ms > 0) {
+            (void)poll(NULL, 0, pause_ms);
+        }
+        /* A collection would copy the pages of all objects that it looks at.
+           */
+        (void)PyGC_Disable();
         PyOS_AfterFork_Child();
-        return Py_BuildValue("iL", 0, (long long)worker);
+        return PyLong_FromLong(0);
     }
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     PyOS_AfterFork_Parent();
-    if (zygote < 0) {
+    if (pid < 0) {
         errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    return Py_BuildValue("lL", (long)zygote, 0LL);
+    return PyLong_FromLong((long)pid);
 }

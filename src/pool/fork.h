@@ -1,4 +1,4 @@
-/* fork.h -- a zygote and its first worker, forked from this process.
+/* fork.h -- a fork of this process, for a pool.
 
    Used by:   module.c. */
 #ifndef FPK_POOL_FORK_H
@@ -6,7 +6,7 @@
 
 #include "compat/compat.h"
 
-/* The function fork_zygote of the module. */
-PyObject *fpk_fork_zygote(PyObject *module, PyObject *args);
+/* The function fork_process of the module. */
+PyObject *fpk_fork_process(PyObject *module, PyObject *args);
 
 #endif

@@ -104,26 +104,25 @@ watch_parent(PyObject *module, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(fork_zygote_doc,
-             "fork_zygote(told, requests, /)\n--\n\n"
-             "Forks this process, and that one at once again: a zygote and "
-             "its first worker.\n\n"
-             "The zygote sends the worker's id, or the negative errno, as a "
-             "native 64-bit integer\nover the socket [told]. It begins when "
-             "[requests] can be read, or after 30 ms.\nAll signals are "
-             "blocked in both.\n\n"
+PyDoc_STRVAR(fork_process_doc,
+             "fork_process(dies_with_parent, pause, /)\n--\n\n"
+             "Forks this process.  All signals are blocked in the child.\n\n"
+             "Args:\n"
+             "    dies_with_parent: the system kills the child when the "
+             "calling thread, which\n        should be the main thread, has "
+             "ended, even if it is stopped or stuck.\n"
+             "    pause: ms that the child waits before it runs Python, and "
+             "leaves the CPUs to\n        others that begin.\n\n"
              "Returns:\n"
-             "    (zygote, worker): (its id, 0) in this process; (0, what it "
-             "has sent) in the\n        zygote; (0, 0) in the worker.\n\n"
+             "    The id of the child; 0 in the child.\n\n"
              "Raises:\n"
              "    OSError: no process can be started.\n"
              "    RuntimeError: this is not the main interpreter.\n\n"
-             "May be called from any thread; only that one is in the "
-             "children.");
+             "May be called from any thread; only that one is in the child.");
 
 static PyMethodDef module_methods[] = {
     {"available_cpus", available_cpus, METH_NOARGS, available_cpus_doc},
-    {"fork_zygote", fpk_fork_zygote, METH_VARARGS, fork_zygote_doc},
+    {"fork_process", fpk_fork_process, METH_VARARGS, fork_process_doc},
     {"watch_parent", (PyCFunction)(void (*)(void))watch_parent,
      METH_VARARGS | METH_KEYWORDS, watch_parent_doc},
     {NULL, NULL, 0, NULL},

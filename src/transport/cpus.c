@@ -291,6 +291,13 @@ fpk_quota_cpus(const char *root)
 #endif
 
 int
+fpk_affine_cpus(void)
+{
+    int count = count_affine();
+    return count < 1 ? 1 : count;
+}
+
+int
 fpk_available_cpus(void)
 {
     int count = count_affine();

@@ -10,6 +10,10 @@
    cpu.max, v1 cfs_quota_us; rounded up), at least 1. */
 int fpk_available_cpus(void);
 
+/* The first half of that, which takes a microsecond; the other one a hundred.
+   */
+int fpk_affine_cpus(void);
+
 /* What the quotas of the cgroups of this process amount to, in CPUs, rounded
    up; 0 without one.  [root] stands for "/": a folder in tests, else "". */
 int fpk_quota_cpus(const char *root);

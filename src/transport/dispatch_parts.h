@@ -118,7 +118,8 @@ struct fpk_dispatch {
     bool closed;
     bool failed;
     uintptr_t failed_cause;
-    int cpus;
+    int cpus;     /* of the affinity mask; no more than the quota allows, */
+    bool io_runs; /* once the I/O thread runs */
     uint64_t ring_size;
     fpk_segment bell_segment;
     fpk_bell *bell;

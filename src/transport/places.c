@@ -35,7 +35,7 @@ fpk_dispatch_create(fpk_dispatch **dispatch, uint32_t workers,
     d->workers = workers;
     d->ring_size = ring_size;
     d->spin_ns = FPK_SPIN_NS;
-    d->cpus = fpk_available_cpus();
+    d->cpus = fpk_affine_cpus();
     (void)pthread_mutex_init(&d->mutex, NULL);
     (void)pthread_condattr_init(&attributes);
 #ifdef __linux__

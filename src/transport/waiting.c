@@ -369,7 +369,12 @@ fpk_notice
 fpk_dispatch_run(fpk_dispatch *d)
 {
     fpk_notice notice;
+    int cpus = d->io_runs ? 0 : fpk_available_cpus();
     fpk_lock(d);
+    if (!d->io_runs) {
+        d->io_runs = true;
+        d->cpus = cpus;
+    }
     while (!take_notice(d, &notice)) {
         if (!d->pumping && pump_once(d)) {
             continue;

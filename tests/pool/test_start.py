@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import fpickle
@@ -327,31 +328,69 @@ def test_documented_files_exist():
     assert {"zygote.py", "bootstrap.py"} <= {p.name for p in folder.iterdir()}
 
 
-# ---- the first worker of a fork, which the zygote forks unasked ------------------
+# ---- the first worker of a fork, a child of the pool's process -------------------
 
 
-def test_the_first_fork_is_replaced_like_the_others():
-    with fpickle.Pool(1, start="fork") as pool:
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_first_fork_is_replaced_by_one_of_the_zygote(size):
+    with fpickle.Pool(size, start="fork") as pool:
         first = pool.apply(os.getpid)
-        zygote = parent_of(first)
-        assert parent_of(zygote) == os.getpid()
+        while parent_of(first) != os.getpid():
+            first = pool.apply(os.getpid)
         with pytest.raises(fpickle.WorkerDied) as caught:
-            pool.apply(os.kill, (first, signal.SIGKILL))
+            kill_worker(pool, first)
         assert (caught.value.pid, caught.value.exitcode) == (
             first,
             -signal.SIGKILL,
         )
-        second = pool.apply(os.getpid)
-        assert second != first
-        assert parent_of(second) == zygote
         wait_until(lambda: not pathlib.Path(f"/proc/{first}").exists())
+        zygotes = set()
+        for _ in range(3):
+            second = pool.apply(os.getpid)
+            assert second != first
+            zygotes.add(parent_of(second))
+            with pytest.raises(fpickle.WorkerDied):
+                kill_worker(pool, second)
+        (zygote,) = zygotes
+        assert parent_of(zygote) == os.getpid()
 
 
-def test_deaths_of_children_are_ignored():
+def kill_worker(pool, pid):
+    """Has worker [pid] kill itself in a task."""
+    while True:
+        pool.apply(
+            lambda: os.getpid() != pid or os.kill(pid, signal.SIGKILL)
+        )
+
+
+def test_a_pool_of_one_fork_is_one_process():
     out, err = run_script(
         """
+        import os, fpickle
+        def children():
+            with open(f"/proc/self/task/{os.getpid()}/children") as file:
+                return [int(word) for word in file.read().split()]
+        pool = fpickle.Pool(1, start="fork")
+        print(children() == [pool.apply(os.getpid)])
+        pool.terminate()
+        pool.join()
+        print(children())
+        """
+    )
+    assert (out, err) == ("True\n[]\n", "")
+
+
+@pytest.mark.parametrize("handler", ["signal.SIG_IGN", "wait"])
+def test_others_wait_for_children(handler):
+    out, err = run_script(
+        f"""
         import os, signal, fpickle
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        def wait(*_):
+            try:
+                os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                pass
+        signal.signal(signal.SIGCHLD, {handler})
         with fpickle.Pool(1, start="fork") as pool:
             for _ in range(2):
                 try:
@@ -359,79 +398,100 @@ def test_deaths_of_children_are_ignored():
                 except fpickle.WorkerDied as error:
                     print(error.exitcode)
             print(pool.apply(abs, (-2,)))
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         """
     )
     assert (out, err) == ("-9\n-9\n2\n", "")
+
+
+def test_somebody_has_waited_for_the_first_fork():
+    with fpickle.Pool(1, start="fork") as pool:
+        first = pool.apply(os.getpid)
+        os.kill(first, signal.SIGSTOP)
+        stuck = pool.apply_async(abs, (-1,))
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        try:
+            os.kill(first, signal.SIGKILL)
+            try:
+                os.waitpid(first, 0)
+            except ChildProcessError:  # the pool was faster
+                pass
+            assert stuck.get(30) == 1
+        finally:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        assert pool.apply(os.getpid) != first
+
+
+def test_a_thread_that_makes_a_pool_of_forks_ends():
+    """The system would end a child with the thread that has forked it."""
+    pools = []
+    thread = threading.Thread(
+        target=lambda: pools.append(fpickle.Pool(1, start="fork"))
+    )
+    thread.start()
+    thread.join()
+    with pools[0] as pool:
+        pid = pool.apply(os.getpid)
+        time.sleep(0.1)
+        assert pool.apply(os.getpid) == pid
 
 
 def test_a_first_fork_without_work_leaves_nothing():
     out, err = run_script(
         """
         import os, time, fpickle
-        def children(pid):
-            with open(f"/proc/{pid}/task/{pid}/children") as file:
+        def children():
+            with open(f"/proc/self/task/{os.getpid()}/children") as file:
                 return [int(word) for word in file.read().split()]
         executor = fpickle.ProcessPoolExecutor(2, start="fork")
-        (zygote,) = children(os.getpid())
-        while not children(zygote):
-            time.sleep(0.01)
-        (worker,) = children(zygote)
+        print(len(children()))  # and the zygote
         executor.shutdown()
-        print(children(os.getpid()))
-        for _ in range(1000):
-            if not os.path.exists(f"/proc/{worker}"):
-                print("gone")
-                break
-            time.sleep(0.01)
+        print(children())
         """
     )
-    assert (out, err) == ("[]\ngone\n", "")
-
-
-def first_fork_of(executor):
-    """The pid of a worker that waits to be told which one it is."""
-    first = executor._engine.connection.first
-    wait_until(lambda: first.pid)
-    return first.pid
+    assert (out, err) == ("2\n[]\n", "")
 
 
 @pytest.mark.parametrize("pause", [0, 0.2])
-def test_the_first_fork_ends_without_work_before_it_is_asked(pause):
+def test_the_first_fork_ends_without_work(pause):
     with fpickle.ProcessPoolExecutor(1, start="fork") as executor:
-        first = first_fork_of(executor)
+        first = executor._engine.connection.first.pid
         os.kill(first, signal.SIGKILL)
-        time.sleep(pause)  # the zygote has seen it, or not yet
+        time.sleep(pause)  # the pool has seen it, or not yet
         assert executor.submit(os.getpid).result(30) != first
         wait_until(lambda: not pathlib.Path(f"/proc/{first}").exists())
 
 
-def test_a_zygote_that_cannot_fork():
-    """The first worker is missing: it is started like the others."""
+def test_no_process_can_be_forked():
+    """The pool is not made; one that lives tries again."""
     out, err = run_script(
         """
-        import os, sys, fpickle
+        import os, signal, fpickle
         from fpickle import _poolcore
-        fork = _poolcore.fork_zygote
-        def without_worker(told, requests):
-            zygote, worker = fork(told, requests)
-            if zygote == 0 and worker == 0:
-                os._exit(0)
-            return zygote, worker
-        def refused(told, requests):
-            # What the zygote says then; the pid of a worker comes behind it.
-            os.write(told, (-11).to_bytes(8, sys.byteorder, signed=True))
-            return without_worker(told, requests)
-        _poolcore.fork_zygote = refused
-        with fpickle.Pool(2, start="fork") as pool:
-            print(pool.map(abs, range(4)))
-        with fpickle.ProcessPoolExecutor(1, start="fork") as executor:
-            print(executor.submit(abs, -2).result())
-        _poolcore.fork_zygote = without_worker
-        with fpickle.Pool(2, start="fork") as pool:
-            print(pool.map(abs, range(4)))
+        fork = _poolcore.fork_process
+        refusals = []
+        def refused(*arguments):
+            refusals.append(arguments)
+            raise BlockingIOError(11, "no process")
+        def refused_once(*arguments):
+            _poolcore.fork_process = fork
+            return refused(*arguments)
+        _poolcore.fork_process = refused
+        try:
+            fpickle.Pool(2, start="fork")
+        except BlockingIOError as error:
+            print(error.errno)
+        _poolcore.fork_process = fork
+        with fpickle.Pool(1, start="fork") as pool:
+            _poolcore.fork_process = refused_once
+            try:
+                pool.apply(lambda: os.kill(os.getpid(), signal.SIGKILL))
+            except fpickle.WorkerDied:
+                pass
+            print(pool.map(abs, range(4)), len(refusals))
         """
     )
-    assert (out, err) == ("[0, 1, 2, 3]\n2\n[0, 1, 2, 3]\n", "")
+    assert (out, err) == ("11\n[0, 1, 2, 3] 2\n", "")
 
 
 @pytest.mark.parametrize("state", ["stopped", "waiting"])
@@ -444,10 +504,7 @@ def test_the_first_fork_dies_with_its_parent(state):
                 """
                 import os, signal, sys, time, fpickle
                 executor = fpickle.ProcessPoolExecutor(1, start="fork")
-                first = executor._engine.connection.first
-                while not first.pid:
-                    time.sleep(0.01)
-                print(first.pid, flush=True)
+                print(executor._engine.connection.first.pid, flush=True)
                 if sys.argv[1] == "stopped":
                     pid = executor.submit(os.getpid).result()
                     os.kill(pid, signal.SIGSTOP)
