@@ -81,7 +81,9 @@ each trial takes one of the faces and one of the start methods, in turn."""
 
 def cell(result):
     # Where things are installed is nobody's business.
-    outcome = re.sub(r'File "/[^"]*/', 'File "', result.outcome)
+    # Names of files without their folders, also where the text was cut.
+    outcome = re.sub(r'[^\s"]*/([^\s"/]+\.py")', r"\1", result.outcome)
+    outcome = re.sub(r' *File "[^"]*/[^"]*$| *File "\.?[\w/-]*$', "", outcome)
     text = faults_runner.escape(outcome)
     return text if result.holds else f"**{text.split(':')[0]}**" + (
         ":" + text.split(":", 1)[1] if ":" in text else "")
