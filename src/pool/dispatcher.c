@@ -1,7 +1,6 @@
 /* dispatcher.c -- the type Dispatcher: the parent's side of a pool.
 
-   Does:      submits calls and maps, tells the I/O thread's news to Python,
-              opens and closes the places of workers.
+   Does:      submits calls and maps, tells the I/O thread's news to Python.
    Owns:      the dispatch, the snapshots of functions, the exceptions of
               workers that ended.
    Invariant: the dispatch lives as long as the object; futures, results and
@@ -85,30 +84,6 @@ dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     return (PyObject *)self;
-}
-
-/* Keeps [exception] as *[cause], 0 for None; 0, or -1 with an exception. */
-static int
-add_cause(fpk_dispatcher *self, PyObject *exception, uintptr_t *cause)
-{
-    *cause = 0;
-    if (exception == Py_None) {
-        return 0;
-    }
-    if (!PyExceptionInstance_Check(exception)) {
-        PyErr_SetString(PyExc_TypeError, "a cause is an exception");
-        return -1;
-    }
-    PyObject *key = PyLong_FromUnsignedLongLong(self->last_cause + 1);
-    if (key == NULL) {
-        return -1;
-    }
-    int status = PyDict_SetItem(self->causes, key, exception);
-    Py_DECREF(key);
-    if (status == 0) {
-        *cause = ++self->last_cause;
-    }
-    return status;
 }
 
 /* ---- calls -------------------------------------------------------------- */
@@ -299,171 +274,6 @@ dispatcher_forget(PyObject *op, PyObject *number)
     Py_RETURN_NONE;
 }
 
-/* ---- workers ------------------------------------------------------------ */
-
-/* The index of a place; -1 with ValueError. */
-static long
-parse_index(fpk_dispatcher *self, PyObject *number)
-{
-    long index = PyLong_AsLong(number);
-    if (index == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-    if (index < 0 || index >= (long)fpk_dispatch_workers(self->d)) {
-        PyErr_Format(PyExc_ValueError, "there is no place %ld", index);
-        return -1;
-    }
-    return index;
-}
-
-static PyObject *
-dispatcher_open_worker(PyObject *op, PyObject *args, PyObject *kwargs)
-{
-    static char *const names[] = {"index", "max_tasks", "max_memory", NULL};
-    fpk_dispatcher *self = (fpk_dispatcher *)op;
-    PyObject *number;
-    unsigned long long max_tasks = 0;
-    unsigned long long max_memory = 0;
-    int fds[4];
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|KK:open_worker",
-                                     (char **)names, &number, &max_tasks,
-                                     &max_memory)) {
-        return NULL;
-    }
-    long index = parse_index(self, number);
-    if (index < 0) {
-        return NULL;
-    }
-    self->max_tasks = max_tasks;
-    fpk_status status = fpk_dispatch_open_worker(self->d, (uint32_t)index,
-                                                 max_tasks, max_memory, fds);
-    if (status != FPK_OK) {
-        (void)fpk_raise_status(self->state, status, "opening a worker");
-        return NULL;
-    }
-    return Py_BuildValue("(iiii)", fds[0], fds[1], fds[2], fds[3]);
-}
-
-static PyObject *
-dispatcher_worker_started(PyObject *op, PyObject *args)
-{
-    fpk_dispatcher *self = (fpk_dispatcher *)op;
-    PyObject *number;
-    int pid;
-    if (!PyArg_ParseTuple(args, "Oi:worker_started", &number, &pid)) {
-        return NULL;
-    }
-    long index = parse_index(self, number);
-    if (index < 0) {
-        return NULL;
-    }
-    fpk_dispatch_worker_started(self->d, (uint32_t)index, pid);
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-dispatcher_worker_ended(PyObject *op, PyObject *args)
-{
-    fpk_dispatcher *self = (fpk_dispatcher *)op;
-    PyObject *number;
-    PyObject *error = Py_None;
-    if (!PyArg_ParseTuple(args, "O|O:worker_ended", &number, &error)) {
-        return NULL;
-    }
-    long index = parse_index(self, number);
-    uintptr_t cause;
-    if (index < 0 || add_cause(self, error, &cause) < 0) {
-        return NULL;
-    }
-    bool begun, lost;
-    Py_BEGIN_ALLOW_THREADS
-    begun = fpk_dispatch_worker_ended(self->d, (uint32_t)index, cause, &lost);
-    Py_END_ALLOW_THREADS
-    if (!lost && cause != 0) {
-        Py_DECREF(fpk_cause_exception(self, cause));
-    }
-    return PyBool_FromLong(begun);
-}
-
-static PyObject *
-dispatcher_quit_worker(PyObject *op, PyObject *number)
-{
-    fpk_dispatcher *self = (fpk_dispatcher *)op;
-    long index = parse_index(self, number);
-    if (index < 0) {
-        return NULL;
-    }
-    fpk_dispatch_quit_worker(self->d, (uint32_t)index);
-    Py_RETURN_NONE;
-}
-
-static const char *
-state_name(int state)
-{
-    switch (state) {
-    case FPK_WORKER_STARTING:
-        return "starting";
-    case FPK_WORKER_IDLE:
-        return "idle";
-    case FPK_WORKER_BUSY:
-        return "busy";
-    case FPK_WORKER_LEAVING:
-        return "leaving";
-    default:
-        return "closed";
-    }
-}
-
-static PyObject *
-dispatcher_worker_state(PyObject *op, PyObject *number)
-{
-    fpk_dispatcher *self = (fpk_dispatcher *)op;
-    long index = parse_index(self, number);
-    if (index < 0) {
-        return NULL;
-    }
-    return PyUnicode_FromString(
-        state_name(fpk_dispatch_worker_state(self->d, (uint32_t)index)));
-}
-
-PyDoc_STRVAR(
-    stats_doc,
-    "stats()\n--\n\n"
-    "A dict for each worker: pid, state, incarnations, in_flight, tasks "
-    "(calls),\n"
-    "work, codec, idle (seconds, of all incarnations), resident, bytes_sent,\n"
-    "bytes_received (bytes); waits, waited: messages whose waiting for the "
-    "worker was\n"
-    "measured, and the seconds in all.");
-
-static PyObject *
-dispatcher_stats(PyObject *op, PyObject *unused)
-{
-    fpk_dispatcher *self = (fpk_dispatcher *)op;
-    PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list != NULL && i < fpk_dispatch_workers(self->d);
-         i++) {
-        fpk_worker_report r;
-        fpk_dispatch_report(self->d, i, &r);
-        PyObject *entry = Py_BuildValue(
-            "{s:i,s:s,s:K,s:K,s:K,s:d,s:d,s:d,s:K,s:K,s:K,s:K,s:d}", "pid",
-            r.pid, "state", state_name(r.state), "incarnations",
-            (unsigned long long)r.incarnations, "in_flight",
-            (unsigned long long)r.in_flight, "tasks",
-            (unsigned long long)r.tasks_done, "work", (double)r.work_ns / 1e9,
-            "codec", (double)r.codec_ns / 1e9, "idle", (double)r.idle_ns / 1e9,
-            "resident", (unsigned long long)r.resident, "bytes_sent",
-            (unsigned long long)r.bytes_sent, "bytes_received",
-            (unsigned long long)r.bytes_received, "waits",
-            (unsigned long long)r.waits, "waited", (double)r.waited_ns / 1e9);
-        if (entry == NULL || PyList_Append(list, entry) < 0) {
-            Py_CLEAR(list);
-        }
-        Py_XDECREF(entry);
-    }
-    return list;
-}
-
 /* ---- the end ------------------------------------------------------------ */
 
 static PyObject *
@@ -483,7 +293,7 @@ dispatcher_fail_all(PyObject *op, PyObject *error)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
     uintptr_t cause;
-    if (add_cause(self, error, &cause) < 0) {
+    if (fpk_add_cause(self, error, &cause) < 0) {
         return NULL;
     }
     if (cause == 0) {
@@ -685,6 +495,16 @@ dispatcher_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
+PyDoc_STRVAR(
+    stats_doc,
+    "stats()\n--\n\n"
+    "A dict for each worker: pid, state, incarnations, in_flight, tasks "
+    "(calls),\n"
+    "work, codec, idle (seconds, of all incarnations), resident, bytes_sent,\n"
+    "bytes_received (bytes); waits, waited: messages whose waiting for the "
+    "worker was\n"
+    "measured, and the seconds in all.");
+
 static PyMethodDef dispatcher_methods[] = {
     {"submit", (PyCFunction)(void (*)(void))dispatcher_submit, METH_FASTCALL,
      submit_doc},
@@ -696,28 +516,28 @@ static PyMethodDef dispatcher_methods[] = {
          "start; returns the number that\nWorker.object takes.")},
     {"forget", dispatcher_forget, METH_O,
      PyDoc_STR("forget(number)\n--\n\nWorkers may drop what define sent.")},
-    {"open_worker", (PyCFunction)(void (*)(void))dispatcher_open_worker,
+    {"open_worker", (PyCFunction)(void (*)(void))fpk_open_worker,
      METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR(
          "open_worker(index, max_tasks=0, max_memory=0)\n--\n\n"
          "A new incarnation of a worker: the descriptors of its channel, "
          "the bell, the\narguments and its results, which stay the "
          "dispatcher's.")},
-    {"worker_started", dispatcher_worker_started, METH_VARARGS,
+    {"worker_started", fpk_note_started, METH_VARARGS,
      PyDoc_STR("worker_started(index, pid)\n--\n\nSays which process it is.")},
-    {"worker_ended", dispatcher_worker_ended, METH_VARARGS,
+    {"worker_ended", fpk_note_ended, METH_VARARGS,
      PyDoc_STR(
          "worker_ended(index, error=None)\n--\n\n"
          "Settles what the worker had: the call that it was in fails with "
          "error, or is\nbegun again.  True if it was in a call.")},
-    {"quit_worker", dispatcher_quit_worker, METH_O,
+    {"quit_worker", fpk_quit_worker, METH_O,
      PyDoc_STR(
          "quit_worker(index)\n--\n\nThe worker ends after what it has.")},
-    {"worker_state", dispatcher_worker_state, METH_O,
+    {"worker_state", fpk_find_state, METH_O,
      PyDoc_STR(
          "worker_state(index)\n--\n\n\"closed\", \"starting\", \"idle\", "
          "\"busy\" or \"leaving\".")},
-    {"stats", dispatcher_stats, METH_NOARGS, stats_doc},
+    {"stats", fpk_make_stats, METH_NOARGS, stats_doc},
     {"cancel_queued", dispatcher_cancel_queued, METH_VARARGS,
      PyDoc_STR(
          "cancel_queued(keep=0, /)\n--\n\nCancels all calls that nobody has "

@@ -1,6 +1,6 @@
 /* dispatcher.h -- the parent's side of the pool: what its files share.
 
-   Used by:   dispatcher.c, requests.c, functions.c, task.c,
+   Used by:   dispatcher.c, workers.c, requests.c, functions.c, task.c,
               results_parts.h. */
 #ifndef FPK_POOL_DISPATCHER_H
 #define FPK_POOL_DISPATCHER_H
@@ -44,6 +44,20 @@ typedef struct fpk_dispatcher {
     fpk_snapshot snapshots[FPK_FUNCTIONS_KEPT]; /* what was used last first */
     Py_ssize_t snapshot_count;
 } fpk_dispatcher;
+
+/* ---- workers.c ---------------------------------------------------------- */
+
+/* Keeps [exception] as *[cause], 0 for None; 0, or -1 with an exception. */
+int fpk_add_cause(fpk_dispatcher *self, PyObject *exception, uintptr_t *cause);
+
+/* Methods: open_worker, worker_started, worker_ended, quit_worker,
+   worker_state, stats. */
+PyObject *fpk_open_worker(PyObject *op, PyObject *args, PyObject *kwargs);
+PyObject *fpk_note_started(PyObject *op, PyObject *args);
+PyObject *fpk_note_ended(PyObject *op, PyObject *args);
+PyObject *fpk_quit_worker(PyObject *op, PyObject *number);
+PyObject *fpk_find_state(PyObject *op, PyObject *number);
+PyObject *fpk_make_stats(PyObject *op, PyObject *unused);
 
 /* ---- requests.c --------------------------------------------------------- */
 
