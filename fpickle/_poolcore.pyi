@@ -116,6 +116,7 @@ class Dispatcher:
         on_message: Callable[[str, int, Any], object],
         ring_size: int = 131072,
         dumps_function: Callable[..., bytes] = ...,
+        recover: Callable[[Any], Callable[..., bytes] | None] | None = None,
     ) -> Dispatcher: ...
     def submit(
         self,

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 # the handover.
 CHANNEL, BELL, ARGUMENTS, RESULTS, CRASH, SETUP, HANDED_OVER = range(7)
 
-# (initializer, initargs, worker_exit) in a fork of the parent, which need not
-# be pickled.
+# What need not be pickled in a fork of the parent: an inherited.Inherited.
 inherited: Any = None
 
 # Exit codes of a worker that leaves by itself are those of Worker.run; this one
@@ -209,7 +208,7 @@ def main(parent_pid: int, index: int, fds: list[int]) -> int:
                 _core.loads, setup["functions"]
             )
         elif inherited is not None:
-            initializer, arguments, leave = inherited
+            initializer, arguments, leave = inherited.functions
         else:
             initializer, arguments = None, ()
         if initializer is not None and bindings is not None:

@@ -164,6 +164,7 @@ class Engine:
             future_type=future_type(),
             on_message=lambda *message: _pass_message(reference, *message),
             dumps_function=self.options.dumps_function(),
+            recover=self.options.recover,
         )
 
     def _begin(self, *types: Any) -> None:

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from fpickle._pool.handover import Handover
+    from fpickle._pool.inherited import Inherited
 
 
 class Options:
     """How the workers of a pool are started; checked, and never changed.
 
     The arguments are those of `fpickle.Pool`.
+
+    Attributes:
+        inherited: What forks of this process have; None until there are some.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Options:
         self.max_memory = parse_size(memory_limit)
         self.threads = threads_per_worker or 0
         self.capture = capture_output
+        self.inherited: Inherited | None = None
 
     def pack(
         self, token: bytes, handover: Handover
@@ -76,11 +81,9 @@ class Options:
         Raises:
             Whatever pickling the initializer raises.
         """
-        method, pickled, inherited = self.method or "zygote", None, None
+        method, pickled = self.method or "zygote", None
         wants = any(part is not None for part in self.functions[::2])
-        if method == "fork":
-            inherited = self.functions
-        elif wants:
+        if method != "fork" and wants:
             try:
                 pickled = handover.dumps(self.functions)
             except Exception as error:
@@ -90,16 +93,32 @@ class Options:
                         "With start='fork' they need not be pickled."
                     )
                     raise
-                method, inherited = "fork", self.functions
+                method = "fork"
                 handover.close()
+        if method == "fork":
+            from fpickle._pool.inherited import Inherited
+
+            self.inherited = Inherited(self.functions)
         description = self._describe(method, pickled)
         description["token"] = token
         description["multiprocessing"] = handover.describe(method)
-        return method, marshal.dumps(description), inherited
+        return method, marshal.dumps(description), self.inherited
 
     def dumps_function(self) -> Callable[..., bytes]:
         """What pickles the functions of tasks: of globals that the initializer
         binds the workers have their own."""
+        dumps = self._replace_globals()
+        return dumps if self.inherited is None else self.inherited.wrap(dumps)
+
+    def recover(
+        self, dumps: Callable[..., bytes]
+    ) -> Callable[..., bytes] | None:
+        """What may pickle that with which [dumps] has failed; None: nothing."""
+        if self.inherited is None:
+            return None
+        return self.inherited.recover(dumps)
+
+    def _replace_globals(self) -> Callable[..., bytes]:
         if self.functions[0] is None:
             return _core.dumps
         from fpickle._pool import inits

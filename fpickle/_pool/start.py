@@ -497,7 +497,8 @@ class Connection:
         if self.method == "fork":
             self._close_zygote()
             pause = 0 if self.first is None else _PAUSE
-            self.own = _fork_zygote(self.inherited, pause)
+            with self.inherited:
+                self.own = _fork_zygote(self.inherited, pause)
             self.socket = self.own.connect()
             return
         key = (self.method, *self.preload)
@@ -522,6 +523,7 @@ class Connection:
         """
         if self.may_fork:
             self.may_fork = False
+            self.inherited.hold()
             self.first = FirstWorker(index, fds, self.inherited)
             return self.first.pid
         self.prepare()

@@ -20,17 +20,18 @@ static PyObject *
 dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *const names[] = {
-        "workers",        "dumps",          "loads",
-        "unpack_failure", "future_type",    "on_message",
-        "ring_size",      "dumps_function", NULL};
+        "workers",     "dumps",      "loads",     "unpack_failure",
+        "future_type", "on_message", "ring_size", "dumps_function",
+        "recover",     NULL};
     int workers;
     Py_ssize_t ring_size = 131072;
     PyObject *dumps = NULL, *loads = NULL, *unpack_failure = NULL;
     PyObject *future_type = NULL, *on_message = NULL, *function = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|$OOOOOnO:Dispatcher",
-                                     (char **)names, &workers, &dumps, &loads,
-                                     &unpack_failure, &future_type,
-                                     &on_message, &ring_size, &function)) {
+    PyObject *recover = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "i|$OOOOOnOO:Dispatcher", (char **)names, &workers,
+            &dumps, &loads, &unpack_failure, &future_type, &on_message,
+            &ring_size, &function, &recover)) {
         return NULL;
     }
     fpk_pool_state *state = fpk_pool_state_of_type(type);
@@ -67,6 +68,7 @@ dispatcher_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->state = state;
     self->dumps = Py_NewRef(dumps);
     self->dumps_function = Py_NewRef(function == NULL ? dumps : function);
+    self->recover = Py_NewRef(recover);
     self->loads = Py_NewRef(loads);
     self->unpack_failure = Py_NewRef(unpack_failure);
     self->future_type = (PyTypeObject *)Py_NewRef(future_type);
@@ -452,6 +454,7 @@ dispatcher_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->dumps);
     Py_VISIT(self->dumps_function);
+    Py_VISIT(self->recover);
     Py_VISIT(self->loads);
     Py_VISIT(self->unpack_failure);
     Py_VISIT((PyObject *)self->future_type);
@@ -472,6 +475,7 @@ dispatcher_clear(PyObject *op)
     }
     Py_CLEAR(self->dumps);
     Py_CLEAR(self->dumps_function);
+    Py_CLEAR(self->recover);
     Py_CLEAR(self->loads);
     Py_CLEAR(self->unpack_failure);
     Py_CLEAR(self->future_type);
@@ -577,7 +581,7 @@ PyDoc_STRVAR(
     dispatcher_doc,
     "Dispatcher(workers, *, dumps, loads, unpack_failure, future_type, "
     "on_message,\n"
-    "           ring_size=131072, dumps_function=dumps)\n--\n\n"
+    "           ring_size=131072, dumps_function=dumps, recover=None)\n--\n\n"
     "The parent's side of a pool: knows no processes, only their channels.\n\n"
     "Args:\n"
     "    workers: places for workers.\n"
@@ -589,7 +593,10 @@ PyDoc_STRVAR(
     "with\n"
     "        \"left\" if there is something for read_inputs(True).\n"
     "    ring_size: bytes of each ring, a power of two.\n"
-    "    dumps_function: called instead of dumps for what is to be called.\n\n"
+    "    dumps_function: called instead of dumps for what is to be called.\n"
+    "    recover: called with the one of these that has failed; returns what "
+    "is called\n"
+    "        instead of it, or None.\n\n"
     "All methods may be called from any thread.");
 
 static PyType_Slot dispatcher_slots[] = {

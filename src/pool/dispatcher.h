@@ -27,6 +27,7 @@ typedef struct fpk_dispatcher {
     fpk_dispatch *d;
     PyObject *dumps;
     PyObject *dumps_function; /* for what is called; the same, or another */
+    PyObject *recover;        /* finds another one when they fail, or None */
     PyObject *loads;
     PyObject *unpack_failure;
     PyTypeObject *future_type;
@@ -74,7 +75,10 @@ typedef struct fpk_request {
 int fpk_request_pack(fpk_dispatcher *self, PyObject *obj, uint16_t kind,
                      fpk_request *request);
 
-/* The same in two steps, the first of which writes request->packed alone. */
+/* The same in two steps, the first of which writes request->packed alone, by
+   [dumps]. */
+int fpk_request_write(fpk_dispatcher *self, PyObject *dumps, PyObject *obj,
+                      fpk_request *request);
 int fpk_request_place(fpk_dispatcher *self, uint16_t kind,
                       fpk_request *request);
 

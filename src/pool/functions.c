@@ -416,8 +416,8 @@ take_snapshot(fpk_dispatcher *self, PyObject *callable,
     fpk_request request;
     /* Looked at before it is pickled: a change in between is seen later. */
     if (observe_callable(callable, &snapshot->observed) < 0 ||
-        fpk_pack(self->state, self->dumps_function, callable,
-                 &request.packed) < 0) {
+        fpk_request_write(self, self->dumps_function, callable, &request) <
+            0) {
         Py_CLEAR(snapshot->observed);
         return -1;
     }

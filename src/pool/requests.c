@@ -38,10 +38,35 @@ fpk_request_place(fpk_dispatcher *self, uint16_t kind, fpk_request *request)
 }
 
 int
+fpk_request_write(fpk_dispatcher *self, PyObject *dumps, PyObject *obj,
+                  fpk_request *request)
+{
+    if (fpk_pack(self->state, dumps, obj, &request->packed) == 0) {
+        return 0;
+    }
+    if (self->recover == Py_None || !PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
+    int status = -1;
+    PyObject *error = fpk_get_raised_exception();
+    PyObject *other = PyObject_CallOneArg(self->recover, dumps);
+    if (other == Py_None) {
+        fpk_set_raised_exception(error);
+        error = NULL;
+    }
+    else if (other != NULL) {
+        status = fpk_pack(self->state, other, obj, &request->packed);
+    }
+    Py_XDECREF(other);
+    Py_XDECREF(error);
+    return status;
+}
+
+int
 fpk_request_pack(fpk_dispatcher *self, PyObject *obj, uint16_t kind,
                  fpk_request *request)
 {
-    if (fpk_pack(self->state, self->dumps, obj, &request->packed) < 0) {
+    if (fpk_request_write(self, self->dumps, obj, request) < 0) {
         return -1;
     }
     return fpk_request_place(self, kind, request);
