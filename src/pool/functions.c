@@ -301,24 +301,25 @@ fpk_define_object(fpk_dispatcher *self, PyObject *obj)
 static int
 find_constants(const fpk_packed *packed, PyObject **constants)
 {
-    uint32_t found = 0;
     *constants = NULL;
-    for (uint32_t i = 0; i < packed->count; i++) {
-        PyObject *owner = packed->buffers[i].obj;
-        found += owner != NULL && PyBytes_CheckExact(owner);
-    }
-    if (found == 0) {
+    if (packed->count == 0) {
         return 0;
     }
     *constants = PyTuple_New((Py_ssize_t)packed->count);
     if (*constants == NULL) {
         return -1;
     }
+    bool found = false;
     for (uint32_t i = 0; i < packed->count; i++) {
         PyObject *owner = packed->buffers[i].obj;
-        bool constant = owner != NULL && PyBytes_CheckExact(owner);
-        PyTuple_SET_ITEM(*constants, (Py_ssize_t)i,
-                         Py_NewRef(constant ? owner : Py_None));
+        if (owner == NULL || !PyBytes_CheckExact(owner)) {
+            owner = Py_None;
+        }
+        found = found || owner != Py_None;
+        PyTuple_SET_ITEM(*constants, (Py_ssize_t)i, Py_NewRef(owner));
+    }
+    if (!found) {
+        Py_CLEAR(*constants);
     }
     return 0;
 }
