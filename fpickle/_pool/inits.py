@@ -8,8 +8,9 @@ and what code finds in ``__main__``.
 `start` and `work` travel by value, in streams of their own, so each has its own
 globals in the worker. What `start` has bound, or changed in place, is put into
 the globals of the functions of the same module that come after it; it stands
-above what `work` has brought along. A global that `start` binds is not even
-sent, if the parent has one of that name: a `Bound` stands for it.
+above what `work` has brought along. The same holds for attributes of functions
+and classes. A global that `start` binds is not even sent, if the parent has one
+of that name: a `Bound` stands for it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from fpickle import _core
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, Callable
 
 _MOST_VISITED = 1000
@@ -35,6 +37,8 @@ class Bindings:
 
     def __init__(self) -> None:
         self.by_module: dict[str, dict[str, Any]] = {}
+        # By module: the name of a global, that of an attribute, its value.
+        self.attributes: dict[str, list[tuple[str, str, Any]]] = {}
 
     def run(self, initializer: Callable[..., Any], arguments: Any) -> None:
         """Calls it and notes which globals of by-value functions changed."""
@@ -53,11 +57,16 @@ class Bindings:
                 for name, value in namespace.items()
                 if name not in before or before[name] is not value
             })  # fmt: skip
-        for names, digests in used:
+        for names, before in used:
             after = names.digests()
+            changed = {key for key in after if before.get(key) != after[key]}
             self._keep(names.namespace, names.bound | {
-                name for name in digests if digests[name] != after.get(name)
+                name for name, attribute in changed if not attribute
             })  # fmt: skip
+            self.attributes.setdefault(names.module, []).extend(
+                (name, attribute, getattr(names.namespace[name], attribute))
+                for name, attribute in changed if attribute
+            )  # fmt: skip
 
     def _keep(self, namespace: dict[str, Any], names: set[str]) -> None:
         module = namespace.get("__name__", "")
@@ -71,10 +80,16 @@ class Bindings:
         obj = _core.loads(data, **options)
         if callable(obj):
             for namespace in list_namespaces(obj):
-                changed = self.by_module.get(namespace.get("__name__", ""))
-                if changed:
-                    namespace.update(changed)
+                self._change(namespace)
         return obj
+
+    def _change(self, namespace: dict[str, Any]) -> None:
+        module = namespace.get("__name__", "")
+        namespace.update(self.by_module.get(module, ()))
+        for name, attribute, value in self.attributes.get(module, ()):
+            owner = namespace.get(name)
+            if isinstance(owner, (FunctionType, type)):
+                setattr(owner, attribute, value)
 
 
 class Bound:
@@ -102,29 +117,55 @@ class Names:
         self.used: set[str] = set()
         self.bound: set[str] = set()
 
-    def digests(self) -> dict[str, Any]:
-        """Of the values of what is used and may change in place."""
-        return {
-            name: _digest(self.namespace[name])
-            for name in self.used & self.namespace.keys()
-            if not isinstance(self.namespace[name], _FIXED)
-        }
+    def digests(self) -> dict[tuple[str, str], Any]:
+        """Of what is used and may change in place: of the values of globals,
+        and of the attributes of functions and classes."""
+        found: dict[tuple[str, str], Any] = {}
+        for name in self.used & self.namespace.keys():
+            value = self.namespace[name]
+            if not isinstance(value, _FIXED):
+                # What cannot be pickled is not sent by anybody: it is kept.
+                found[name, ""] = _digest(value, object())
+            elif isinstance(value, (FunctionType, type)):
+                if value.__module__ == self.module:
+                    for attribute, part in list(vars(value).items()):
+                        if not attribute.startswith("__"):
+                            found[name, attribute] = _digest(part, _Itself(part))
+        return found
+
+
+class _Itself:
+    """Equal for the same object."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self.value is other.value
+
+
+def _functions_in(waiting: list[Any]) -> Iterator[FunctionType]:
+    """The functions that the objects in a list consist of; it may grow
+    meanwhile."""
+    seen: set[int] = set()
+    while waiting and len(seen) < _MOST_VISITED:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, FunctionType):
+            waiting += _cells_of(item)
+            yield item
+        else:
+            waiting += _parts_of(item)
 
 
 def find_names(function: Any) -> list[Names]:
     """The globals that [function], and the functions that it calls by global
     names, use and bind."""
     found: dict[int, Names] = {}
-    seen: set[int] = set()
     waiting = [function]
-    while waiting and len(seen) < _MOST_VISITED:
-        item = waiting.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if not isinstance(item, FunctionType):
-            waiting += _parts_of(item)
-            continue
+    for item in _functions_in(waiting):
         space = item.__globals__
         names = found.setdefault(id(space), Names(space))
         codes = [item.__code__]
@@ -136,7 +177,6 @@ def find_names(function: Any) -> list[Names]:
                 space[name] for name in code.co_names
                 if isinstance(space.get(name), FunctionType)
             ]  # fmt: skip
-        waiting += _cells_of(item)
     return list(found.values())
 
 
@@ -166,17 +206,19 @@ class _Digest:
         self.value = hash((self.value, data))
 
 
-def _digest(value: Any) -> Any:
+def _digest(value: Any, otherwise: Any) -> Any:
     """Tells whether [value] is what it was: equal for equal values, and for
-    large ones, which are not looked at. What cannot be pickled is not equal to
-    itself: nobody sends it."""
+    large ones, which are not looked at; [otherwise] for what does not change in
+    place or cannot be pickled."""
+    if isinstance(value, _FIXED):
+        return otherwise
     file = _Digest()
     try:
         _core.dump(value, file, 5)
     except OverflowError:
         return None
     except Exception:
-        return object()
+        return otherwise
     return file.value
 
 
@@ -184,24 +226,15 @@ def list_namespaces(obj: Any) -> list[dict[str, Any]]:
     """The globals of the functions that [obj] consists of, without those that
     are a module's own."""
     namespaces: dict[int, dict[str, Any]] = {}
-    seen: set[int] = set()
     waiting = [obj]
-    while waiting and len(seen) < _MOST_VISITED:
-        item = waiting.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, FunctionType):
-            namespace = item.__globals__
-            if id(namespace) not in namespaces and not _is_of_module(namespace):
-                namespaces[id(namespace)] = namespace
-                waiting += [
-                    value for value in namespace.values()
-                    if isinstance(value, (FunctionType, type))
-                ]  # fmt: skip
-            waiting += _cells_of(item)
-        else:
-            waiting += _parts_of(item)
+    for item in _functions_in(waiting):
+        namespace = item.__globals__
+        if id(namespace) not in namespaces and not _is_of_module(namespace):
+            namespaces[id(namespace)] = namespace
+            waiting += [
+                value for value in namespace.values()
+                if isinstance(value, (FunctionType, type))
+            ]  # fmt: skip
     return list(namespaces.values())
 
 
