@@ -236,12 +236,13 @@ check_limits(fpk_worker *self)
 }
 
 /* True if shared memory can still be mapped: a task may have closed all files
-   of its process, and then each later one with a block would fail here. */
+   of its process, and where they cannot be opened again each later one with a
+   block would fail here. */
 static bool
 has_files(fpk_worker *self)
 {
     return fpk_segment_refresh(&self->arguments) == FPK_OK &&
-           fcntl(fpk_arena_fd(self->results), F_GETFD) != -1;
+           fpk_segment_refresh(fpk_arena_segment(self->results)) == FPK_OK;
 }
 
 static int
@@ -599,6 +600,10 @@ attach(fpk_worker *self, const int fds[4])
         return fpk_raise_status(self->state, status, what);
     }
     fpk_channel_shared *shared = self->channel.shared;
+    fpk_segment_set_owner(&self->arguments, shared->owner,
+                          shared->arguments_fd);
+    fpk_segment_set_owner(fpk_arena_segment(self->results), shared->owner,
+                          shared->results_fd);
     self->max_tasks = shared->max_tasks;
     self->max_memory = shared->max_memory;
     atomic_store(&shared->pid, (uint32_t)getpid());

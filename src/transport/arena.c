@@ -478,6 +478,12 @@ fpk_arena_fd(const fpk_arena *arena)
     return arena->segment.fd;
 }
 
+fpk_segment *
+fpk_arena_segment(fpk_arena *arena)
+{
+    return &arena->segment;
+}
+
 /* A free block of at least the size of [class] and at most twice that, taken
    out of its list; NULL if there is none. */
 static block *

@@ -31,6 +31,7 @@ fpk_status fpk_arena_create(fpk_arena **arena, const char *label,
 fpk_status fpk_arena_attach(fpk_arena **arena, int fd, uint64_t keep);
 
 int fpk_arena_fd(const fpk_arena *arena);
+fpk_segment *fpk_arena_segment(fpk_arena *arena);
 
 /* A block of at least [length] bytes: FPK_OK with *[offset] and *[address], at
    which this process may write it; FPK_NO_MEMORY. */

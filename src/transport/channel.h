@@ -48,6 +48,9 @@ typedef struct fpk_channel_shared {
     uint64_t ring_size;  /* bytes of each ring */
     uint64_t max_tasks;  /* the worker leaves after as many; 0: never */
     uint64_t max_memory; /* it leaves after a task if it has more; 0: never */
+    int32_t owner;       /* the parent, which has the segments open as */
+    int32_t arguments_fd;
+    int32_t results_fd;
     fpk_bell request_bell;
     fpk_ring_counters requests;
     fpk_ring_counters replies;

@@ -168,6 +168,9 @@ fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index, uint64_t max_tasks,
     }
     channel.shared->max_tasks = max_tasks;
     channel.shared->max_memory = max_memory;
+    channel.shared->owner = (int32_t)getpid();
+    channel.shared->arguments_fd = fpk_arena_fd(d->arena);
+    channel.shared->results_fd = source->segment.fd;
     fpk_lock(d);
     fpk_worker_place *place = &d->places[index];
     if (d->closed || place->open) {

@@ -73,17 +73,38 @@ status_of_errno(void)
     }
 }
 
-/* Whether the fd is still this segment, with what the system knows of it. */
-static fpk_status
-look_at(const fpk_segment *segment, struct stat *found)
+/* Whether [fd] is this segment, with what the system knows of it. */
+static bool
+is_it(const fpk_segment *segment, int fd, struct stat *found)
 {
-    if (segment->fd < 0 || fstat(segment->fd, found) != 0) {
+    return fd >= 0 && fstat(fd, found) == 0 &&
+           (uint64_t)found->st_ino == segment->inode &&
+           (uint64_t)found->st_dev == segment->device;
+}
+
+static int move_up(int fd);
+
+/* The same of the segment's own fd, which is opened again if it is lost. */
+static fpk_status
+look_at(fpk_segment *segment, struct stat *found)
+{
+    if (is_it(segment, segment->fd, found)) {
+        return FPK_OK;
+    }
+    if (segment->owner == 0) {
         return FPK_CLOSED;
     }
-    if ((uint64_t)found->st_ino != segment->inode ||
-        (uint64_t)found->st_dev != segment->device) {
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/%d/fd/%d", segment->owner,
+                   segment->owner_fd);
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (!is_it(segment, fd, found)) {
+        if (fd >= 0) {
+            close(fd);
+        }
         return FPK_CLOSED;
     }
+    segment->fd = move_up(fd);
     return FPK_OK;
 }
 
@@ -262,10 +283,17 @@ fpk_segment_attach(fpk_segment *segment, int fd)
 }
 
 void
+fpk_segment_set_owner(fpk_segment *segment, int owner, int fd)
+{
+    segment->owner = owner;
+    segment->owner_fd = fd;
+}
+
+void
 fpk_segment_close(fpk_segment *segment)
 {
     struct stat found;
-    if (look_at(segment, &found) == FPK_OK) {
+    if (is_it(segment, segment->fd, &found)) {
         close(segment->fd);
     }
     *segment = no_segment;

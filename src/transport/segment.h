@@ -22,6 +22,8 @@ typedef struct fpk_segment {
     uint64_t size;  /* bytes, as this process knows it; a multiple of a page */
     uint64_t inode; /* of the fd: a user may close it and open another file */
     uint64_t device;
+    int owner; /* a process that has it open, too, as [owner_fd]; 0: unknown */
+    int owner_fd;
 } fpk_segment;
 
 /* Ways to make a segment, the best first. */
@@ -51,6 +53,10 @@ fpk_status fpk_segment_attach(fpk_segment *segment, int fd);
    taking over the fd that was looked at. */
 fpk_status fpk_segment_look(fpk_segment *segment, int fd);
 void fpk_segment_keep(fpk_segment *segment);
+
+/* Process [owner] has it as [fd].  If this process loses its own fd, because a
+   user closes files that are not his, it is opened again from there. */
+void fpk_segment_set_owner(fpk_segment *segment, int owner, int fd);
 
 /* Makes it at least [size] bytes with memory behind each new page:
    FPK_NO_MEMORY if there is none, and the size is as before. */

@@ -250,6 +250,36 @@ segment_notices_another_file(void)
 }
 
 static void
+segment_is_opened_again(void)
+{
+    fpk_segment segment, other;
+    void *address;
+    CHECK(fpk_segment_create(&segment, "test", 4096) == FPK_OK);
+    CHECK(fpk_segment_look(&other, dup(segment.fd)) == FPK_OK);
+    fpk_segment_set_owner(&other, (int)getpid(), segment.fd);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int lost = other.fd;
+    CHECK(dup2(null, lost) == lost);
+    CHECK(fpk_segment_grow(&other, 1 << 20) == FPK_OK);
+    CHECK(other.fd != lost && fcntl(lost, F_GETFD) != -1);
+    CHECK(fpk_segment_map(&other, 8192, 10, FPK_MAP_WRITE, &address) ==
+          FPK_OK);
+    fpk_segment_unmap(address, 10);
+    CHECK(fpk_segment_refresh(&segment) == FPK_OK);
+    CHECK(segment.size == 1 << 20);
+    /* What the owner has open there now is another file. */
+    fpk_segment_set_owner(&other, (int)getpid(), null);
+    close(other.fd);
+    CHECK(fpk_segment_refresh(&other) == FPK_CLOSED);
+    fpk_segment_set_owner(&other, (int)getpid(), 1 << 20);
+    CHECK(fpk_segment_refresh(&other) == FPK_CLOSED);
+    fpk_segment_close(&other);
+    fpk_segment_close(&segment);
+    close(lost);
+    close(null);
+}
+
+static void
 segment_attaches_to_files_alone(void)
 {
     fpk_segment segment;
@@ -315,6 +345,7 @@ test_segments(void)
     RUN(segment_without_memory);
     RUN(segment_without_fds);
     RUN(segment_notices_another_file);
+    RUN(segment_is_opened_again);
     RUN(segment_attaches_to_files_alone);
     RUN(segment_grows_between_signals);
 }
