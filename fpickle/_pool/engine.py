@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from fpickle._pool.memory import Guard
+
 DORMANT, RUNNING, CLOSING, ENDED = "dormant", "running", "closing", "ended"
 
 # Failed starts in a row, none of them with a worker that came to its loop,
@@ -60,6 +62,7 @@ class WorkerProcess:
         self.pid = 0
         self.pidfd = -1
         self.is_ready = False
+        self.excess = ""  # why it was killed, if its task took too much memory
         self.since = time.monotonic()
 
     def kill(self, number: int) -> None:
@@ -143,6 +146,7 @@ class Engine:
         self._owner: weakref.finalize[..., Any] | None = None
         self._setup_fd = self._wake_fd = -1
         self._prepare_at: float | None = None
+        self._guard: Guard | None = None  # if there is a memory_limit
         self.io_thread: threading.Thread | None = None
         self.supervisor: threading.Thread | None = None
         self.dispatcher: Any = None
@@ -180,6 +184,12 @@ class Engine:
             self.connection = start.Connection(
                 method, self.options.preload, inherited
             )
+            if self.options.max_memory:
+                from fpickle._pool import memory
+
+                self._guard = memory.Guard(
+                    self.options.max_memory, method == "fork"
+                )
         except BaseException:
             self.handover.close()
             raise
@@ -370,7 +380,7 @@ class Engine:
         found: list[dict[str, Any]] = self.dispatcher.stats()
         for worker, seconds in zip(found, self._starts):
             worker["start"] = seconds
-            worker["resident"] = _resident(worker["pid"])
+            worker["resident"] = resident(worker["pid"])
         return found
 
     def forget(self, number: int) -> None:
@@ -523,6 +533,8 @@ class Engine:
             times.append(time.monotonic() + 0.1)
         if self._prepare_at is not None:
             times.append(self._prepare_at)
+        if self._guard is not None:
+            times.append(self._guard.next_look)
         if not times:
             return None
         return max(0.0, (min(times) - time.monotonic()) * 1000 + 1)
@@ -534,6 +546,8 @@ class Engine:
             # start, which it would delay.
             self._prepare_at = None
             _find_errors()
+        if self._guard is not None and self._guard.next_look <= now:
+            self._guard.look(self.dispatcher, list(self.workers.values()))
         if self._has_left and not self._reads_left and self.state is RUNNING:
             self._reads_left = True
             threading.Thread(
@@ -749,7 +763,7 @@ def _wait_until_gone(worker: WorkerProcess, deadline: float) -> None:
     poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
     """Bytes of a process in memory; 0 if there is none."""
     try:
         with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
@@ -782,8 +796,9 @@ def _died(worker: WorkerProcess, status: int | None) -> BaseException:
         return _simple_error(
             f"worker process {worker.pid} has ended with {status}"
         )
-    return errors.WorkerDied(  # type: ignore[no-any-return]
-        worker.pid or None, status, text=worker.crash_text()
+    kind = errors.MemoryLimitExceeded if worker.excess else errors.WorkerDied
+    return kind(  # type: ignore[no-any-return]
+        worker.pid or None, status, worker.excess or worker.crash_text()
     )
 
 

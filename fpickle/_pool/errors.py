@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures.process import BrokenProcessPool
 
-__all__ = ["BrokenProcessPool", "PoolTimeout", "RemoteError", "WorkerDied"]
+__all__ = ["BrokenProcessPool", "MemoryLimitExceeded", "PoolTimeout",
+           "RemoteError", "WorkerDied"]  # fmt: skip
 
 _LONGEST_TEXT = 8000
 
@@ -48,6 +49,14 @@ class WorkerDied(BrokenProcessPool):
             how = f"has exited with code {self.exitcode}"
         text = f"\n{self.text.rstrip()}" if self.text else ""
         return f"{who} {how}{text}"
+
+
+class MemoryLimitExceeded(WorkerDied, MemoryError):
+    """The worker was killed, because the task that it ran took much more
+    memory than the `memory_limit` of the pool; `text` has the figures."""
+
+    def __str__(self) -> str:
+        return f"worker process {self.pid} was killed: {self.text}"
 
 
 def _signal_name(exitcode: int | None) -> str | None:

@@ -3,7 +3,7 @@ pool was made: locks, open files, connections, which cannot be pickled.
 
     before the fork      `Inherited.gather` lists objects, strongly: the list is
                          in the fork as well, where nothing dies any more
-    after the last one   of those objects weak references are kept
+    in the parent        of those objects weak references are kept
     what fails to be     is pickled once more: an object of the list that cannot
     pickled              be pickled itself travels as its number
     in a worker          `find_inherited` returns the object of that number
@@ -46,12 +46,12 @@ _NOTE = (
 
 
 class Inherited:
-    """What one pool has inherited; a context in which its zygote is forked.
+    """What one pool has inherited; a context in which a process is forked.
 
     Attributes:
         functions: initializer, initargs, worker_exit.
-        objects: By number, what exists: until the zygote has been forked, and
-            in the workers.
+        objects: By number, what exists: until the first process is forked,
+            while others are, and in the workers.
     """
 
     def __init__(self, functions: Any = (None, (), None)) -> None:
@@ -63,25 +63,19 @@ class Inherited:
 
     def gather(self) -> None:
         """Lists what is there, as long as no process was forked."""
-        if self._is_forked:
-            return
-        for obj in _find_candidates():
+        for obj in () if self._is_forked else _find_candidates():
             if obj is not None and self.find(obj) is None:
                 self._numbers[id(obj)] = number = len(self._references)
                 self._references.append(_refer_to(obj))
                 self.objects[number] = obj
 
-    def hold(self) -> None:
-        """A process is to be forked: what is listed exists from now on."""
+    def __enter__(self) -> None:
         self.gather()
         self._is_forked = True
         for number, reference in enumerate(self._references):
             obj = reference()
             if obj is not None:
                 self.objects[number] = obj
-
-    def __enter__(self) -> None:
-        self.hold()
 
     def __exit__(self, *exception: Any) -> None:
         self.objects = {}
@@ -103,7 +97,6 @@ class Inherited:
     def recover(self, dumps: Callable[..., bytes]) -> Callable[..., bytes]:
         """What may pickle that with which [dumps] has failed, or says what is
         not inherited."""
-        self.gather()
         again = self._bind(dumps)
 
         def dumps_again(*args: Any, **options: Any) -> bytes:

@@ -523,8 +523,8 @@ class Connection:
         """
         if self.may_fork:
             self.may_fork = False
-            self.inherited.hold()
-            self.first = FirstWorker(index, fds, self.inherited)
+            with self.inherited:
+                self.first = FirstWorker(index, fds, self.inherited)
             return self.first.pid
         self.prepare()
         zygote.send_packet(self.socket, (zygote.START, index), fds)
