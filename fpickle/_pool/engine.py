@@ -763,13 +763,15 @@ def _wait_until_gone(worker: WorkerProcess, deadline: float) -> None:
     poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
 
-def resident(pid: int) -> int:
-    """Bytes of a process in memory; 0 if there is none."""
+def resident(pid: int, own: bool = False) -> int:
+    """Bytes of a process in memory, or those of its [own], which it does not
+    share with files or shared memory; 0 if there is none."""
     try:
         with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
-            pages = int(file.read(128).split()[1])
-    except (OSError, IndexError):
+            _, pages, shared = map(int, file.read(128).split()[:3])
+    except (OSError, ValueError):
         return 0
+    pages -= shared if own else 0
     return pages * os.sysconf("SC_PAGESIZE")
 
 

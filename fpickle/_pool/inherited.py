@@ -141,12 +141,11 @@ def _find_candidates() -> Iterator[Any]:
     if heap is not None:  # the memory of values and arrays
         yield from list(heap.BufferWrapper._heap._arenas)
     for name in ("__main__", *_core.registered_by_value()):
-        module = sys.modules.get(name)
-        if module is not None:
-            for value in list(vars(module).values()):
-                for obj in (value, *_members_of(value, name)):
-                    if not issubclass(type(obj), _PLAIN):
-                        yield obj
+        namespace = getattr(sys.modules.get(name), "__dict__", {})
+        for value in list(namespace.values()):
+            for obj in (value, *_members_of(value, name)):
+                if not issubclass(type(obj), _PLAIN):
+                    yield obj
 
 
 def _members_of(value: Any, module: str) -> list[Any]:
@@ -158,7 +157,8 @@ def _members_of(value: Any, module: str) -> list[Any]:
         return [*(value.__defaults__ or ()), *keywords.values(),
                 *vars(value).values()]  # fmt: skip
     if kind is type:
-        return list(vars(value).values()) if value.__module__ == module else []
+        mine = vars(value).get("__module__") == module
+        return list(vars(value).values()) if mine else []
     if issubclass(kind, dict):
         return list(islice(dict.values(value), _MOST_MEMBERS))
     if kind in (list, tuple, set, frozenset, deque):

@@ -3,7 +3,8 @@
 Between tasks a worker looks itself whether it has too much, and leaves. A task
 that does not come to its end is watched by the supervisor, only in pools that
 have a limit. It may have more than the limit for a while: a quarter more, or
-what a small limit has not reckoned with.
+what a small limit has not reckoned with; and arguments that are mapped, not
+copied, are not counted.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Guard:
             forks: Workers begin with the memory of this process.
         """
         self.limit = limit
-        base = engine.resident(os.getpid()) if forks else 0
+        base = engine.resident(os.getpid(), True) if forks else 0
         self.most = max(limit, base) + max(limit // 4, _LEAST_MARGIN)
         self.next_look = time.monotonic() + _LOOK_EVERY
 
@@ -49,7 +50,7 @@ class Guard:
                 continue
             if dispatcher.worker_state(worker.index) != "busy":
                 continue
-            size = engine.resident(worker.pid)
+            size = engine.resident(worker.pid, True)
             if size > self.most:
                 worker.excess = (
                     f"its task took the worker to {size >> 20} MiB, and "

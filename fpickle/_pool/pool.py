@@ -53,7 +53,7 @@ class Pool(Face):
             the end of a ``with`` block if all calls have ended, and when it is
             replaced after its last task; not by `terminate`.
         memory_limit: Bytes, or text such as "500 MB". A worker that has more
-            is replaced after its task.
+            is replaced after its task, and killed in it if that is much more.
         threads_per_worker: Threads of numerical libraries (OpenMP, BLAS).
         capture_output: What workers print and log appears in this process.
         copy_context: Functions run with the caller's context variables.

@@ -62,6 +62,17 @@ def test_a_little_more_is_allowed_for_a_while():
         assert pool.apply(swallow_a_little) == 105 * MIB
 
 
+def test_arguments_that_are_mapped_do_not_count():
+    def read(data):
+        found = sum(bytes(data[at : at + 1])[0] for at in range(0, len(data), 4096))
+        time.sleep(0.6)
+        return found
+
+    data = pickle.PickleBuffer(bytearray(b"\1") * (400 * MIB))
+    with make("pool", "zygote") as pool:
+        assert pool.apply(read, (data,)) == 400 * MIB // 4096
+
+
 def test_only_running_tasks_are_looked_at():
     with make("pool", "zygote", memory_limit=1) as pool:
         time.sleep(0.5)
