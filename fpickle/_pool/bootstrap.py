@@ -34,7 +34,7 @@ CHANNEL, BELL, ARGUMENTS, RESULTS, CRASH, SETUP, HANDED_OVER = range(7)
 inherited: Any = None
 
 # Exit codes of a worker that leaves by itself are those of Worker.run; this one
-# says that it never came to its loop.
+# says that it never came to its loop, or could not go on with it.
 BROKEN = 70
 
 _DECISION = 0.3  # s, that a parent may take to end workers after Ctrl-C
@@ -182,10 +182,13 @@ def main(parent_pid: int, index: int, fds: list[int]) -> int:
             from fpickle._pool.inits import Bindings
 
             bindings = Bindings()
+        loads = _core.loads if bindings is None else bindings.loads
+        if setup["strict"]:
+            loads = _or_die(loads, crash)
         engine = _poolcore.Worker(
             fds[CHANNEL], fds[BELL], fds[ARGUMENTS], fds[RESULTS],
             dumps=_core.dumps,
-            loads=_core.loads if bindings is None else bindings.loads,
+            loads=loads,
             pack_exception=remote.pack_exception,
         )  # fmt: skip
     except BaseException:
@@ -244,11 +247,26 @@ def _log_failure() -> None:
                 util._exit_function()
 
 
-def _note_failure(crash: int) -> None:
+def _or_die(loads: Callable[..., Any], crash: int) -> Callable[..., Any]:
+    """[loads] of a strict pool: what cannot be read ends the worker, as it
+    does with the standard executor."""
+
+    def load(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return loads(*args, **kwargs)
+        except BaseException:
+            _note_failure(crash, "the worker could not read a call")
+            _finish(None)
+            os._exit(BROKEN)
+
+    return load
+
+
+def _note_failure(crash: int, what: str = "the worker could not start") -> None:
     """Leaves the exception where the parent looks for the cause of a death."""
     import traceback
 
-    text = "the worker could not start:\n" + traceback.format_exc()
+    text = f"{what}:\n{traceback.format_exc()}"
     os.write(crash, text.encode("utf-8", "backslashreplace"))
 
 

@@ -7,8 +7,12 @@ whoever changes which workers there are.
 
 A pool goes through RUNNING, CLOSING (what was submitted is finished, nothing
 more is taken), ENDED. A fork of the process that made it must not use it. One
-that is made while a worker imports a module begins as DORMANT: it has no
-process and no thread until it is used, and is not to be used meanwhile.
+that is strict, or made while a worker imports a module, begins as DORMANT: it
+has no process and no thread until it is used; in the latter case it is not to
+be used meanwhile.
+
+The first death of a worker ends a strict pool, unless the pool itself has killed
+the worker for a task that took too long or was cancelled.
 """
 
 from __future__ import annotations
@@ -150,7 +154,7 @@ class Engine:
         self.io_thread: threading.Thread | None = None
         self.supervisor: threading.Thread | None = None
         self.dispatcher: Any = None
-        if _is_reading():
+        if options.strict or _is_reading():
             self._make_dispatcher(future_type, style)
             _engines.add(self)
         else:
@@ -212,18 +216,12 @@ class Engine:
             self._close_files()
             raise
         self.state = RUNNING
-        self.io_thread = threading.Thread(
-            target=self.dispatcher.run_io, name="fpickle-io", daemon=True
-        )
-        self.supervisor = threading.Thread(
-            target=self._supervise, name="fpickle-supervisor", daemon=True
-        )
         self._prepare_at = time.monotonic() + _PREPARE_AFTER
         _engines.add(self)
         _register_exit()
         try:
-            self.io_thread.start()
-            self.supervisor.start()
+            self.io_thread = _start_thread(self.dispatcher.run_io, "io")
+            self.supervisor = _start_thread(self._supervise, "supervisor")
         except BaseException:  # no more threads can be started
             _engines.discard(self)
             self.dispatcher.close()
@@ -248,6 +246,13 @@ class Engine:
         if self.state is not RUNNING and not self.is_reading():
             raise ValueError("Pool not running")
 
+    @property
+    def method(self) -> str:
+        """How workers start."""
+        if self.connection is not None:
+            return str(self.connection.method)
+        return self.options.method or "zygote"
+
     def is_reading(self) -> bool:
         """True in an input that is read because the pool is closed: what it
         submits is taken."""
@@ -260,15 +265,18 @@ class Engine:
             RuntimeError: A worker still reads what it is to run.
         """
         bootstrap: Any = sys.modules.get("fpickle._pool.bootstrap")
-        bootstrap.refuse_pools()
+        if bootstrap is not None:
+            bootstrap.refuse_pools()
         with self.lock:
             if self.state is DORMANT:
                 try:
                     self._begin()
-                except BaseException:
+                except BaseException as error:
                     self.state = ENDED
                     self.ended.set()
-                    raise
+                    if not isinstance(error, Exception):
+                        raise
+                    self.broken = _broken(error, "the pool cannot be started")
 
     def grow(self, is_needed: bool = False) -> None:
         """Starts one more worker if there is more work than workers, or if it
@@ -631,12 +639,14 @@ class Engine:
 
     def _worker_ended(self, worker: WorkerProcess, status: int | None) -> None:
         error = None
-        is_leaving = self.dispatcher.worker_state(worker.index) == "leaving"
+        state = self.dispatcher.worker_state(worker.index)
         # Once the engine has ended, what was outstanding has failed.
         if self.state is not ENDED and (
-            status not in _IN_ORDER or not is_leaving
+            status not in _IN_ORDER or state != "leaving"
         ):
             error = _died(worker, status)
+            if self.options.strict and state != "killed":
+                self._give_up(error, "a worker has ended")
         had_task = self.dispatcher.worker_ended(worker.index, error)
         with self.lock:
             self.workers.pop(worker.index, None)
@@ -680,6 +690,11 @@ class Engine:
 
     def _zygote_ended(self) -> None:
         """Without their zygote workers end, too; a new one starts new ones."""
+        if self.options.strict and self.workers:
+            self._give_up(
+                ChildProcessError("its workers end with it"),
+                "the process that starts workers has ended",
+            )
         if self.state is ENDED:
             self._kill_at = time.monotonic()
             return
@@ -715,7 +730,7 @@ class Engine:
     def _give_up(self, cause: BaseException, why: str) -> None:
         self.terminate(_broken(cause, why))
 
-    def _take_message(self, kind: str, index: int, value: Any) -> None:
+    def _take_message(self, kind: str, index: int, value: Any) -> Any:
         """What a worker says unasked, in the I/O thread, or the dispatcher."""
         if kind == "output":
             from fpickle._pool import output
@@ -731,7 +746,13 @@ class Engine:
             self._has_left = True
             self.wake()
         elif kind == "refused":
-            self.terminate(_broken(value, "the initializer failed"))
+            self._give_up(value, "the initializer failed")
+        elif kind == "unreadable" and self.options.strict:
+            # Ctrl-C is about the thread that reads, and not about what it reads.
+            if not isinstance(value, KeyboardInterrupt):
+                self._give_up(value, "a result cannot be read")
+                return self.broken
+        return None
 
 
 # ---- helpers ------------------------------------------------------------------
@@ -739,16 +760,25 @@ class Engine:
 
 def _pass_message(
     reference: weakref.ref[Engine], kind: str, index: int, value: Any
-) -> None:
+) -> Any:
     engine = reference()
     if engine is not None:
-        engine._take_message(kind, index, value)
+        return engine._take_message(kind, index, value)
+    return None
 
 
 def _is_reading() -> bool:
     """True in a worker that reads what it is to run."""
     bootstrap: Any = sys.modules.get("fpickle._pool.bootstrap")
     return bootstrap is not None and bool(bootstrap.is_reading())
+
+
+def _start_thread(function: Callable[[], Any], name: str) -> threading.Thread:
+    thread = threading.Thread(
+        target=function, name=f"fpickle-{name}", daemon=True
+    )
+    thread.start()
+    return thread
 
 
 def _make_event() -> int:

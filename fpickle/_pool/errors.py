@@ -14,7 +14,8 @@ _LONGEST_TEXT = 8000
 class WorkerDied(BrokenProcessPool):
     """The worker process that ran a task has ended.
 
-    Only this task has failed; the pool has replaced the worker and goes on.
+    Only this task has failed; the pool has replaced the worker and goes on. Of
+    a strict executor this is the cause of the error that everything fails with.
 
     Attributes:
         pid: Process id of the worker.

@@ -12,8 +12,8 @@ from fpickle._pool.engine import (
     CLOSING, DORMANT, RUNNING, Engine, was_interrupted,
 )  # fmt: skip
 from fpickle._pool.face import (
-    Face, WorkerView, check_limits, length_of, list_workers, make_bar,
-    start_method_of,
+    Face, WorkerView, check_limits, context_of, length_of, list_workers,
+    make_bar, start_method_of,
 )  # fmt: skip
 from fpickle._pool.setup import Options
 
@@ -32,7 +32,8 @@ class ProcessPoolExecutor(Face, futures.Executor):
 
     Differences: lambdas, closures and everything of ``__main__`` can be run, no
     ``if __name__ == "__main__":`` is needed, and a worker that dies fails the
-    one task that it ran, with `WorkerDied`, instead of breaking the pool.
+    one task that it ran, with `WorkerDied`, instead of breaking the pool,
+    unless the executor is [strict].
 
     Args:
         max_workers: How many workers there are at most; None: as many as
@@ -43,6 +44,13 @@ class ProcessPoolExecutor(Face, futures.Executor):
             task. If it raises, the pool is broken.
         initargs: Its arguments.
         max_tasks_per_child: A worker is replaced after so many tasks.
+        strict: Keep to the contract of the standard executor: a worker that
+            dies, arguments that a worker cannot unpickle, or a result that
+            cannot be unpickled here, break the pool. Everything outstanding
+            fails with BrokenProcessPool, workers are killed, and nothing more
+            is taken. A worker that is killed for a task that took longer than
+            [timeout], or that was cancelled, breaks nothing. Nothing is started
+            before the first call.
         start, preload, timeout, retries, worker_exit, memory_limit,
         threads_per_worker, capture_output, copy_context: As for
             `fpickle.Pool`.
@@ -69,6 +77,7 @@ class ProcessPoolExecutor(Face, futures.Executor):
         initargs: Iterable[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
+        strict: bool = False,
         start: str | None = None,
         preload: Iterable[str] = (),
         timeout: float | None = None,
@@ -93,14 +102,17 @@ class ProcessPoolExecutor(Face, futures.Executor):
         check_limits(timeout, retries)
         self._timeout = timeout
         self._retries = int(retries)
+        method = start or start_method_of(mp_context)
+        if strict:
+            method = _check_strict(method, max_tasks_per_child, start, retries)
         options = Options(
-            method=start or start_method_of(mp_context), preload=preload,
+            method=method, preload=preload,
             initializer=initializer, initargs=initargs,
             worker_exit=worker_exit, max_tasks=max_tasks_per_child,
             memory_limit=memory_limit, threads_per_worker=threads_per_worker,
-            capture_output=capture_output,
+            capture_output=capture_output, strict=strict,
         )  # fmt: skip
-        self._mp_context = mp_context
+        self._context = mp_context
         self._max_workers = max_workers
         self._copy_context = copy_context
         self._engine = Engine(
@@ -260,6 +272,16 @@ class ProcessPoolExecutor(Face, futures.Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         engine.check()
 
+    # What programs look at that know the standard class.
+
+    @property
+    def _mp_context(self) -> Any:
+        return context_of(self._context, self._engine.method)
+
+    @property
+    def _executor_manager_thread(self) -> threading.Thread | None:
+        return self._engine.supervisor
+
     @property
     def _processes(self) -> dict[int, WorkerView]:
         return {view.pid: view for view in list_workers(self._engine)}
@@ -272,6 +294,25 @@ class ProcessPoolExecutor(Face, futures.Executor):
         from fpickle._pool.results import pickling_error
 
         raise pickling_error("process pool executor")
+
+
+def _check_strict(
+    method: str | None, max_tasks: int | None, start: str | None, retries: int
+) -> str | None:
+    """The start method of a strict executor, or raises ValueError as the
+    standard class does."""
+    if retries:
+        raise ValueError(
+            "strict=True excludes retries: the first death breaks the pool"
+        )
+    if max_tasks is None or start is not None:
+        return method
+    if method == "fork":
+        raise ValueError(
+            "max_tasks_per_child is incompatible with the 'fork' "
+            "multiprocessing start method; supply a different mp_context."
+        )
+    return method or "spawn"
 
 
 def _map_by_submit(

@@ -72,6 +72,16 @@ def start_method_of(context: Any) -> str | None:
     return {"forkserver": "zygote"}.get(name, name)
 
 
+def context_of(context: Any, method: str) -> Any:
+    """What `start_method_of` was given, or the context that means [method]."""
+    if context is None or isinstance(context, str):
+        import multiprocessing
+
+        name = {"zygote": "forkserver"}.get(method, method)
+        context = multiprocessing.get_context(context or name)
+    return context
+
+
 class Face:
     """Methods of both faces; each has a `submit`."""
 

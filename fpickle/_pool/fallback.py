@@ -14,7 +14,8 @@ from fpickle._install import install
 
 class ProcessPoolExecutor(process.ProcessPoolExecutor):
     """The standard `concurrent.futures.ProcessPoolExecutor`; functions and
-    classes go by value. Making one calls `fpickle.install`."""
+    classes go by value. Making one calls `fpickle.install`. It is strict in any
+    case."""
 
     def __init__(
         self,
@@ -24,6 +25,7 @@ class ProcessPoolExecutor(process.ProcessPoolExecutor):
         initargs: Iterable[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
+        strict: bool = True,
         **options: Any,
     ) -> None:
         _refuse(options)

@@ -39,6 +39,7 @@ class Options:
         memory_limit: int | str | None = None,
         threads_per_worker: int | None = None,
         capture_output: bool = False,
+        strict: bool = False,
     ) -> None:
         if method is not None and method not in start.METHODS:
             raise ValueError(
@@ -65,6 +66,7 @@ class Options:
         self.max_memory = parse_size(memory_limit)
         self.threads = threads_per_worker or 0
         self.capture = capture_output
+        self.strict = strict
         self.inherited: Inherited | None = None
 
     def pack(
@@ -147,6 +149,7 @@ class Options:
             "preload": list(self.preload) if method != "zygote" else [],
             "has_initializer": self.functions[0] is not None,
             "capture": capture,
+            "strict": self.strict,
         }
 
 

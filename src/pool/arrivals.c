@@ -201,7 +201,7 @@ put_task(fpk_results *self, fpk_task *task)
     }
     PyObject *value = fpk_task_unpack(dispatcher, task);
     if (value == NULL) {
-        put_failure(self, task, fpk_take_exception());
+        put_failure(self, task, fpk_unreadable_result(dispatcher, task));
         return 0;
     }
     int wrong = 0;

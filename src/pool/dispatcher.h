@@ -111,6 +111,10 @@ fpk_show_output(fpk_dispatcher *self)
    found out. */
 PyObject *fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed);
 
+/* The exception that a task fails with whose result cannot be read for the one
+   that is set: a new reference. */
+PyObject *fpk_unreadable_result(fpk_dispatcher *self, fpk_task *task);
+
 /* The value of a payload of a reply: new reference. */
 PyObject *fpk_task_unpack(fpk_dispatcher *self, fpk_task *task);
 

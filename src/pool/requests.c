@@ -249,6 +249,22 @@ fpk_cause_exception(fpk_dispatcher *self, uintptr_t cause)
 }
 
 PyObject *
+fpk_unreadable_result(fpk_dispatcher *self, fpk_task *task)
+{
+    PyObject *error = fpk_take_exception();
+    PyObject *instead = PyObject_CallFunction(
+        self->on_message, "sIO", "unreadable", (unsigned)task->worker, error);
+    if (instead == NULL) {
+        PyErr_WriteUnraisable(self->on_message);
+    }
+    else if (PyExceptionInstance_Check(instead)) {
+        Py_SETREF(error, Py_NewRef(instead));
+    }
+    Py_XDECREF(instead);
+    return error;
+}
+
+PyObject *
 fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed)
 {
     PyObject *value = NULL;
@@ -257,7 +273,7 @@ fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed)
     case FPK_TASK_RESULT:
         value = fpk_task_unpack(self, task);
         if (value == NULL) {
-            return fpk_take_exception();
+            return fpk_unreadable_result(self, task);
         }
         *failed = false;
         return value;

@@ -139,6 +139,8 @@ state_name(int state)
         return "busy";
     case FPK_WORKER_LEAVING:
         return "leaving";
+    case FPK_WORKER_KILLED:
+        return "killed";
     default:
         return "closed";
     }

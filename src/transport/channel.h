@@ -40,6 +40,8 @@ typedef enum fpk_worker_state {
     FPK_WORKER_IDLE,         /* looks for work or sleeps */
     FPK_WORKER_BUSY,         /* in a task */
     FPK_WORKER_LEAVING,      /* takes nothing more and will exit */
+    FPK_WORKER_KILLED,       /* by the parent: for a task that took too long
+                                or is not wanted; nobody writes this */
 } fpk_worker_state;
 
 typedef struct fpk_channel_shared {

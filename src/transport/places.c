@@ -257,9 +257,13 @@ fpk_dispatch_worker_state(fpk_dispatch *d, uint32_t index)
 {
     fpk_lock(d);
     fpk_worker_place *place = &d->places[index];
-    int state = !place->open
-                    ? -1
-                    : (int)atomic_load(&place->channel.shared->worker_state);
+    int state = -1;
+    if (place->open && place->doomed && !place->corrupt) {
+        state = FPK_WORKER_KILLED;
+    }
+    else if (place->open) {
+        state = (int)atomic_load(&place->channel.shared->worker_state);
+    }
     fpk_unlock(d);
     return state;
 }

@@ -56,7 +56,8 @@ def make_classes():
             base = getattr(borrowed, name)
             title = f"{start.title()}{name[5:]}"
             cls = type(title, (base, OurPools, unittest.TestCase),
-                       {"start": start, "__module__": __name__})
+                       {"start": start, "method": start,
+                        "__module__": __name__})
             globals()[title] = cls
             yield cls
 
