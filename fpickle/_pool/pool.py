@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 
-from fpickle._pool.engine import CLOSING, RUNNING, Engine
+from fpickle._pool.engine import CLOSING, ENDED, RUNNING, Engine
 from fpickle._pool.face import (
     Face, WorkerView, check_limits, length_of, list_workers, make_bar,
     start_method_of,
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fpickle._pool.results import ApplyResult, MapIterator, MapResult
 
 _BAR_EVERY = 0.1  # s
+
+_STATES = {CLOSING: "CLOSE", ENDED: "TERMINATE"}  # as the standard pool has them
 
 
 class Pool(Face):
@@ -357,9 +359,19 @@ class Pool(Face):
             **options,
         )  # fmt: skip
 
+    # What programs look at that know the standard class.
+
     @property
     def _pool(self) -> list[WorkerView]:
         return list_workers(self._engine)
+
+    @property
+    def _state(self) -> str:
+        return _STATES.get(self._engine.state, "RUN")
+
+    def _repopulate_pool(self) -> None:
+        """The supervisor replaces workers without being told."""
+        self._engine.wake()
 
     # ---- the end --------------------------------------------------------------
 

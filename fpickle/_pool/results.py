@@ -149,8 +149,10 @@ class MapResult:
         self._pool: Pool | None = pool  # works as long as this is not done
         self._callbacks: Any = callback, error_callback
         self._has_callbacks = self._callbacks != (None, None)
-        self._lock = threading.Lock()
+        # A handler of a signal may cancel what its thread is taking.
+        self._lock = threading.RLock()
         self._outcome: Any = None  # what _find returns, once it was taken
+        self._is_cancelled = False
         self._called_back = threading.Event()
         self._waiters: set[Any] = set()  # futures of asyncio, with their loops
         self._results: Any = None
@@ -175,6 +177,8 @@ class MapResult:
     def _find(self) -> Any:
         """(list, None) or (None, exception), which the results give once."""
         with self._lock:
+            if self._outcome is None and self._is_cancelled:
+                self._outcome = None, futures.CancelledError()
             if self._outcome is None:
                 self._outcome = self._results.outcome()
             return self._outcome
@@ -191,6 +195,7 @@ class MapResult:
 
         Raises:
             multiprocessing.TimeoutError: It is not there after [timeout] s.
+            concurrent.futures.CancelledError: Calls were cancelled.
         """
         self.wait(timeout)
         if not self.ready():
@@ -222,9 +227,22 @@ class MapResult:
             raise ValueError(f"{self!r} not ready")
         return self._find()[1] is None
 
-    def cancel(self) -> None:
-        """Takes back the calls that no worker has begun."""
-        self._results.cancel()
+    def cancel(self, *, running: bool = False) -> bool:
+        """Takes back the calls that no worker has begun.
+
+        Args:
+            running: Also ends those that workers are in: these are killed and
+                replaced; other calls are not affected.
+
+        Returns:
+            True if it is cancelled now: `get` raises CancelledError, as soon as
+            the calls have ended that are under way. False if all calls have
+            ended or, unless they are to be ended, are under way.
+        """
+        with self._lock:
+            if self._results.cancel(running=running):
+                self._is_cancelled = True
+            return self._is_cancelled
 
     @property
     def _number_left(self) -> int:
@@ -354,9 +372,11 @@ class MapIteratorWithBar(MapIterator):
     def _next_within(self, timeout: float) -> Any:
         return self._step(super()._next_within, timeout)
 
-    def cancel(self) -> None:
-        super().cancel()
-        self._bar.close()
+    def cancel(self, *, running: bool = False) -> bool:
+        try:
+            return super().cancel(running=running)
+        finally:
+            self._bar.close()
 
     def __del__(self) -> None:
         # Whoever leaves a loop leaves no bar in the way of others.

@@ -262,7 +262,8 @@ gather_item(fpk_results *self, PyObject *value)
 }
 
 /* Reads and sends one chunk; 0 or -1.  Until it has sent what it read, no
-   other thread reads. */
+   other thread reads.  A chunk of a size that was asked for is not sent if the
+   input raises in it. */
 static int
 feed_chunk(fpk_results *self, uint64_t count)
 {
@@ -278,6 +279,10 @@ feed_chunk(fpk_results *self, uint64_t count)
         }
         status = gather_item(self, value);
         Py_DECREF(value);
+    }
+    if (self->options.chunksize > 1 && self->input == NULL &&
+        (self->input_error != NULL || interrupt != NULL)) {
+        Py_CLEAR(self->gathered);
     }
     if (status == 0) {
         status = fpk_results_send_gathered(self);

@@ -363,20 +363,35 @@ results_outcome(PyObject *op, PyObject *unused)
 
 /* ---- the rest ----------------------------------------------------------- */
 
-PyDoc_STRVAR(cancel_doc, "cancel()\n--\n\n"
-                         "Reads no more input and cancels the calls that "
-                         "nobody has begun; their items\n"
-                         "raise CancelledError.");
+PyDoc_STRVAR(
+    cancel_doc,
+    "cancel(*, running=False)\n--\n\n"
+    "Reads no more input and cancels the calls that no worker has begun; "
+    "their "
+    "items\nraise CancelledError.\n\n"
+    "Args:\n"
+    "    running: also those that workers are in, which are killed and "
+    "replaced.\n\n"
+    "Returns:\n    True if there was anything to cancel.");
 
 static PyObject *
-results_cancel(PyObject *op, PyObject *unused)
+results_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
 {
+    static char *const names[] = {"running", NULL};
     fpk_results *self = (fpk_results *)op;
-    if (self->group != NULL) {
-        self->cancelled = true;
-        fpk_dispatch_cancel_group(self->dispatcher->d, self->group);
+    int running = 0;
+    bool any = false;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$p:cancel",
+                                     (char **)names, &running)) {
+        return NULL;
     }
-    Py_RETURN_NONE;
+    if (self->group != NULL) {
+        any = self->input != NULL && !self->cancelled;
+        self->cancelled = true;
+        any |= fpk_dispatch_cancel_group(self->dispatcher->d, self->group,
+                                         running != 0) > 0;
+    }
+    return PyBool_FromLong(any);
 }
 
 PyDoc_STRVAR(
@@ -597,7 +612,7 @@ results_clear(PyObject *op)
         self->group = NULL;
         if (!self->options.eager && self->given > 0 && !self->unwanted) {
             /* Whoever asked for results does not want the others. */
-            fpk_dispatch_cancel_group(self->dispatcher->d, group);
+            (void)fpk_dispatch_cancel_group(self->dispatcher->d, group, false);
         }
         fpk_dispatch_drop_group(self->dispatcher->d, group);
     }
@@ -650,7 +665,8 @@ static PyMethodDef results_methods[] = {
      METH_VARARGS | METH_KEYWORDS, wait_doc},
     {"ask", results_ask, METH_O, ask_doc},
     {"ready", results_ready, METH_NOARGS, ready_doc},
-    {"cancel", results_cancel, METH_NOARGS, cancel_doc},
+    {"cancel", (PyCFunction)(void (*)(void))results_cancel,
+     METH_VARARGS | METH_KEYWORDS, cancel_doc},
     {"__reduce__", results_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -588,12 +588,23 @@ fpk_dispatch_settle_next(fpk_dispatch *d, fpk_group *group)
     fpk_unlock(d);
 }
 
-void
-fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group)
+uint64_t
+fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group, bool running)
 {
     fpk_lock(d);
-    (void)cancel_all_locked(d, group, 0);
+    uint64_t count = cancel_all_locked(d, group, 0);
+    if (running) {
+        /* What is left of the group is in the hands of workers. */
+        for (uint32_t i = 0; i < d->workers; i++) {
+            fpk_task *task = d->places[i].in_flight.first;
+            count +=
+                task != NULL && task->group == group && stop_locked(d, task);
+        }
+        (void)fpk_refill_locked(d);
+        fpk_tell_locked(d);
+    }
     fpk_unlock(d);
+    return count;
 }
 
 void

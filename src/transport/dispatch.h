@@ -177,8 +177,10 @@ void fpk_dispatch_drop_group(fpk_dispatch *d, fpk_group *group);
 /* The next ended task of the group, which is the caller's now; or NULL. */
 fpk_task *fpk_dispatch_take(fpk_dispatch *d, fpk_group *group);
 
-/* Cancels what nobody has begun of the group. */
-void fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group);
+/* Cancels what nobody has begun of the group; [running]: also what workers are
+   in, as fpk_dispatch_cancel does.  How many tasks. */
+uint64_t fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group,
+                                   bool running);
 
 /* From now on the I/O thread gets the group when its next task ends: true.
    False: it has a task to take or, unless [more] will come, none to wait for.

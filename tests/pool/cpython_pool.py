@@ -24,10 +24,7 @@ except ImportError as error:
 EXCEPTIONS = {
     "test_unpickleable_result":
         "insists that a lambda cannot be sent back; we send it",
-    "test_pool_worker_lifetime": "_repopulate_pool",
     "test_resource_warning": "sets _state",
-    "test_imap_handle_iterable_exception":
-        "insists that items before the error, in its chunk, are lost",
 }
 
 

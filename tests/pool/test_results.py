@@ -1,0 +1,189 @@
+"""Maps of a Pool: what ends them early, and what programs look at."""
+
+import asyncio
+import concurrent.futures as cf
+import os
+import signal
+import sys
+import threading
+import time
+
+import fpickle
+import pytest
+
+from pool_scripts import METHODS, is_alive, wait_until
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the pool is for Linux"
+)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def pool(request):
+    with fpickle.Pool(2, start=request.param) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_an_input_that_raises_in_a_chunk(pool, tmp_path, name):
+    """Of a size that was asked for: the chunk is not sent. Otherwise all calls
+    before the error are made."""
+
+    def items():
+        yield from range(7)
+        raise LookupError("no more")
+
+    def leave_mark(x):
+        (tmp_path / str(x)).touch()
+        return x
+
+    for chunksize, count in ((2, 6), (4, 4), (1, 7), (None, 7)):
+        found, values = getattr(pool, name)(leave_mark, items(), chunksize), []
+        with pytest.raises(LookupError, match="no more"):
+            for value in found:
+                values.append(value)
+        assert sorted(values) == list(range(count))
+        marks = sorted(int(path.name) for path in tmp_path.iterdir())
+        assert marks == list(range(count))
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
+def test_what_programs_look_at(pool):
+    assert pool._state == "RUN" and len(pool._pool) == 2
+    pool._repopulate_pool()
+    assert pool.apply(abs, (-1,)) == 1
+    with fpickle.Pool(1) as other:
+        other.close()
+        assert other._state in ("CLOSE", "TERMINATE")
+        other.join()
+    assert other._state == "TERMINATE"
+
+
+def wait_for_marks(folder, count):
+    wait_until(lambda: len([*folder.iterdir()]) >= count)
+    return sorted(int(path.name) for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["map_async", "starmap_async"])
+def test_cancel_of_a_map(pool, tmp_path, name):
+    """What no worker has begun is taken back, and the rest ends by itself."""
+
+    def leave_mark(x):
+        (tmp_path / str(x)).touch()
+        time.sleep(0.3)
+
+    items = [(x,) if name == "starmap_async" else x for x in range(50)]
+    found = getattr(pool, name)(leave_mark, items, 1)
+    wait_for_marks(tmp_path, 2)
+    assert found.cancel() is True
+    assert found.cancel() is True
+    with pytest.raises(cf.CancelledError):
+        found.get(60)
+    assert found.ready() and not found.successful()
+    assert len([*tmp_path.iterdir()]) <= 4
+    assert pool.apply(abs, (-1,)) == 1
+
+
+@pytest.mark.parametrize("chunksize", [1, 3, None])
+def test_cancel_of_a_map_that_runs(pool, tmp_path, chunksize):
+    def leave_mark(x):
+        (tmp_path / str(os.getpid())).touch()
+        time.sleep(60)
+
+    seen, called = [], threading.Event()
+    began = time.monotonic()
+    found = pool.map_async(
+        leave_mark, range(20), chunksize, seen.append,
+        lambda error: (seen.append(error), called.set()))
+    pids = wait_for_marks(tmp_path, 2)
+    others = [pool.apply_async(abs, (-x,)) for x in range(10)]
+    assert not found.ready()
+    assert found.cancel(running=True) is True
+    with pytest.raises(cf.CancelledError):
+        found.get(60)
+    assert called.wait(60)
+    assert [type(error) for error in seen] == [cf.CancelledError]
+    assert [other.get(60) for other in others] == [*range(10)]
+    wait_until(lambda: not any(map(is_alive, pids)))
+    assert pool.map(abs, range(-20, 0)) == [*range(20, 0, -1)]
+    assert time.monotonic() - began < 50
+
+
+def test_cancel_leaves_other_maps_alone(pool, tmp_path):
+    def leave_mark(x):
+        (tmp_path / str(x)).touch()
+        time.sleep(0.2)
+        return x
+
+    other = pool.map_async(leave_mark, [1], 1)
+    wait_for_marks(tmp_path, 1)
+    found = pool.map_async(time.sleep, [60] * 10, 1)
+    assert found.cancel(running=True) is True
+    assert other.get(60) == [1]
+    assert wait_for_marks(tmp_path, 1) == [1]
+    assert other.cancel() is False and other.cancel(running=True) is False
+    assert other.get() == [1]
+
+
+def test_cancel_after_a_failure(pool, tmp_path):
+    """The map is cancelled, whatever its calls have raised before."""
+
+    def fail(x):
+        (tmp_path / str(x)).touch()
+        if x > 0:
+            time.sleep(60)
+        raise ValueError(x)
+
+    found = pool.map_async(fail, range(10), 1)
+    wait_for_marks(tmp_path, 3)
+    assert found.cancel(running=True)
+    with pytest.raises(cf.CancelledError):
+        found.get(60)
+
+
+def test_cancel_in_a_handler_of_a_signal(pool):
+    found = pool.map_async(time.sleep, [60] * 10, 1)
+    before = signal.signal(signal.SIGALRM,
+                           lambda *_: found.cancel(running=True))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(cf.CancelledError):
+            found.get(60)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_cancel_of_a_map_that_is_awaited(pool):
+    async def main():
+        found = pool.map_async(time.sleep, [60] * 10, 1)
+        asyncio.get_running_loop().call_later(
+            0.1, lambda: found.cancel(running=True))
+        with pytest.raises(cf.CancelledError):
+            await found
+
+    asyncio.run(main())
+    assert pool.apply(abs, (-1,)) == 1
+
+
+def test_cancel_of_an_iterator_that_runs(pool, tmp_path):
+    def leave_mark(x):
+        (tmp_path / str(x)).touch()
+        time.sleep(60 if x else 0)
+        return x
+
+    for unordered in (False, True):
+        imap = pool.imap_unordered if unordered else pool.imap
+        found = imap(leave_mark, range(20), 1)
+        assert next(found) == 0
+        wait_for_marks(tmp_path, 2)
+        assert found.cancel(running=True) is True
+        with pytest.raises(cf.CancelledError):
+            next(found)
+        with pytest.raises((cf.CancelledError, StopIteration)):
+            found.next(1)
+        for path in tmp_path.iterdir():
+            path.unlink()
+    done = pool.imap(abs, [1])
+    assert list(done) == [1]
+    assert done.cancel() is False
