@@ -65,6 +65,7 @@ class WorkerProcess:
         self.tasks_before = tasks_before
         self.pid = 0
         self.pidfd = -1
+        self.status: int | None = None  # as multiprocessing has it, at the end
         self.is_ready = False
         self.excess = ""  # why it was killed, if its task took too much memory
         self.since = time.monotonic()
@@ -338,8 +339,11 @@ class Engine:
     def _is_mine(self) -> bool:
         return threading.current_thread() in (self.io_thread, self.supervisor)
 
-    def terminate(self, error: BaseException | None = None) -> None:
-        """Ends workers at once; what is not done fails with [error].
+    def terminate(
+        self, error: BaseException | None = None, number: int = _signal.SIGTERM
+    ) -> None:
+        """Ends workers at once, by a signal with this [number]; what is not
+        done fails with [error].
 
         May be called from any thread, also from a callback.
         """
@@ -360,7 +364,7 @@ class Engine:
             self._kill_at = time.monotonic() + _GRACE
         self.dispatcher.fail_all(error)
         for worker in list(self.workers.values()):
-            worker.kill(_signal.SIGTERM)
+            worker.kill(number)
         self.wake()
 
     def cancel_queued(self) -> None:
@@ -639,6 +643,7 @@ class Engine:
 
     def _worker_ended(self, worker: WorkerProcess, status: int | None) -> None:
         error = None
+        worker.status = status
         state = self.dispatcher.worker_state(worker.index)
         # Once the engine has ended, what was outstanding has failed.
         if self.state is not ENDED and (

@@ -8,6 +8,8 @@ import threading
 import time
 from concurrent import futures
 
+import _signal
+
 from fpickle._pool.engine import (
     CLOSING, DORMANT, RUNNING, Engine, was_interrupted,
 )  # fmt: skip
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from fpickle._pool.results import Future
 
 _CALLBACK_PATIENCE = 1.0  # s
+_PATIENCE = 5.0  # s, for workers to be gone
 
 
 class ProcessPoolExecutor(Face, futures.Executor):
@@ -245,11 +248,15 @@ class ProcessPoolExecutor(Face, futures.Executor):
             engine.join()
 
     def terminate_workers(self) -> None:
-        """Ends the workers now; what is not done fails."""
+        """Ends the workers now by SIGTERM, and what has not ended soon by
+        SIGKILL; what is not done fails, and nothing more is taken."""
         self._engine.terminate()
-        self._engine.join(5.0)
+        self._engine.join(_PATIENCE)
 
-    kill_workers = terminate_workers
+    def kill_workers(self) -> None:
+        """The same by SIGKILL at once."""
+        self._engine.terminate(number=_signal.SIGKILL)
+        self._engine.join(_PATIENCE)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is not None and (

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from fpickle._pool.engine import RUNNING, Engine
+from fpickle._pool.engine import RUNNING, Engine, WorkerProcess
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
@@ -17,16 +17,19 @@ _START_PATIENCE = 5.0  # s
 class WorkerView:
     """A worker process, as programs look at those of the standard pools."""
 
-    def __init__(self, engine: Engine, index: int, pid: int) -> None:
+    def __init__(self, engine: Engine, worker: WorkerProcess) -> None:
         self._engine = engine
-        self._index = index
-        self.pid = pid
-        self.name = f"FpickleWorker-{index}"
+        self._worker = worker
+        self.pid = self.ident = worker.pid
+        self.name = f"FpickleWorker-{worker.index}"
         self.daemon = True
 
     def is_alive(self) -> bool:
-        worker = self._engine.workers.get(self._index)
-        return worker is not None and worker.pid == self.pid
+        return self._engine.workers.get(self._worker.index) is self._worker
+
+    @property
+    def exitcode(self) -> int | None:
+        return None if self.is_alive() else self._worker.status
 
     def join(self, timeout: float | None = None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -42,9 +45,8 @@ class WorkerView:
         self._kill(9)
 
     def _kill(self, number: int) -> None:
-        worker = self._engine.workers.get(self._index)
-        if worker is not None and worker.pid == self.pid:
-            worker.kill(number)
+        if self.is_alive():
+            self._worker.kill(number)
 
     def __repr__(self) -> str:
         return f"<{self.name} pid={self.pid}>"
@@ -58,7 +60,7 @@ def list_workers(engine: Engine) -> list[WorkerView]:
             break
         time.sleep(0.001)
     return [
-        WorkerView(engine, worker.index, worker.pid)
+        WorkerView(engine, worker)
         for worker in list(engine.workers.values())
         if worker.pid
     ]

@@ -254,6 +254,35 @@ def test_terminate_workers():
         with pytest.raises((cf.process.BrokenProcessPool, cf.CancelledError)):
             future.result(10)
     assert time.monotonic() - began < 10
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, -1)
+
+
+@pytest.mark.parametrize("name", ["terminate_workers", "kill_workers"])
+def test_how_workers_are_ended(name, tmp_path):
+    def work():
+        signal.signal(signal.SIGTERM, lambda *_: (tmp_path / "end").touch())
+        (tmp_path / "begin").touch()
+        time.sleep(60)
+
+    executor = fpickle.ProcessPoolExecutor(1)
+    future = executor.submit(work)
+    wait_until((tmp_path / "begin").exists)
+    (worker,) = executor._processes.values()
+    assert worker.is_alive() and worker.exitcode is None
+    getattr(executor, name)()
+    assert not worker.is_alive() and not is_alive(worker.pid)
+    with pytest.raises(cf.process.BrokenProcessPool):
+        future.result()
+    assert (tmp_path / "end").exists() == (name == "terminate_workers")
+
+
+def test_the_exit_code_of_a_worker(executor):
+    executor.submit(abs, -1).result()
+    workers = executor._processes.values()
+    executor.submit(os._exit, 3).exception()
+    wait_until(lambda: any(worker.exitcode == 3 for worker in workers))
+    assert {worker.exitcode for worker in workers} <= {3, None}
 
 
 class Counting(fpickle.ProcessPoolExecutor):

@@ -208,7 +208,7 @@ def test_nothing_starts_before_the_first_call(tmp_path):
     assert not executor._executor_manager_thread.is_alive()
     with make() as executor:
         pass
-    assert threading.active_count() == threads
+    wait_until(lambda: threading.active_count() == threads)
 
 
 def test_threads_that_cannot_be_started(monkeypatch):
