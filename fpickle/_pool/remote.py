@@ -1,7 +1,7 @@
 """Exceptions on their way from a worker to the parent.
 
-The worker sends (pickle, name of the type, text of the traceback). The pickle
-holds the exception and those that it comes from, because pickling an
+The worker sends (pickle, name of the type, text of the traceback), and the text
+of a result if the exception is about that it cannot be sent. The pickle holds the exception and those that it comes from, because pickling an
 exception alone loses its ``__cause__`` and ``__context__``. If there is no
 pickle, or if it cannot be read, the name and the text remain.
 
@@ -17,17 +17,19 @@ TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
     from typing import Any
 
-    _Packed = tuple[bytes | None, str, str]
+    _Packed = tuple[bytes | None, str, str] | tuple[bytes | None, str, str, str]
 
 _MOST_LINKED = 100  # exceptions that one may come from
 _MOST_TEXT = 1 << 20
+_MOST_SHOWN = 200  # characters of a result that cannot be sent
 
 
 # ---- in the worker ------------------------------------------------------------
 
 
-def pack_exception(error: BaseException) -> _Packed:
-    """What is sent instead of [error]. Never raises what can be helped."""
+def pack_exception(error: BaseException, *result: Any) -> _Packed:
+    """What is sent instead of [error], or instead of a [result] that cannot be.
+    Never raises what can be helped."""
     text = render(error)
     kind = type(error)
     name = f"{kind.__module__}.{kind.__qualname__}"
@@ -38,7 +40,17 @@ def pack_exception(error: BaseException) -> _Packed:
     except Exception as failure:
         data = None
         text += _note(failure)
-    return data, name, text
+    if (
+        not result
+        or isinstance(error, MemoryError)
+        or not isinstance(error, Exception)
+    ):
+        return data, name, text
+    import reprlib
+
+    short = reprlib.Repr()
+    short.maxother = short.maxstring = _MOST_SHOWN
+    return data, name, text, short.repr(result[0])
 
 
 def render(error: BaseException) -> str:
@@ -107,7 +119,7 @@ class Unpacker:
         self.style = style
 
     def __call__(self, packed: _Packed) -> BaseException:
-        data, name, text = packed
+        data, name, text, *result = packed
         error: BaseException | None = None
         reason = "the exception could not be pickled in the worker"
         if data is not None:
@@ -124,6 +136,10 @@ class Unpacker:
 
             error = RemoteError(name, text, reason)
         attach_text(error, text, self.style)
+        if result and self.style == "pool":
+            from fpickle._pool import standard
+
+            return standard.unsent_result(error, result[0])
         return error
 
 

@@ -404,7 +404,7 @@ worker_refuse(PyObject *obj, PyObject *error)
                      Py_TYPE(error)->tp_name);
         return NULL;
     }
-    PyObject *description = fpk_worker_describe(self, error);
+    PyObject *description = fpk_worker_describe(self, error, NULL);
     int sent =
         description == NULL ? 0 : fpk_worker_send(self, &message, description);
     Py_XDECREF(description);
@@ -658,7 +658,8 @@ PyDoc_STRVAR(worker_doc,
              "    loads: called as loads(data) or loads(data, "
              "buffers=buffers).\n"
              "    pack_exception: makes of an exception what is pickled "
-             "instead of it.\n\n"
+             "instead of it; has a second\n        argument if it is about a "
+             "result that cannot be sent: that.\n\n"
              "Raises:\n"
              "    RuntimeError: a descriptor is not what it should be.\n"
              "    OSError: it cannot be mapped.\n\n"

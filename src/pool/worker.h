@@ -73,9 +73,11 @@ int fpk_worker_run_task(fpk_worker *self, const fpk_request *request);
 /* ---- worker_reply.c ----------------------------------------------------- */
 
 /* What is pickled for the exception [error]: what pack_exception makes of it,
-   or else its type and text.  NULL without an exception if there is no memory
-   even for that. */
-PyObject *fpk_worker_describe(fpk_worker *self, PyObject *error);
+   or else its type and text.  [result], or NULL, is what could not be sent
+   because of it.  NULL without an exception if there is no memory even for
+   that. */
+PyObject *fpk_worker_describe(fpk_worker *self, PyObject *error,
+                              PyObject *result);
 
 /* Type and text of [error] alone, in the same shape; NULL likewise. */
 PyObject *fpk_worker_describe_plainly(PyObject *error);

@@ -155,13 +155,15 @@ call_star(PyObject *function, PyObject *item)
 
 /* ---- answers ------------------------------------------------------------ */
 
-/* Answers a call with [error]. */
+/* Answers a call with [error], which is about its [result] or, with NULL,
+   about something else. */
 static int
-answer_error(fpk_worker *self, fpk_message *reply, PyObject *error)
+answer_error(fpk_worker *self, fpk_message *reply, PyObject *error,
+             PyObject *result)
 {
     reply->kind = FPK_FAILURE;
     reply->items = 0;
-    PyObject *description = fpk_worker_describe(self, error);
+    PyObject *description = fpk_worker_describe(self, error, result);
     if (description == NULL) {
         return fpk_worker_send_text(self, reply, error);
     }
@@ -191,7 +193,7 @@ answer_call(fpk_worker *self, fpk_message *reply, PyObject *result)
         return -1; /* A fork of the worker ends with its own exception. */
     }
     PyObject *error = fpk_get_raised_exception();
-    int status = answer_error(self, reply, error);
+    int status = answer_error(self, reply, error, result);
     Py_DECREF(error);
     return status;
 }
@@ -227,13 +229,14 @@ can_pack(fpk_worker *self, PyObject *obj)
     return 1;
 }
 
-/* Item [index] fails with the exception that is set. */
+/* Item [index] fails with the exception that is set, which is about its
+   [result] or, with NULL, about something else. */
 static int
 fail_item(fpk_worker *self, PyObject *results, PyObject *failures,
-          Py_ssize_t index)
+          Py_ssize_t index, PyObject *result)
 {
     PyObject *error = fpk_get_raised_exception();
-    PyObject *description = fpk_worker_describe(self, error);
+    PyObject *description = fpk_worker_describe(self, error, result);
     int status = note_failure(self, results, failures, index, description);
     Py_XDECREF(description);
     Py_DECREF(error);
@@ -245,7 +248,7 @@ static int
 fail_all(fpk_worker *self, PyObject *results, PyObject *failures,
          PyObject *error)
 {
-    PyObject *description = fpk_worker_describe(self, error);
+    PyObject *description = fpk_worker_describe(self, error, NULL);
     int status = 0;
     for (Py_ssize_t i = 0; status == 0 && i < PyList_GET_SIZE(results); i++) {
         status = note_failure(self, results, failures, i, description);
@@ -264,13 +267,14 @@ find_unsendable(fpk_worker *self, PyObject *results, PyObject *failures,
     bool found = false;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(results); i++) {
         PyObject *result = Py_NewRef(PyList_GET_ITEM(results, i));
-        int fine = can_pack(self, result);
-        Py_DECREF(result);
-        if (!fine) {
+        int status = 0;
+        if (!can_pack(self, result)) {
             found = true;
-            if (fail_item(self, results, failures, i) < 0) {
-                return -1;
-            }
+            status = fail_item(self, results, failures, i, result);
+        }
+        Py_DECREF(result);
+        if (status < 0) {
+            return -1;
         }
     }
     PyObject *keys = PyDict_Keys(failures);
@@ -381,7 +385,7 @@ call_items(fpk_worker *self, const fpk_message *message, PyObject *function,
             return -1;
         }
         if (FPK_UNLIKELY(result == NULL)) {
-            if (fail_item(self, results, failures, (Py_ssize_t)i) < 0) {
+            if (fail_item(self, results, failures, (Py_ssize_t)i, NULL) < 0) {
                 return -1;
             }
         }

@@ -304,14 +304,15 @@ fpk_worker_describe_plainly(PyObject *error)
 }
 
 PyObject *
-fpk_worker_describe(fpk_worker *self, PyObject *error)
+fpk_worker_describe(fpk_worker *self, PyObject *error, PyObject *result)
 {
-    PyObject *result = PyObject_CallOneArg(self->pack_exception, error);
-    if (result == NULL) {
+    PyObject *packed = PyObject_CallFunctionObjArgs(self->pack_exception,
+                                                    error, result, NULL);
+    if (packed == NULL) {
         PyErr_Clear();
-        result = fpk_worker_describe_plainly(error);
+        packed = fpk_worker_describe_plainly(error);
     }
-    return result;
+    return packed;
 }
 
 int

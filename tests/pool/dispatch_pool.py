@@ -22,7 +22,7 @@ class Died(Exception):
     pass
 
 
-def pack_exception(error):
+def pack_exception(error, *result):
     try:
         return fpickle.dumps(error)
     except Exception:

@@ -13,7 +13,7 @@ import fpickle
 from fpickle import _poolcore
 
 
-def pack_exception(error):
+def pack_exception(error, *result):
     text = "".join(traceback.format_exception(error))
     try:
         data = fpickle.dumps(error)
@@ -22,7 +22,7 @@ def pack_exception(error):
     return data, type(error).__qualname__, text
 
 
-def spoiled(error):
+def spoiled(error, *result):
     """A pack_exception that fails for some and makes nonsense for others."""
     if isinstance(error, KeyError):
         raise ValueError("cannot pack")

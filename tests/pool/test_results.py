@@ -187,3 +187,45 @@ def test_cancel_of_an_iterator_that_runs(pool, tmp_path):
     done = pool.imap(abs, [1])
     assert list(done) == [1]
     assert done.cancel() is False
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_results_that_cannot_be_sent(pool, chunksize):
+    """The error is one of pickle, and the one that the standard pool raises."""
+    from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
+
+    class Refuses:
+        def __reduce__(self):
+            raise LookupError("not me")
+
+        def __repr__(self):
+            return "<one that refuses>"
+
+    def make(x):
+        return Refuses() if x == 2 else (y for y in ()) if x == 1 else x
+
+    found = pool.imap(make, range(4), chunksize)
+    assert next(found) == 0
+    for value, text, note in (
+        ("generator object", "cannot pickle 'generator' object", "its code"),
+        ("one that refuses", "LookupError: not me", "__reduce__"),
+    ):
+        with pytest.raises(MaybeEncodingError) as caught:
+            next(found)
+        error = caught.value
+        assert isinstance(error, fpickle.PicklingError)
+        assert value in error.value and text in str(error)
+        assert text.split()[-1] in error.exc
+        assert any(note in line for line in error.__notes__)
+        assert type(error.__cause__) is RemoteTraceback
+        assert text in error.__cause__.tb
+        again = fpickle.loads(fpickle.dumps(error))
+        assert (str(again), again.exc, again.value) == (
+            str(error), error.exc, error.value)
+    assert next(found) == 3
+    with pytest.raises(LookupError) as caught:  # of a call, as it is
+        pool.apply({}.__getitem__, (1,))
+    assert type(caught.value) is KeyError
+    with fpickle.ProcessPoolExecutor(1) as executor:
+        error = executor.submit(make, 2).exception()
+        assert type(error) is LookupError
