@@ -540,7 +540,7 @@ static PyMethodDef dispatcher_methods[] = {
     {"worker_state", fpk_find_state, METH_O,
      PyDoc_STR(
          "worker_state(index)\n--\n\n\"closed\", \"starting\", \"idle\", "
-         "\"busy\" or \"leaving\".")},
+         "\"busy\", \"leaving\" or \"killed\".")},
     {"stats", fpk_make_stats, METH_NOARGS, stats_doc},
     {"cancel_queued", dispatcher_cancel_queued, METH_VARARGS,
      PyDoc_STR(
