@@ -102,6 +102,12 @@ class Results:
     def completed(self) -> int: ...
     @property
     def remaining(self) -> int: ...
+    @property
+    def reader(self) -> Reader | None: ...
+
+@final
+class Reader:
+    def run(self) -> None: ...
 
 @final
 class Dispatcher:
@@ -137,6 +143,7 @@ class Dispatcher:
         chunksize: int = 0,
         ahead: int = 0,
         eager: bool = False,
+        apart: bool = False,
         timeout: float | None = None,
         retries: int = 0,
         on_done: Callable[[Results], object] | None = None,

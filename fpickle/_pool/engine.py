@@ -449,6 +449,19 @@ class Engine:
         finally:
             self._readers.discard(me)
 
+    def read_apart(self, reader: Any) -> None:
+        """A thread reads the input of a map."""
+
+        def read() -> None:
+            me = threading.get_ident()
+            self._readers.add(me)
+            try:
+                reader.run()
+            finally:
+                self._readers.discard(me)
+
+        _start_thread(read, "reader")
+
     def _read_left(self) -> None:
         """Body of a thread: nobody waits for what these maps read."""
         while self._has_left and self.state is RUNNING:

@@ -23,6 +23,11 @@ _BAR_EVERY = 0.1  # s
 _STATES = {CLOSING: "CLOSE", ENDED: "TERMINATE"}  # as the standard pool has them
 
 
+# What is iterated over without a wait; other inputs of imap are read by a
+# thread, so that one that waits keeps no result from being taken.
+_AT_HAND = (list, tuple, range, dict, set, frozenset, str, bytes, bytearray)
+
+
 class Pool(Face):
     """Worker processes that run any function, with `multiprocessing.Pool`'s
     interface.
@@ -296,8 +301,9 @@ class Pool(Face):
         """An iterator over the results, in order.
 
         The input is read as the results are taken, a little ahead, and `close`
-        reads the rest. It may be endless if there is a buffersize, or the
-        iterator is cancelled, or dropped after a result was taken.
+        reads the rest. A thread reads it, unless it is a list or the like. It
+        may be endless if there is a buffersize, or the iterator is cancelled,
+        or dropped after a result was taken.
 
         Args:
             chunksize: Items that are sent together; None: as many as pay.
@@ -329,9 +335,12 @@ class Pool(Face):
             raise ValueError("buffersize must be at least 1")
         found: Any = self._begin(
             func, iterable, chunksize, ordered=ordered, ahead=buffersize or 0,
-            type=_iterator_type(ordered, bool(progress)), **options,
+            type=_iterator_type(ordered, bool(progress)),
+            apart=type(iterable) not in _AT_HAND, **options,
         )  # fmt: skip
         found._pool = self
+        if found.reader is not None:
+            self._engine.read_apart(found.reader)
         if progress:
             found._bar = make_bar(progress, total)
         return found  # type: ignore[no-any-return]

@@ -191,7 +191,8 @@ PyDoc_STRVAR(
     map_doc,
     "map(function, iterable, *, star=False, ordered=True, chunksize=0, "
     "ahead=0,\n"
-    "    eager=False, timeout=None, retries=0, on_done=None, type=Results)\n"
+    "    eager=False, apart=False, timeout=None, retries=0, on_done=None,\n"
+    "    type=Results)\n"
     "--\n\n"
     "Calls function for each item of iterable.\n\n"
     "Args:\n"
@@ -203,6 +204,8 @@ PyDoc_STRVAR(
     "    chunksize: items in one message; 0: as many as are worth one.\n"
     "    ahead: how many items may be read and not given out; 0: adapts.\n"
     "    eager: read all of iterable now.\n"
+    "    apart: it is read by whoever calls run() of what is returned as\n"
+    "        results.reader, and by nobody else.\n"
     "    timeout: seconds that one call may take.\n"
     "    retries: how often a call is begun again if its worker ends in it.\n"
     "    on_done: called with the results when all calls have ended (eager "
@@ -215,8 +218,9 @@ static PyObject *
 dispatcher_map(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *const names[] = {"function",  "iterable", "star",  "ordered",
-                                  "chunksize", "ahead",    "eager", "timeout",
-                                  "retries",   "on_done",  "type",  NULL};
+                                  "chunksize", "ahead",    "eager", "apart",
+                                  "timeout",   "retries",  "on_done",
+                                  "type",      NULL};
     fpk_dispatcher *self = (fpk_dispatcher *)op;
     PyObject *callable, *iterable;
     PyObject *type = (PyObject *)self->state->results_type;
@@ -224,9 +228,10 @@ dispatcher_map(PyObject *op, PyObject *args, PyObject *kwargs)
     PyObject *on_done = Py_None;
     fpk_map_options options = {.ordered = 1};
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OO|$ppnnpOiOO!:map", (char **)names, &callable,
+            args, kwargs, "OO|$ppnnppOiOO!:map", (char **)names, &callable,
             &iterable, &options.star, &options.ordered, &options.chunksize,
-            &options.ahead, &options.eager, &timeout, &options.retries,
+            &options.ahead, &options.eager, &options.apart, &timeout,
+            &options.retries,
             &on_done, &PyType_Type, &type)) {
         return NULL;
     }

@@ -91,6 +91,9 @@ void fpk_request_clear(fpk_dispatcher *self, fpk_request *request,
 fpk_task *fpk_request_task(fpk_dispatcher *self, fpk_request *request,
                            fpk_function *function);
 
+/* Sets the exception of a pool that takes no more tasks. */
+void fpk_refuse_tasks(fpk_dispatcher *self);
+
 /* Submits; 0, or -1 with the exception that says why not. */
 int fpk_submit_task(fpk_dispatcher *self, fpk_task *task);
 
@@ -158,6 +161,7 @@ typedef struct fpk_map_options {
     int star;
     int ordered;
     int eager;
+    int apart; /* the input is read by a thread of its own */
     Py_ssize_t chunksize; /* 0: adapts */
     Py_ssize_t ahead;     /* 0: adapts */
     uint64_t timeout_ns;

@@ -6,7 +6,7 @@
    Invariant: an item is sent, or it has come as the exception that says why
               not; the input is read by one thread at a time, [reader], and not
               past [ahead].
-   Called by: results.c. */
+   Called by: results.c, reader.c. */
 #include "pool/results_parts.h"
 
 #include <time.h>
@@ -298,11 +298,81 @@ feed_chunk(fpk_results *self, uint64_t count)
     return status;
 }
 
+/* Few calls are under way, so that a worker may have nothing to do. */
+static bool
+is_wanted_now(const fpk_results *self)
+{
+    return self->options.chunksize == 0 &&
+           self->group->unfinished <
+               fpk_dispatch_workers(self->dispatcher->d);
+}
+
+bool
+fpk_results_has_room(fpk_results *self, bool all)
+{
+    uint64_t call_ns =
+        fpk_function_call_ns(self->dispatcher->d, self->function);
+    uint64_t gathered = self->gathered == NULL
+                            ? 0
+                            : (uint64_t)PyList_GET_SIZE(self->gathered);
+    return self->sent + gathered - self->given <
+           choose_ahead(self, call_ns, all);
+}
+
+int
+fpk_results_take_in(fpk_results *self, PyObject *value, PyObject *error)
+{
+    if (self->cancelled) {
+        return 0;
+    }
+    if (value == NULL) {
+        if (error != NULL) {
+            Py_XSETREF(self->input_error, Py_NewRef(error));
+            if (self->options.chunksize > 1) {
+                Py_CLEAR(self->gathered);
+            }
+        }
+        int status = fpk_results_send_gathered(self);
+        Py_CLEAR(self->input);
+        return status;
+    }
+    if (gather_item(self, value) < 0) {
+        return -1;
+    }
+    uint64_t call_ns =
+        fpk_function_call_ns(self->dispatcher->d, self->function);
+    bool all = fpk_reader_reads_all(self->apart);
+    bool full = (uint64_t)PyList_GET_SIZE(self->gathered) >=
+                choose_chunk(self, call_ns, all);
+    return full || is_wanted_now(self) ||
+                   !fpk_results_has_room(self, all)
+               ? fpk_results_send_gathered(self)
+               : 0;
+}
+
+/* The part of feeding that is left if another thread reads. */
+static int
+feed_apart(fpk_results *self, bool all)
+{
+    if (all && !fpk_reader_reads_all(self->apart)) {
+        fpk_reader_read_all(self->apart);
+    }
+    else {
+        fpk_reader_wake(self->apart);
+    }
+    return self->gathered != NULL && is_wanted_now(self)
+               ? fpk_results_send_gathered(self)
+               : 0;
+}
+
 int
 fpk_results_feed(fpk_results *self, bool all)
 {
     int status = 0;
     fpk_dispatch_pump(self->dispatcher->d);
+    if (self->apart != NULL) {
+        return feed_apart(self, all);
+    }
     while (status == 0 && self->input != NULL && !self->cancelled &&
            self->reader == 0) {
         uint64_t call_ns =

@@ -152,6 +152,7 @@ module_exec(PyObject *module)
     if (make_constants(state) < 0 || fpk_block_init_type(module, state) < 0 ||
         fpk_worker_init_type(module, state) < 0 ||
         fpk_task_init_type(module, state) < 0 ||
+        fpk_reader_init_type(module, state) < 0 ||
         fpk_results_init_type(module, state) < 0 ||
         fpk_dispatcher_init_type(module, state) < 0) {
         return -1;

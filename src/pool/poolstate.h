@@ -23,6 +23,7 @@
     X(worker_type)                                                            \
     X(dispatcher_type)                                                        \
     X(task_type)                                                              \
+    X(reader_type)                                                            \
     X(results_type)
 
 typedef struct fpk_pool_state {
@@ -49,6 +50,7 @@ int fpk_pool_add_type(PyObject *module, PyTypeObject **slot,
 int fpk_worker_init_type(PyObject *module, fpk_pool_state *state);
 int fpk_dispatcher_init_type(PyObject *module, fpk_pool_state *state);
 int fpk_task_init_type(PyObject *module, fpk_pool_state *state);
+int fpk_reader_init_type(PyObject *module, fpk_pool_state *state);
 int fpk_results_init_type(PyObject *module, fpk_pool_state *state);
 
 #endif

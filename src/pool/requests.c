@@ -104,6 +104,18 @@ fpk_request_task(fpk_dispatcher *self, fpk_request *request,
     return task;
 }
 
+void
+fpk_refuse_tasks(fpk_dispatcher *self)
+{
+    if (self->broken != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(self->broken), self->broken);
+    }
+    else {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot schedule new tasks after shutdown");
+    }
+}
+
 int
 fpk_submit_task(fpk_dispatcher *self, fpk_task *task)
 {
@@ -111,12 +123,8 @@ fpk_submit_task(fpk_dispatcher *self, fpk_task *task)
     if (status == FPK_OK) {
         return 0;
     }
-    if (self->broken != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(self->broken), self->broken);
-    }
-    else if (status == FPK_CLOSED) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "cannot schedule new tasks after shutdown");
+    if (self->broken != NULL || status == FPK_CLOSED) {
+        fpk_refuse_tasks(self);
     }
     else {
         (void)fpk_raise_status(self->state, status, "submitting a task");

@@ -7,9 +7,9 @@
               each item is given out once.
    Called by: dispatcher.c makes them; Python code iterates.
 
-   Whoever iterates drives the map: no other thread reads its input until the
-   pool is closed (unread.c), so an endless input is read only as fast as the
-   items are used. */
+   Whoever iterates drives the map, unless its input is read apart (reader.c):
+   no other thread reads it until the pool is closed (unread.c).  In either
+   case an endless input is read only as fast as the items are used. */
 #include <time.h>
 
 #include "pool/results_parts.h"
@@ -77,13 +77,18 @@ int
 fpk_results_wait_for_news(fpk_results *self, uint64_t until)
 {
     /* Only the input may have something new. */
-    if (self->came == self->sent && self->gathered != NULL) {
+    if (self->came == self->sent && self->gathered != NULL &&
+        (self->apart == NULL || self->options.chunksize <= 1)) {
         /* It may wait for the results of what it has given. */
         return fpk_results_send_gathered(self);
     }
     bool idle = self->came == self->sent;
-    if (idle && self->reader == self->owner) {
+    if (idle && self->apart == NULL && self->reader == self->owner) {
         PyErr_SetString(PyExc_ValueError, "results already in use");
+        return -1;
+    }
+    if (idle && self->apart != NULL && self->dispatcher->maps_ended) {
+        fpk_refuse_tasks(self->dispatcher);
         return -1;
     }
     uint64_t left = time_left(until);
@@ -93,7 +98,10 @@ fpk_results_wait_for_news(fpk_results *self, uint64_t until)
     uint64_t takes = self->group->takes;
     fpk_wait_result result = FPK_WAIT_AGAIN;
     fpk_results_leave(self);
-    if (idle) {
+    if (idle && self->apart != NULL) {
+        fpk_reader_wait_for_news(self->apart, self, left);
+    }
+    else if (idle) {
         pause_for(left);
     }
     else {
@@ -119,6 +127,15 @@ next_place(fpk_results *self)
     }
     fpk_item *place = &self->items[self->given & (self->room - 1)];
     return place->value == NULL ? NULL : place;
+}
+
+static void
+count_given(fpk_results *self)
+{
+    self->given++;
+    if (self->apart != NULL) {
+        fpk_reader_wake(self->apart);
+    }
 }
 
 /* Raises [error], which it takes over.  Unless [all] are given out at once,
@@ -156,7 +173,7 @@ give_next(fpk_results *self, uint64_t until, PyObject *late, bool all)
             PyObject *value = place->value;
             bool failed = place->failed;
             place->value = NULL;
-            self->given++;
+            count_given(self);
             if (failed) {
                 raise_failure(value, all);
                 return NULL;
@@ -223,7 +240,7 @@ results_next(PyObject *op)
         (self->given % FEED_EVERY != 0 || self->input == NULL)) {
         PyObject *value = place->value;
         place->value = NULL;
-        self->given++;
+        count_given(self);
         return value;
     }
     if (fpk_results_enter(self, UINT64_MAX) < 0) {
@@ -391,6 +408,9 @@ results_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
         any |= fpk_dispatch_cancel_group(self->dispatcher->d, self->group,
                                          running != 0) > 0;
     }
+    if (self->apart != NULL) {
+        fpk_reader_wake(self->apart);
+    }
     return PyBool_FromLong(any);
 }
 
@@ -447,6 +467,13 @@ get_length(PyObject *op, void *closure)
 }
 
 static PyObject *
+get_reader(PyObject *op, void *closure)
+{
+    fpk_results *self = (fpk_results *)op;
+    return Py_NewRef(self->apart == NULL ? Py_None : (PyObject *)self->apart);
+}
+
+static PyObject *
 get_completed(PyObject *op, void *closure)
 {
     fpk_results *self = (fpk_results *)op;
@@ -497,10 +524,16 @@ fpk_results_new(fpk_dispatcher *dispatcher, PyTypeObject *type,
         Py_DECREF(self);
         return NULL;
     }
-    /* The first tasks are on their way before anybody asks. */
     self->owner = PyThread_get_thread_ident();
-    int status =
-        fpk_results_link(self) < 0 ? -1 : fpk_results_feed(self, false);
+    int status = fpk_results_link(self);
+    if (status == 0 && options->apart) {
+        self->apart = fpk_reader_new(self);
+        status = self->apart == NULL ? -1 : 0;
+    }
+    else if (status == 0) {
+        /* The first tasks are on their way before anybody asks. */
+        status = fpk_results_feed(self, false);
+    }
     fpk_results_leave(self);
     if (status < 0) {
         self->cancelled = true;
@@ -543,6 +576,14 @@ fpk_results_publish(PyObject *op)
     }
 }
 
+/* More tasks may come, whoever asks for results. */
+static bool
+is_read_by_others(const fpk_results *self)
+{
+    return self->reader != 0 ||
+           (self->apart != NULL && self->input != NULL && !self->cancelled);
+}
+
 PyDoc_STRVAR(
     ask_doc,
     "ask(on_news)\n--\n\n"
@@ -562,7 +603,7 @@ results_ask(PyObject *op, PyObject *on_news)
     bool is_new = false;
     if (next_place(self) != NULL ||
         !fpk_dispatch_ask_next(self->dispatcher->d, self->group, self,
-                               self->reader != 0, &is_new)) {
+                               is_read_by_others(self), &is_new)) {
         Py_RETURN_FALSE;
     }
     if (is_new) {
@@ -607,6 +648,12 @@ results_clear(PyObject *op)
 {
     fpk_results *self = (fpk_results *)op;
     fpk_results_unlink(self);
+    if (self->apart != NULL) {
+        fpk_reader *apart = self->apart;
+        self->apart = NULL;
+        fpk_reader_move(apart, NULL, true);
+        Py_DECREF((PyObject *)apart);
+    }
     if (self->group != NULL) {
         fpk_group *group = self->group;
         self->group = NULL;
@@ -676,6 +723,8 @@ static PyGetSetDef results_getset[] = {
      PyDoc_STR("Items of the input, or None while more may come."), NULL},
     {"completed", get_completed, NULL, PyDoc_STR("Calls that have ended."),
      NULL},
+    {"reader", get_reader, NULL,
+     PyDoc_STR("What reads the input, if it is read apart, or None."), NULL},
     {"remaining", get_remaining, NULL,
      PyDoc_STR("Calls that were sent and have not ended."), NULL},
     {NULL, NULL, NULL, NULL, NULL},

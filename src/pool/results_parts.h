@@ -4,12 +4,16 @@
    feeding.c    its input: read, gathered into chunks, sent
    arrivals.c   its items: unpacked, put in their places
    unread.c     what becomes of its input when the pool is closed
+   reader.c     an input that is read by a thread of its own
 
-   Used by:   results.c, feeding.c, arrivals.c, unread.c. */
+   Used by:   results.c, feeding.c, arrivals.c, unread.c, reader.c. */
 #ifndef FPK_POOL_RESULTS_PARTS_H
 #define FPK_POOL_RESULTS_PARTS_H
 
 #include "pool/dispatcher.h"
+#include "transport/bell.h"
+
+typedef struct fpk_reader fpk_reader;
 
 typedef struct fpk_item {
     PyObject *value; /* NULL: has not come */
@@ -45,6 +49,7 @@ typedef struct fpk_results {
     bool linked;          /* is in the list of the dispatcher */
     unsigned long owner;  /* the thread that is in here, or 0 */
     unsigned long reader; /* the thread that reads the input, or 0 */
+    fpk_reader *apart;    /* strong: what reads it instead; or NULL */
     struct fpk_results *next, *previous; /* in that list */
     PyObject *weakrefs;
     PyObject *weakself; /* a weak reference, for who finds it there; or NULL */
@@ -94,6 +99,32 @@ int fpk_results_feed(fpk_results *self, bool all);
 
 /* Sends what was gathered for the next message; 0 or -1. */
 int fpk_results_send_gathered(fpk_results *self);
+
+/* May another item be read?  [all] as above. */
+bool fpk_results_has_room(fpk_results *self, bool all);
+
+/* Takes in an item that was read, or with NULL the end of the input and, or
+   NULL, the [error] that it raised; 0 or -1. */
+int fpk_results_take_in(fpk_results *self, PyObject *value, PyObject *error);
+
+/* ---- reader.c ----------------------------------------------------------- */
+
+/* The reader of [map]: new reference, or NULL with an exception. */
+fpk_reader *fpk_reader_new(fpk_results *map);
+
+/* The map is [map] from now on.  NULL: none; [ended]: and it gets no other. */
+void fpk_reader_move(fpk_reader *self, fpk_results *map, bool ended);
+
+/* There may be room, or nothing may be wanted any more. */
+void fpk_reader_wake(fpk_reader *self);
+
+/* Results do not wait to be taken from now on. */
+void fpk_reader_read_all(fpk_reader *self);
+bool fpk_reader_reads_all(const fpk_reader *self);
+
+/* Waits at most [left] ns while [map] has no calls, and might get some. */
+void fpk_reader_wait_for_news(fpk_reader *self, fpk_results *map,
+                              uint64_t left);
 
 /* ---- unread.c ----------------------------------------------------------- */
 

@@ -97,6 +97,8 @@ hand_over(fpk_results *self, fpk_results *heir)
     heir->group = self->group;
     heir->input = self->input;
     heir->chunks = self->chunks;
+    heir->gathered = self->gathered;
+    heir->apart = self->apart;
     heir->options = self->options;
     heir->options.on_done = NULL;
     heir->sent = self->sent;
@@ -109,6 +111,11 @@ hand_over(fpk_results *self, fpk_results *heir)
     self->group = NULL;
     self->input = NULL;
     self->chunks = NULL;
+    self->gathered = NULL;
+    self->apart = NULL;
+    if (heir->apart != NULL) {
+        fpk_reader_move(heir->apart, heir, false);
+    }
 }
 
 /* Puts [heir], if there is one, into the place of [self]. */
@@ -147,6 +154,10 @@ fpk_results_finalize(PyObject *op)
         return;
     }
     PyObject *error = fpk_get_raised_exception();
+    if (self->apart != NULL) {
+        /* Meanwhile it keeps what it has read. */
+        fpk_reader_move(self->apart, NULL, false);
+    }
     fpk_results *heir = make_heir(self->dispatcher);
     /* Memory may have been collected, and another thread have come. */
     if (heir != NULL && has_work_for_heir(self)) {
@@ -177,6 +188,14 @@ void
 fpk_end_maps(fpk_dispatcher *self)
 {
     self->maps_ended = true;
+    for (fpk_results *map = self->first_map; map != NULL; map = map->next) {
+        if (map->apart != NULL) {
+            fpk_reader_wake(map->apart);
+            if (map->on_news != NULL) {
+                fpk_dispatch_settle_next(self->d, map->group);
+            }
+        }
+    }
     Py_CLEAR(self->left);
 }
 
@@ -317,6 +336,9 @@ fpk_cancel_inputs(PyObject *op, PyObject *unused)
             }
             Py_XSETREF(map->input_error, error);
             map->cancelled = true;
+            if (map->apart != NULL) {
+                fpk_reader_wake(map->apart);
+            }
         }
     }
     Py_RETURN_NONE;
