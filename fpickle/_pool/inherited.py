@@ -37,6 +37,9 @@ _PLAIN = (int, float, complex, str, bytes, bytearray, list, tuple, dict, set,
           frozenset, range, type(None), FunctionType, BuiltinFunctionType,
           type, ModuleType)  # fmt: skip
 
+# Types of what makes long lists, which should not take long.
+_ATOMS = frozenset(_PLAIN)
+
 _NOTE = (
     "Workers of start='fork' have what existed when the pool was made: locks, "
     "queues and values of multiprocessing, and what the global variables of "
@@ -59,11 +62,14 @@ class Inherited:
         self.objects: dict[int, Any] = {}
         self._references: list[Callable[[], Any]] = []
         self._numbers: dict[int, int] = {}  # by id of the object
-        self._is_forked = False
+        self._is_gathered = False
 
     def gather(self) -> None:
-        """Lists what is there, as long as no process was forked."""
-        for obj in () if self._is_forked else _find_candidates():
+        """Lists what is there, once: before the first process is forked."""
+        if self._is_gathered:
+            return
+        self._is_gathered = True
+        for obj in _find_candidates():
             if obj is not None and self.find(obj) is None:
                 self._numbers[id(obj)] = number = len(self._references)
                 self._references.append(_refer_to(obj))
@@ -71,7 +77,6 @@ class Inherited:
 
     def __enter__(self) -> None:
         self.gather()
-        self._is_forked = True
         for number, reference in enumerate(self._references):
             obj = reference()
             if obj is not None:
@@ -160,10 +165,11 @@ def _members_of(value: Any, module: str) -> list[Any]:
         mine = vars(value).get("__module__") == module
         return list(vars(value).values()) if mine else []
     if issubclass(kind, dict):
-        return list(islice(dict.values(value), _MOST_MEMBERS))
-    if kind in (list, tuple, set, frozenset, deque):
-        return list(islice(value, _MOST_MEMBERS))
-    return []
+        value = dict.values(value)
+    elif kind not in (list, tuple, set, frozenset, deque):
+        return []
+    members = list(islice(value, _MOST_MEMBERS))
+    return [] if _ATOMS.issuperset(map(type, members)) else members
 
 
 def _refer_to(obj: Any) -> Callable[[], Any]:
