@@ -15,6 +15,7 @@ allows none is kept alive as long as the pool.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import weakref
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MOST_MEMBERS = 1000  # of one container that are looked at
+_MOST_DECORATORS = 5  # of one function
 _LARGE = 1 << 15  # what has more bytes need not be copied to see that it can
 
 _PLAIN = (int, float, complex, str, bytes, bytearray, list, tuple, dict, set,
@@ -158,18 +160,38 @@ def _members_of(value: Any, module: str) -> list[Any]:
     of the value's runs for that."""
     kind = type(value)
     if kind is FunctionType:
-        keywords = value.__kwdefaults__ or {}
-        return [*(value.__defaults__ or ()), *keywords.values(),
-                *vars(value).values()]  # fmt: skip
+        return _members_of_functions([value])
     if kind is type:
         mine = vars(value).get("__module__") == module
-        return list(vars(value).values()) if mine else []
+        parts = list(vars(value).values()) if mine else []
+        return parts + _members_of_functions(parts)
     if issubclass(kind, dict):
         value = dict.values(value)
     elif kind not in (list, tuple, set, frozenset, deque):
         return []
     members = list(islice(value, _MOST_MEMBERS))
     return [] if _ATOMS.issuperset(map(type, members)) else members
+
+
+def _members_of_functions(parts: list[Any]) -> list[Any]:
+    """Defaults, attributes and closures of the functions among [parts], also of
+    those that they decorate."""
+    found: list[Any] = []
+    for _ in range(_MOST_DECORATORS):
+        inner: list[Any] = []
+        for function in parts:
+            if type(function) is FunctionType:
+                keywords = function.__kwdefaults__ or {}
+                inner += [
+                    *(function.__defaults__ or ()), *keywords.values(),
+                    *vars(function).values(),
+                    *gc.get_referents(*(function.__closure__ or ())),
+                ]  # fmt: skip
+        if not inner:
+            break
+        found += inner
+        parts = inner
+    return found
 
 
 def _refer_to(obj: Any) -> Callable[[], Any]:

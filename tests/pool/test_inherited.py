@@ -115,8 +115,17 @@ def test_what_else_a_process_has(face):
         def send(self, data):
             return self.socket.send(data)
 
+    def locked(function):
+        guard = threading.Lock()
+        def call(*args):
+            with guard:
+                return function(*args)
+        return call
+
     server, number = Server(), 1
 
+    @locked
+    @locked
     def work(x):
         with lock:
             next(numbers)
