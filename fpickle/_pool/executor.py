@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import sys
 import threading
 import time
 from concurrent import futures
@@ -106,6 +107,10 @@ class ProcessPoolExecutor(Face, futures.Executor):
         self._timeout = timeout
         self._retries = int(retries)
         method = start or start_method_of(mp_context)
+        if method is None and not preload and max_tasks_per_child is None:
+            fast: Any = sys.modules.get("fpickle._pool.fast")
+            if fast is not None:
+                method = start_method_of(fast.start_method())
         if strict:
             method = _check_strict(method, max_tasks_per_child, start, retries)
         options = Options(

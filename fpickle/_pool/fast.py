@@ -102,6 +102,17 @@ def is_supported() -> bool:
     return sys.platform.startswith("linux")
 
 
+def start_method() -> str | None:
+    """How the standard executor would start workers if it is not told: the
+    functions of such a program may use what forks inherit. None: we are not
+    installed."""
+    if not is_installed:
+        return None
+    import multiprocessing
+
+    return multiprocessing.get_context().get_start_method()
+
+
 def patch(name: str, module: ModuleType) -> None:
     """Changes one module."""
     if name == _POOLS:

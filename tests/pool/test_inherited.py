@@ -208,10 +208,15 @@ def test_arguments_may_be_what_was_inherited():
     assert "make it before the pool" in " ".join(caught.value.__notes__).lower()
 
 
-def test_a_standard_program(tmp_path):
+@pytest.mark.parametrize("make", [
+    "multiprocessing.get_context('fork').Pool",
+    "multiprocessing.Pool",
+    "concurrent.futures.ProcessPoolExecutor",
+])  # fmt: skip
+def test_a_standard_program(make, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
-        "import multiprocessing\n"
+        "import concurrent.futures, multiprocessing\n"
         "context = multiprocessing.get_context('fork')\n"
         "lock, total = context.Lock(), context.Value('i', 0)\n"
         "seen = context.RawArray('i', 5)\n"
@@ -220,8 +225,8 @@ def test_a_standard_program(tmp_path):
         "        total.value += x\n"
         "    seen[x] = 1\n"
         "if __name__ == '__main__':\n"
-        "    with context.Pool(2) as pool:\n"
-        "        pool.map(work, range(5))\n"
+        f"    with {make}(2) as pool:\n"
+        "        list(pool.map(work, range(5)))\n"
         "    print(total.value, sum(seen), type(pool).__module__)\n"
     )
     for options in (["--fast-pool"], []):
