@@ -142,6 +142,7 @@ def prepare(
         index: Which worker this is, from 0.
     """
     received[:] = fds
+    when_imported("multiprocessing.connection", _guard_connections)
     tracker = data["tracker"] if data is not None else None
     fd = None if tracker is None else fds[tracker]
     when_imported(
@@ -157,6 +158,25 @@ def prepare(
             from fpickle import _install
 
             _install.install_on_import()
+
+
+def _guard_connections(module: Any) -> None:
+    """A pickled connection is no more than the number of a descriptor. In a
+    fork of the parent it gets one of its own, which it may close; elsewhere
+    some other file would have that number."""
+
+    def set_state(self: Any, state: dict[str, Any]) -> None:
+        bootstrap: Any = sys.modules["fpickle._pool.bootstrap"]
+        if bootstrap.inherited is None:
+            raise RuntimeError(
+                "connections of multiprocessing should only be shared with a "
+                "worker through inheritance: pass them to the initializer of "
+                "the pool (initargs), or make the pool with start='fork'"
+            )
+        state["_handle"] = os.dup(state["_handle"])
+        vars(self).update(state)
+
+    module.Connection.__setstate__ = set_state
 
 
 def _set_identity(process: Any, data: dict[str, Any], number: int) -> None:

@@ -16,7 +16,6 @@ allows none is kept alive as long as the pool.
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import weakref
 from collections import deque
@@ -98,8 +97,8 @@ class Inherited:
         """What pickles functions: [dumps], if no variable has what that would
         copy, and is to be shared."""
         self.gather()
-        has_shared = any(map(_is_shared, self.objects.values()))
-        return self._bind(dumps) if has_shared else dumps
+        has_raw = any(map(_is_raw, self.objects.values()))
+        return self._bind(dumps) if has_raw else dumps
 
     def recover(self, dumps: Callable[..., bytes]) -> Callable[..., bytes]:
         """What may pickle that with which [dumps] has failed, or says what is
@@ -201,24 +200,15 @@ def _refer_to(obj: Any) -> Callable[[], Any]:
         return lambda: obj
 
 
-def _is_shared(obj: Any) -> bool:
-    """True for what can be pickled, but would not be what it was."""
-    return _is_raw(obj) or _is_connection(obj)
-
-
 def _is_raw(obj: Any) -> bool:
-    """True for ctypes objects in memory that processes share."""
+    """True for ctypes objects in memory that processes share, which can be
+    pickled, but the copy has memory of its own."""
     ctypes: Any = sys.modules.get("ctypes")
     return (
         ctypes is not None
         and issubclass(type(obj), ctypes._SimpleCData.__base__)
         and "_wrapper" in getattr(obj, "__dict__", ())
     )
-
-
-def _is_connection(obj: Any) -> bool:
-    module: Any = sys.modules.get("multiprocessing.connection")
-    return module is not None and type(obj) is module.Connection
 
 
 # ---- pickling ------------------------------------------------------------------
@@ -261,7 +251,7 @@ class _Pickler(_core.Pickler):
     def _can_be_sent(self, obj: Any, number: int) -> bool:
         if number not in self.sendable:
             # In between: an object that contains itself.
-            self.sendable[number] = not _is_shared(obj)
+            self.sendable[number] = not _is_raw(obj)
             if self.sendable[number]:
                 self.sendable[number] = self._try_to_send(obj)
         return self.sendable[number]
@@ -286,9 +276,6 @@ def _reduce_shared(obj: Any) -> Any:
     """What multiprocessing refuses to pickle consists of what is inherited: of
     locks and of memory. If these are not, pickling them fails as ever."""
     kind = type(obj)
-    if _is_connection(obj):
-        place = obj.fileno(), obj.readable, obj.writable
-        return _make_connection, (kind, *place)
     if _is_raw(obj):
         length = getattr(obj, "_length_", None)  # of an array
         sharedctypes: Any = sys.modules["multiprocessing.sharedctypes"]
@@ -313,10 +300,3 @@ _COMPOSED = (
     "multiprocessing.sharedctypes.SynchronizedString",
     "multiprocessing.synchronize.Condition",
 )
-
-
-def _make_connection(
-    kind: Any, fd: int, readable: bool, writable: bool
-) -> Any:
-    """In a worker: a connection of its own, which it may close."""
-    return kind(os.dup(fd), readable, writable)

@@ -47,6 +47,29 @@ def test_workers_that_replace_others_get_them_too():
         assert [queue.get(timeout=20) for _ in range(3)] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("face", ["Pool", "ProcessPoolExecutor"])
+def test_connections_that_are_sent(face):
+    reader, writer = multiprocessing.Pipe(False)
+
+    def send(writer, item):
+        writer.send(item)
+        return item
+
+    with getattr(fpickle, face)(1, start="fork") as pool:
+        # Each copy that dies closes its own descriptor.
+        for item in range(3):
+            assert pool.submit(send, writer, item).result(20) == item
+            assert pool.submit(lambda x: send(writer, x), item).result(20) == item
+            assert [reader.recv(), reader.recv()] == [item, item]
+    for method in ("zygote", "spawn"):
+        with getattr(fpickle, face)(1, start=method) as pool:
+            for call in ((send, writer, 1), (lambda: writer.send(1),)):
+                with pytest.raises(RuntimeError, match="initargs"):
+                    pool.submit(*call).result(20)
+            assert pool.submit(abs, -1).result(20) == 1
+    assert not reader.poll()
+
+
 def test_a_lock_for_forks_says_what_to_do():
     made = multiprocessing.get_context("fork")
     with pytest.raises(RuntimeError) as caught:
