@@ -594,9 +594,12 @@ fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group, bool running)
     fpk_lock(d);
     uint64_t count = cancel_all_locked(d, group, 0);
     if (running) {
-        /* What is left of the group is in the hands of workers. */
+        /* What is left of the group is in the hands of workers; what they took
+           before that has been answered. */
         for (uint32_t i = 0; i < d->workers; i++) {
-            fpk_task *task = d->places[i].in_flight.first;
+            fpk_worker_place *place = &d->places[i];
+            (void)fpk_drain_place_locked(d, place);
+            fpk_task *task = place->in_flight.first;
             count +=
                 task != NULL && task->group == group && stop_locked(d, task);
         }

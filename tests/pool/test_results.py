@@ -79,7 +79,7 @@ def test_cancel_of_a_map(pool, tmp_path, name):
     assert found.cancel() is True
     assert found.cancel() is True
     with pytest.raises(cf.CancelledError):
-        found.get(60)
+        found.get(15)
     assert found.ready() and not found.successful()
     assert len([*tmp_path.iterdir()]) <= 4
     assert pool.apply(abs, (-1,)) == 1
@@ -101,7 +101,7 @@ def test_cancel_of_a_map_that_runs(pool, tmp_path, chunksize):
     assert not found.ready()
     assert found.cancel(running=True) is True
     with pytest.raises(cf.CancelledError):
-        found.get(60)
+        found.get(15)
     assert called.wait(60)
     assert [type(error) for error in seen] == [cf.CancelledError]
     assert [other.get(60) for other in others] == [*range(10)]
@@ -139,7 +139,7 @@ def test_cancel_after_a_failure(pool, tmp_path):
     wait_for_marks(tmp_path, 3)
     assert found.cancel(running=True)
     with pytest.raises(cf.CancelledError):
-        found.get(60)
+        found.get(15)
 
 
 def test_cancel_in_a_handler_of_a_signal(pool):
@@ -149,7 +149,7 @@ def test_cancel_in_a_handler_of_a_signal(pool):
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         with pytest.raises(cf.CancelledError):
-            found.get(60)
+            found.get(15)
     finally:
         signal.signal(signal.SIGALRM, before)
 
@@ -229,3 +229,16 @@ def test_results_that_cannot_be_sent(pool, chunksize):
     with fpickle.ProcessPoolExecutor(1) as executor:
         error = executor.submit(make, 2).exception()
         assert type(error) is LookupError
+
+
+def test_cancel_of_maps_that_have_just_begun(pool):
+    """What a worker took behind a call that it has just answered is ended,
+    too."""
+    for quick in range(60):
+        found = pool.map_async(
+            time.sleep, [0] * (quick % 7) + [60] * 4, 1)
+        time.sleep(quick % 5 / 1000)
+        assert found.cancel(running=True)
+        with pytest.raises(cf.CancelledError):
+            found.get(15)
+    assert pool.apply(abs, (-1,)) == 1
