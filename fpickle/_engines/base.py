@@ -412,7 +412,7 @@ def failed(error: BaseException) -> EngineFuture:
 
 
 def _shutdown_at_exit(this: Callable[[], EngineExecutor | None]) -> None:
-    from fpickle._pool.engine import was_interrupted
+    from fpickle._pool.ending import was_interrupted
 
     executor = this()
     if executor is not None:

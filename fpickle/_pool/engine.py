@@ -17,7 +17,6 @@ the worker for a task that took too long or was cancelled.
 
 from __future__ import annotations
 
-import atexit
 import os
 import select
 import sys
@@ -28,7 +27,7 @@ import weakref
 import _signal
 
 from fpickle import _core, _poolcore
-from fpickle._pool import remote, start, zygote
+from fpickle._pool import ending, remote, start, zygote
 from fpickle._pool.handover import Handover
 from fpickle._pool.setup import Options
 
@@ -157,7 +156,7 @@ class Engine:
         self.dispatcher: Any = None
         if options.strict or _is_reading():
             self._make_dispatcher(future_type, style)
-            _engines.add(self)
+            ending.add(self)
         else:
             self._begin(future_type, style)
 
@@ -218,13 +217,12 @@ class Engine:
             raise
         self.state = RUNNING
         self._prepare_at = time.monotonic() + _PREPARE_AFTER
-        _engines.add(self)
-        _register_exit()
+        ending.add(self)
         try:
             self.io_thread = _start_thread(self.dispatcher.run_io, "io")
             self.supervisor = _start_thread(self._supervise, "supervisor")
         except BaseException:  # no more threads can be started
-            _engines.discard(self)
+            ending.discard(self)
             self.dispatcher.close()
             for worker in self.workers.values():
                 worker.close()
@@ -487,7 +485,7 @@ class Engine:
         start.reap_children(_GRACE)
         self.dispatcher.close()
         self._close_files()
-        _engines.discard(self)
+        ending.discard(self)
         if self._owner is not None:
             # The registry of finalizers would keep the engine, the error that
             # broke it, and so the frames that the error went through.
@@ -507,7 +505,7 @@ class Engine:
             if fd >= 0:
                 os.close(fd)
 
-    def _become_foreign(self) -> None:
+    def become_foreign(self) -> None:
         """In a fork of the process: nothing of it may reach the workers."""
         self.is_foreign = True
         self.state = ENDED
@@ -875,83 +873,3 @@ def _again(error: BaseException) -> BaseException:
         return error
     copy.__cause__ = error.__cause__
     return copy
-
-
-# ---- the end of the process, and forks ------------------------------------------
-
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-_is_registered = False
-
-
-def _register_exit() -> None:
-    """What waits at exit is waited for before the main thread waits for the
-    others; what does not is ended after they have ended, as they may use it."""
-    global _is_registered
-    if _is_registered:
-        return
-    _is_registered = True
-    atexit.register(_end_all)
-    try:
-        threading._register_atexit(_end_waiting)  # type: ignore[attr-defined]
-    except RuntimeError:  # the main thread waits already, or has waited
-        pass
-
-
-def _end_waiting() -> None:
-    # Whoever pressed Ctrl-C does not want to wait for what is under way, and
-    # threads that wait for a pool end sooner without it.
-    if was_interrupted():
-        _end_all()
-        return
-    for engine in _own_engines():
-        if engine.waits_at_exit:
-            engine.close(reads=True)
-            engine.join()
-
-
-def _end_all() -> None:
-    engines = _own_engines()
-    is_over = was_interrupted()
-    for engine in engines:
-        if is_over or not engine.waits_at_exit:
-            engine.terminate()
-    for engine in engines:
-        if is_over or not engine.waits_at_exit:
-            engine.join(_PATIENCE)
-        else:
-            engine.close(reads=True)
-            engine.join()
-    start.close_shared()
-
-
-def _own_engines() -> list[Engine]:
-    return [engine for engine in _engines if not engine.is_foreign]
-
-
-def was_interrupted() -> bool:
-    """True if Ctrl-C ends the program now: KeyboardInterrupt went uncaught, or
-    asyncio.run cancels its main task and will raise it."""
-    uncaught = getattr(sys, "last_type", None)  # set when it was printed
-    if uncaught is not None and not hasattr(sys, "ps1"):
-        if issubclass(uncaught, KeyboardInterrupt):
-            return True
-    # The handler that asyncio.Runner installs while its main task runs is a
-    # partial of a method that counts the signals.
-    try:
-        handler = _signal.getsignal(_signal.SIGINT)
-    except ValueError:  # the interpreter is about to end
-        return False
-    method = getattr(handler, "func", None)
-    runner = getattr(method, "__self__", None)
-    return getattr(runner, "_interrupt_count", 0) > 0
-
-
-def _after_fork_in_child() -> None:
-    global _is_registered
-    for engine in list(_engines):
-        engine._become_foreign()
-    _engines.clear()
-    _is_registered = False
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

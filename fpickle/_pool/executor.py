@@ -11,9 +11,8 @@ from concurrent import futures
 
 import _signal
 
-from fpickle._pool.engine import (
-    CLOSING, DORMANT, RUNNING, Engine, was_interrupted,
-)  # fmt: skip
+from fpickle._pool.ending import was_interrupted
+from fpickle._pool.engine import CLOSING, DORMANT, RUNNING, Engine
 from fpickle._pool.face import (
     Face, WorkerView, check_limits, context_of, length_of, list_workers,
     make_bar, start_method_of,
