@@ -52,7 +52,9 @@ class UnorderedIteratorWithBar(  # type: ignore
     """Of an imap_unordered that does."""
 
 
-class UnsentResult(RefusedError, _standard.MaybeEncodingError):
+class UnsentResult(  # type: ignore
+    RefusedError, _standard.MaybeEncodingError
+):
     """A call has returned what cannot be sent.
 
     Attributes:
