@@ -41,7 +41,7 @@ def run_suite(script, folder, *options):
 @pytest.mark.no_sanitizer
 @pytest.mark.parametrize("script, least, most_left_out", [
     ("cpython_pool.py", 29, 1),
-    ("cpython_futures.py", 50, 2),
+    ("cpython_futures.py", 50, 0),
 ])
 def test_suite(script, least, most_left_out, long_profile, tmp_path):
     outcome = run_suite(script, tmp_path, *([] if long_profile
