@@ -142,12 +142,13 @@ done:
 }
 
 /* Sends the items of a chunk again if one of them fails the others, with it in
-   the worker's hands as a whole: 1; 0 if that is not so, or -1. */
+   the worker's hands as a whole, and the map is not cancelled: 1; 0 if that is
+   not so, or -1. */
 static int
 send_unread_again(fpk_results *self, fpk_task *task, fpk_task_status status)
 {
     bool unread = (status == FPK_TASK_FAILURE || status == FPK_TASK_LOST) &&
-                  task->reply.unread != 0;
+                  task->reply.unread != 0 && !self->cancelled;
     PyObject *items;
     if (self->chunks == NULL || PyDict_GET_SIZE(self->chunks) == 0) {
         return 0;

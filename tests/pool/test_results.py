@@ -242,3 +242,30 @@ def test_cancel_of_maps_that_have_just_begun(pool):
         with pytest.raises(cf.CancelledError):
             found.get(15)
     assert pool.apply(abs, (-1,)) == 1
+
+
+def read_slowly(folder):
+    (folder / "reads").touch()
+    time.sleep(0.5)
+    raise LookupError
+
+
+class SlowlyUnreadable:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return read_slowly, (self.folder,)
+
+
+def test_what_is_cancelled_is_not_sent_again(pool, tmp_path):
+    """Items are sent singly if the chunk cannot be read, but not those of a map
+    that is cancelled meanwhile."""
+    items = [SlowlyUnreadable(tmp_path), "a", "b"] * 4
+    found = pool.map_async(lambda name: (tmp_path / name).touch(), items, 3)
+    wait_until((tmp_path / "reads").exists)
+    assert found.cancel()
+    with pytest.raises(cf.CancelledError):
+        found.get(15)
+    assert pool.map(abs, range(10)) == [*range(10)]
+    assert [path.name for path in tmp_path.iterdir()] == ["reads"]
