@@ -51,7 +51,8 @@ KINDS = {
 class Outcome:
     """What became of a task: a value, an error, or neither in time."""
 
-    value: typing.Any = None
+    # asyncio.run makes the repr of what it returns, when it looks at handlers.
+    value: typing.Any = dataclasses.field(default=None, repr=False)
     error: BaseException | None = None
     lost: bool = False
 
