@@ -163,24 +163,21 @@ fpk_dispatch_submit(fpk_dispatch *d, fpk_task *task)
         status = FPK_CLOSED;
         goto done;
     }
+    if (task->timeout_ns > 0 &&
+        (status = fpk_add_limit_locked(d, task->timeout_ns)) != FPK_OK) {
+        goto done;
+    }
     atomic_fetch_add_explicit(&task->refs, 1, memory_order_relaxed);
     d->outstanding++;
     if (task->group != NULL) {
         task->group->refs++;
         task->group->unfinished++;
     }
-    if (task->timeout_ns > 0) {
-        d->shortest_ns = d->timed++ == 0 || task->timeout_ns < d->shortest_ns
-                             ? task->timeout_ns
-                             : d->shortest_ns;
-    }
     if (task->id <= FPK_MEASURED || task->id % FPK_MEASURE_EVERY == 0) {
         task->submitted_ns = fpk_now_ns();
     }
     /* The I/O thread may sleep for longer than it may from now on. */
-    if (d->io_parked && (d->io_until_ns == UINT64_MAX ||
-                         (task->timeout_ns > 0 &&
-                          fpk_now_ns() + task->timeout_ns < d->io_until_ns))) {
+    if (d->io_parked && d->io_until_ns == UINT64_MAX) {
         fpk_wake_io_locked(d);
     }
     if (!fpk_send_at_once_locked(d, task)) {
@@ -467,6 +464,7 @@ fpk_dispatch_close(fpk_dispatch *d)
         fpk_bell_ring_all(d->bell);
         pthread_cond_broadcast(&d->changed);
         pthread_cond_signal(&d->wanted);
+        pthread_cond_signal(&d->limits);
     }
     fpk_unlock(d);
 }

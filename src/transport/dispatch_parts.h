@@ -5,6 +5,7 @@
    sending.c      requests out
    pump.c         replies in
    waiting.c      who pumps, who sleeps; the I/O thread
+   limits.c       the thread that keeps the time limits of tasks
    places.c       workers that start and end
 
    A function whose name ends in _locked is called with the mutex.
@@ -115,6 +116,10 @@ struct fpk_dispatch {
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* something ended, or nobody pumps any more */
     pthread_cond_t wanted;  /* somebody wants the I/O thread to look now */
+    pthread_cond_t limits;  /* there is a shorter limit to keep, or no need */
+    pthread_t keeper;       /* who keeps limits, */
+    bool has_keeper;        /* if somebody does */
+    int owner;              /* the process that made it */
     bool closed;
     bool failed;
     uintptr_t failed_cause;
@@ -132,7 +137,8 @@ struct fpk_dispatch {
     uint64_t outstanding;
     uint64_t last_task, last_function;
     fpk_function *pinned;
-    bool pumping;         /* somebody takes care of the rings */
+    bool pumping;         /* somebody takes care of the rings, */
+    bool pumper_sleeps;   /* and sleeps on the bell */
     uint32_t waiting;     /* who wait for [changed] */
     bool io_parked;       /* the I/O thread sleeps on the bell */
     bool io_napping;      /* or for a moment, on [wanted] */
@@ -140,7 +146,8 @@ struct fpk_dispatch {
     uint64_t io_until_ns; /* until then, if nobody rings */
     uint64_t noticed;     /* tasks and groups that ask for a notice */
     uint64_t timed;       /* tasks with a time limit that have not ended */
-    uint64_t shortest_ns; /* the shortest limit that was given */
+    uint64_t shortest_ns; /* the shortest limit that was given, */
+    uint64_t kept_ns;     /* and that with which the keeper sleeps */
     uint64_t active_ns;   /* when a reply came last */
     uint64_t spin_ns;     /* how long it pays to spin, judged by how it went */
     uint32_t spins;
@@ -230,8 +237,8 @@ bool fpk_has_room(const fpk_worker_place *place, uint64_t ns);
 bool fpk_drain_locked(fpk_dispatch *d);
 bool fpk_drain_place_locked(fpk_dispatch *d, fpk_worker_place *place);
 
-/* Kills workers whose task took too long.  Returns when to look again, in ns
-   of the clock; UINT64_MAX: no need to. */
+/* Kills workers that have tasks and do nothing.  Returns when to look again,
+   in ns of the clock; UINT64_MAX: no need to. */
 uint64_t fpk_check_times_locked(fpk_dispatch *d);
 
 /* The channel of [place] holds nonsense: nothing more is read from it. */
@@ -243,6 +250,16 @@ void fpk_condemn_locked(fpk_worker_place *place);
    know. */
 void fpk_tell_locked(fpk_dispatch *d);
 void fpk_wake_io_locked(fpk_dispatch *d);
+struct timespec fpk_clock_time(uint64_t ns);
+
+/* ---- limits.c ----------------------------------------------------------- */
+
+/* There is one more task with a limit, which is [ns]; FPK_SYSTEM: there can be
+   no thread that keeps it. */
+fpk_status fpk_add_limit_locked(fpk_dispatch *d, uint64_t ns);
+
+/* Waits for the end of that thread, after close. */
+void fpk_end_limits(fpk_dispatch *d);
 
 /* ---- places.c ----------------------------------------------------------- */
 

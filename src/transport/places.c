@@ -36,6 +36,8 @@ fpk_dispatch_create(fpk_dispatch **dispatch, uint32_t workers,
     d->ring_size = ring_size;
     d->spin_ns = FPK_SPIN_NS;
     d->cpus = fpk_affine_cpus();
+    d->owner = (int)getpid();
+    d->kept_ns = UINT64_MAX;
     (void)pthread_mutex_init(&d->mutex, NULL);
     (void)pthread_condattr_init(&attributes);
 #ifdef __linux__
@@ -44,6 +46,7 @@ fpk_dispatch_create(fpk_dispatch **dispatch, uint32_t workers,
 #endif
     (void)pthread_cond_init(&d->changed, &attributes);
     (void)pthread_cond_init(&d->wanted, &attributes);
+    (void)pthread_cond_init(&d->limits, &attributes);
     (void)pthread_condattr_destroy(&attributes);
     d->places = calloc(workers, sizeof *d->places);
     if (d->places == NULL) {
@@ -449,8 +452,12 @@ fpk_dispatch_report(fpk_dispatch *d, uint32_t index, fpk_worker_report *report)
 void
 fpk_dispatch_drop(fpk_dispatch *d)
 {
+    bool is_owner = d->owner == (int)getpid();
     if (d->bell != NULL) {
         fpk_dispatch_close(d);
+        if (is_owner) {
+            fpk_end_limits(d);
+        }
         fpk_lock(d);
         while (d->notices.first != NULL) {
             fpk_task *task = d->notices.first;
@@ -476,8 +483,12 @@ fpk_dispatch_drop(fpk_dispatch *d)
     }
     fpk_counts_clear(&d->holds);
     free(d->places);
-    (void)pthread_cond_destroy(&d->wanted);
-    (void)pthread_cond_destroy(&d->changed);
-    (void)pthread_mutex_destroy(&d->mutex);
+    if (is_owner) {
+        /* In a fork they would wait for threads that are not there. */
+        (void)pthread_cond_destroy(&d->limits);
+        (void)pthread_cond_destroy(&d->wanted);
+        (void)pthread_cond_destroy(&d->changed);
+        (void)pthread_mutex_destroy(&d->mutex);
+    }
     free(d);
 }

@@ -1,7 +1,7 @@
 /* pump.c -- replies in.
 
    Does:      takes replies from the rings and ends their tasks; kills workers
-              whose task takes too long.
+              that do nothing.
    Owns:      nothing of its own.
    Invariant: replies come in the order of what is in flight at a worker; a
               reply that does not, or that is not well formed, ends the worker.
@@ -194,50 +194,23 @@ fpk_drain_locked(fpk_dispatch *d)
 
 /* ---- time --------------------------------------------------------------- */
 
-/* Kills a worker, or says when to try again because it is not known yet which
-   process it is. */
+/* Looks at one worker that has tasks: kills it if it does nothing.  Returns
+   when to look again. */
 static uint64_t
-stop_worker(fpk_worker_place *place, uint64_t now)
+check_place(fpk_worker_place *place, uint64_t now)
 {
-    fpk_kill_worker_locked(place);
-    return place->killed ? UINT64_MAX : now + FPK_STANDBY_FOR_NS;
-}
-
-/* Looks at one worker that has tasks: kills it if the task in it takes too
-   long or if it does nothing.  Returns when to look again. */
-static uint64_t
-check_place(fpk_dispatch *d, fpk_worker_place *place, uint64_t now)
-{
-    fpk_channel_shared *shared = place->channel.shared;
-    fpk_task *task = place->in_flight.first;
-    uint64_t current = atomic_load(&shared->task);
-    if (current != task->id && current != FPK_NO_TASK) {
-        place->still_ns = place->still_ns == 0 ? now : place->still_ns;
-        if (now - place->still_ns < FPK_STUCK_NS) {
-            return place->still_ns + FPK_STUCK_NS;
-        }
-        return stop_worker(place, now);
-    }
-    place->still_ns = 0;
-    if (task->timeout_ns == 0 || current != task->id) {
+    uint64_t task = place->in_flight.first->id;
+    uint64_t current = atomic_load(&place->channel.shared->task);
+    if (current == task || current == FPK_NO_TASK) {
+        place->still_ns = 0;
         return UINT64_MAX;
     }
-    uint64_t began = atomic_load(&shared->started_ns);
-    /* Still the same task, so that was the time when it began. */
-    if (atomic_load(&shared->task) != task->id || began > now) {
-        return now + task->timeout_ns;
+    place->still_ns = place->still_ns == 0 ? now : place->still_ns;
+    if (now - place->still_ns < FPK_STUCK_NS) {
+        return place->still_ns + FPK_STUCK_NS;
     }
-    if (now - began >= task->timeout_ns) {
-        /* The worker may end it this very moment, and must not be killed in
-           the next one.  If it is in that, there is a reply to take in. */
-        if (!fpk_isolate_locked(d, task) &&
-            atomic_load(&shared->task) != task->id) {
-            return now;
-        }
-        task->killed = true;
-        return stop_worker(place, now);
-    }
-    return began + task->timeout_ns;
+    fpk_kill_worker_locked(place);
+    return UINT64_MAX;
 }
 
 uint64_t
@@ -257,18 +230,8 @@ fpk_check_times_locked(fpk_dispatch *d)
             continue;
         }
         behind |= place->in_flight.count >= 2;
-        uint64_t due = check_place(d, place, now);
-        if (due < next) {
-            next = due;
-        }
-        /* Its next task may begin now, and has a limit of its own. */
-        if (d->timed > 0 && place->in_flight.count >= 2 &&
-            now + d->shortest_ns < next) {
-            next = now + d->shortest_ns;
-        }
-    }
-    if (d->queue.first != NULL) {
-        (void)fpk_refill_locked(d); /* what was taken back */
+        uint64_t due = check_place(place, now);
+        next = due < next ? due : next;
     }
     if (idle && behind && now + FPK_STEAL_NS < next) {
         next = now + FPK_STEAL_NS;

@@ -35,6 +35,10 @@ fpk_tell_locked(fpk_dispatch *d)
     if (d->waiting > 0) {
         pthread_cond_broadcast(&d->changed);
     }
+    if (d->pumper_sleeps) {
+        /* It waits for one of them, too. */
+        fpk_bell_ring_all(d->bell);
+    }
     if (d->notices.first != NULL || d->group_notices != NULL) {
         fpk_wake_io_locked(d);
     }
@@ -93,8 +97,8 @@ count_busy(const fpk_dispatch *d)
     return busy;
 }
 
-static struct timespec
-clock_time(uint64_t ns)
+struct timespec
+fpk_clock_time(uint64_t ns)
 {
     return (struct timespec){.tv_sec = (time_t)(ns / 1000000000),
                              .tv_nsec = (long)(ns % 1000000000)};
@@ -120,7 +124,7 @@ choose_nap(const fpk_dispatch *d)
 static void
 nap(uint64_t ns)
 {
-    struct timespec time = clock_time(ns);
+    struct timespec time = fpk_clock_time(ns);
     (void)nanosleep(&time, NULL);
 }
 
@@ -151,10 +155,9 @@ spin_for_reply(fpk_dispatch *d)
 }
 
 /* Sleeps on the bell until [until_ns] at most: false if it was time.
-   [parked]: where the I/O thread says that it sleeps.  Called and returns
-   with the mutex. */
+   [asleep]: set meanwhile.  Called and returns with the mutex. */
 static bool
-sleep_on_bell(fpk_dispatch *d, uint64_t until_ns, bool *parked)
+sleep_on_bell(fpk_dispatch *d, uint64_t until_ns, bool *asleep)
 {
     uint64_t next = fpk_check_times_locked(d);
     if (next < until_ns) {
@@ -166,8 +169,8 @@ sleep_on_bell(fpk_dispatch *d, uint64_t until_ns, bool *parked)
     uint32_t ticket = fpk_bell_arm(d->bell);
     bool rung = true;
     if (!has_reply(d)) {
-        if (parked != NULL) {
-            *parked = true;
+        *asleep = true;
+        if (asleep == &d->io_parked) {
             d->io_until_ns = until_ns;
         }
         fpk_unlock(d);
@@ -178,9 +181,7 @@ sleep_on_bell(fpk_dispatch *d, uint64_t until_ns, bool *parked)
         }
         rung = fpk_bell_wait(d->bell, ticket, timeout);
         fpk_lock(d);
-        if (parked != NULL) {
-            *parked = false;
-        }
+        *asleep = false;
     }
     fpk_bell_disarm(d->bell);
     return rung;
@@ -217,7 +218,7 @@ wait_for_other(fpk_dispatch *d, uint64_t until_ns)
     if (most < until_ns) {
         until_ns = most;
     }
-    struct timespec until = clock_time(until_ns);
+    struct timespec until = fpk_clock_time(until_ns);
     d->waiting++;
     (void)pthread_cond_timedwait(&d->changed, &d->mutex, &until);
     d->waiting--;
@@ -262,7 +263,7 @@ wait_until(fpk_dispatch *d, condition_fn condition, void *argument,
             stop_pumping(d);
             continue;
         }
-        bool rung = sleep_on_bell(d, until_ns, NULL);
+        bool rung = sleep_on_bell(d, until_ns, &d->pumper_sleeps);
         bool found = has_reply(d);
         stop_pumping(d);
         if (rung && !found && !condition(d, argument)) {
@@ -335,7 +336,7 @@ wait_to_be_wanted(fpk_dispatch *d, uint64_t ns)
     if (due != UINT64_MAX && due < now + ns) {
         ns = due > now ? due - now : 0;
     }
-    struct timespec until = clock_time(now + ns);
+    struct timespec until = fpk_clock_time(now + ns);
     d->io_napping = true;
     (void)pthread_cond_timedwait(&d->wanted, &d->mutex, &until);
     d->io_napping = false;

@@ -196,6 +196,71 @@ def test_time_limits():
     """)
 
 
+def test_time_limits_are_kept_while_a_callback_blocks():
+    trial("""
+        def block(d, release):
+            busy = threading.Event()
+            d.submit(len, ("",)).add_done_callback(
+                lambda f: (busy.set(), release.wait(50)))
+            assert busy.wait(9)
+        with Pool() as d:
+            d.submit(len, ("",)).result(9)
+            release = threading.Event()
+            block(d, release)
+            # The thread that waits learns of it at once,
+            start = time.monotonic()
+            slow = d.submit(time.sleep, (60,), None, 0.3)
+            assert isinstance(slow.exception(20), TimeoutError)
+            assert 0.3 <= time.monotonic() - start < 0.5
+            # also if it waits already for something else,
+            other = d.submit(time.sleep, (0.8,))
+            times = []
+            def wait():
+                slow = d.submit(time.sleep, (60,), None, 0.2)
+                slow.exception(20)
+                times.append(time.monotonic() - start)
+            thread = threading.Thread(target=wait)
+            start = time.monotonic()
+            threading.Timer(0.1, thread.start).start()
+            other.result(20)
+            thread.join(20)
+            assert 0.3 <= times[0] < 0.5, times
+            # and the limit is kept if nobody waits.
+            (pids,) = [{w["pid"] for w in d.stats()}]
+            slow = d.submit(time.sleep, (60,), None, 0.3)
+            time.sleep(0.25)
+            assert {w["pid"] for w in d.stats()} == pids
+            time.sleep(0.25)
+            assert {w["pid"] for w in d.stats()} != pids
+            release.set()
+            assert isinstance(slow.exception(20), TimeoutError)
+    """)
+
+
+def test_who_waits_learns_at_once_that_another_thread_cancelled():
+    trial("""
+        with Pool(1) as d:
+            d.submit(len, ("",)).result(9)
+            d.submit(time.sleep, (3,))
+            time.sleep(0.05)
+            d.submit(len, ("",))
+            call = d.submit(len, ("",))
+            times = []
+            def wait():
+                try:
+                    call.result(20)
+                except cf.CancelledError:
+                    times.append(time.monotonic())
+            thread = threading.Thread(target=wait)
+            thread.start()
+            time.sleep(0.2)
+            start = time.monotonic()
+            assert call.cancel()
+            thread.join(20)
+            assert times[0] - start < 0.2
+    """)
+
+
 def test_futures_of_the_standard_library():
     trial("""
         with Pool() as d:
