@@ -46,7 +46,8 @@ class ProcessPoolExecutor(Face, futures.Executor):
         initializer: Called with *initargs in each worker before its first
             task. If it raises, the pool is broken.
         initargs: Its arguments.
-        max_tasks_per_child: A worker is replaced after so many tasks.
+        max_tasks_per_child: A worker is replaced after so many tasks; a chunk
+            of a map is one, as in the standard class.
         strict: Keep to the contract of the standard executor: a worker that
             dies, arguments that a worker cannot unpickle, or a result that
             cannot be unpickled here, break the pool. Everything outstanding
@@ -214,6 +215,8 @@ class ProcessPoolExecutor(Face, futures.Executor):
             from fpickle._pool import context
 
             fn = context.in_current_context(fn)
+        if chunksize is None and engine.options.max_tasks:
+            chunksize = 1  # chunks are counted, and these are the standard ones
         eager = buffersize is None and all(
             hasattr(iterable, "__len__") for iterable in iterables
         )

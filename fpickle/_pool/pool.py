@@ -44,7 +44,8 @@ class Pool(Face):
         initializer: Called with *initargs in each worker before its first
             task. If it raises, the pool is broken.
         initargs: Its arguments.
-        maxtasksperchild: A worker is replaced after so many tasks.
+        maxtasksperchild: A worker is replaced after so many tasks; a chunk
+            is one, as in the standard class.
         context: A context of multiprocessing, or the name of its start method,
             chooses [start].
         start: "zygote" (a small process of our own forks the workers), "fork"
@@ -232,6 +233,7 @@ class Pool(Face):
         options: dict[str, Any],
     ) -> list[Any]:  # fmt: skip
         progress = options.pop("progress", False)
+        iterable, chunksize = self._choose_chunks(iterable, chunksize)
         total = length_of(iterable)
         found = self._begin(func, iterable, chunksize, star=star, **options)
         try:
@@ -243,6 +245,15 @@ class Pool(Face):
             found.cancel()
             self._engine.interrupt()
             raise
+
+    def _choose_chunks(self, iterable: Any, chunksize: Any) -> tuple[Any, Any]:
+        """With `maxtasksperchild` chunks are counted, as large as the standard class
+        makes them."""
+        if chunksize is None and self._engine.options.max_tasks:
+            if length_of(iterable) is None:
+                iterable = list(iterable)
+            chunksize = max(1, -(-len(iterable) // (4 * self._engine.size)))
+        return iterable, chunksize
 
     def map_async(
         self,
@@ -277,6 +288,7 @@ class Pool(Face):
         callback: Any, error_callback: Any, options: dict[str, Any],
     ) -> MapResult:  # fmt: skip
         progress = options.pop("progress", False)
+        iterable, chunksize = self._choose_chunks(iterable, chunksize)
         total = length_of(iterable)
         handle: MapResult = _result_types().MapResult(self, callback, error_callback)
         found = self._begin(
@@ -333,6 +345,8 @@ class Pool(Face):
         buffersize = options.pop("buffersize", None)
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
+        if chunksize is None and self._engine.options.max_tasks:
+            chunksize = 1  # chunks are counted, and these are the standard ones
         found: Any = self._begin(
             func, iterable, chunksize, ordered=ordered, ahead=buffersize or 0,
             type=_iterator_type(ordered, bool(progress)),

@@ -35,8 +35,7 @@ typedef struct fpk_dispatcher {
     PyObject *causes; /* dict: the exception that a cause stands for, until
                          its task is asked */
     uintptr_t last_cause;
-    PyObject *broken;   /* the exception of fail_all, or NULL */
-    uint64_t max_tasks; /* calls after which a worker leaves; 0: it stays */
+    PyObject *broken; /* the exception of fail_all, or NULL */
     struct fpk_results *first_map, *last_map; /* that are read as their results
                                                  are taken; borrowed */
     PyObject *left;  /* a list of those that nobody has any more, or NULL */

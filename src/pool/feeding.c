@@ -20,7 +20,6 @@ enum {
     CHUNK_BYTES = 4 << 20,   /* of items or results in one message */
     AHEAD_BYTES = 32 << 20,  /* per worker, that lie ready */
     FIRST_AHEAD = 4,         /* items per worker before anything is known */
-    LEAVES_WITHIN = 16,      /* messages for a worker that leaves after some */
 };
 
 /* The next item of the input: new reference, or NULL at its end.  An exception
@@ -88,11 +87,6 @@ choose_chunk(fpk_results *self, uint64_t call_ns, bool all)
     if (bytes > CHUNK_BYTES / MOST_ITEMS) {
         most = CHUNK_BYTES / bytes;
     }
-    /* A worker leaves between messages. */
-    uint64_t before_leaving = self->dispatcher->max_tasks / LEAVES_WITHIN;
-    if (self->dispatcher->max_tasks > 0 && most > before_leaving) {
-        most = before_leaving;
-    }
     count = count > most ? most : count;
     return count < 1 ? 1 : count;
 }
@@ -125,6 +119,7 @@ choose_ahead(fpk_results *self, uint64_t call_ns, bool all)
     if (!all) {
         /* Results that are large show that only when they come. */
         uint64_t most = FIRST_AHEAD * workers + 2 * self->came;
+        most = most < chunk ? chunk : most; /* It is sent as a whole. */
         if (fpk_results_count_held(self) >= AHEAD_BYTES * workers) {
             return 0;
         }

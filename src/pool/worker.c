@@ -217,7 +217,7 @@ take(fpk_worker *self, fpk_record *record)
 static int
 check_limits(fpk_worker *self)
 {
-    if (self->max_tasks != 0 && self->tasks_done >= self->max_tasks) {
+    if (self->max_tasks != 0 && self->messages >= self->max_tasks) {
         return MOST_TASKS;
     }
     if (self->max_memory != 0) {
@@ -259,6 +259,7 @@ run_task(fpk_worker *self, fpk_record *record, const fpk_request *request,
     if (fpk_worker_run_task(self, request) < 0) {
         return -1;
     }
+    self->messages++;
     *verdict = check_limits(self);
     if (self->lacks_room && !has_files(self)) {
         *verdict = MOST_TASKS;

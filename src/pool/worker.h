@@ -41,6 +41,7 @@ typedef struct fpk_worker {
 
     uint64_t max_tasks; /* the limits as they were when it began; 0: none */
     uint64_t max_memory;
+    uint64_t messages; /* tasks that it has answered, calls or chunks */
 
     /* The shared counters' values, and times in ns. */
     uint64_t tasks_done;

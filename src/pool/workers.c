@@ -64,7 +64,6 @@ fpk_open_worker(PyObject *op, PyObject *args, PyObject *kwargs)
     if (index < 0) {
         return NULL;
     }
-    self->max_tasks = max_tasks;
     fpk_status status = fpk_dispatch_open_worker(self->d, (uint32_t)index,
                                                  max_tasks, max_memory, fds);
     if (status != FPK_OK) {

@@ -48,7 +48,8 @@ typedef struct fpk_channel_shared {
     _Alignas(64) uint32_t magic;
     uint32_t version;
     uint64_t ring_size;  /* bytes of each ring */
-    uint64_t max_tasks;  /* the worker leaves after as many; 0: never */
+    uint64_t max_tasks;  /* the worker leaves after as many, a
+                            chunk being one; 0: never */
     uint64_t max_memory; /* it leaves after a task if it has more; 0: never */
     int32_t owner;       /* the parent, which has the segments open as */
     int32_t arguments_fd;

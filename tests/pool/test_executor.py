@@ -172,6 +172,18 @@ def test_max_tasks():
     assert len(set(pids)) == 3
 
 
+def test_max_tasks_counts_chunks_as_the_standard_executor_does():
+    def pid(_):
+        return os.getpid()
+
+    def runs(values):
+        return [len(list(group)) for _, group in itertools.groupby(values)]
+
+    with fpickle.ProcessPoolExecutor(1, max_tasks_per_child=3) as executor:
+        assert runs(executor.map(pid, range(9))) == [3, 3, 3]
+        assert runs(executor.map(pid, range(60), chunksize=10)) == [30, 30]
+
+
 def test_a_failing_initializer():
     def fail():
         raise OSError("no licence")

@@ -551,6 +551,30 @@ def test_max_tasks():
         assert pool.apply(abs, (-1,)) == 1
 
 
+def runs(values):
+    return [len(list(group)) for _, group in itertools.groupby(values)]
+
+
+def test_max_tasks_counts_calls_and_chunks_as_the_standard_pool_does():
+    def pid(_):
+        return os.getpid()
+
+    with fpickle.Pool(1, maxtasksperchild=2) as pool:
+        # 4 chunks of 5 are a quarter of each worker's share.
+        for many in (range(20), iter(range(20))):
+            assert runs(pool.map(pid, many)) == [10, 10]
+        assert runs(pool.starmap(pid, [(1,)] * 18)) == [10, 8]
+        assert runs(pool.map_async(pid, range(3)).get()) == [2, 1]
+        assert pool.map(pid, iter([])) == []
+        pool.apply(pid, (0,))  # ends the turn of the last worker
+        assert runs(pool.map(pid, range(40), 10)) == [20, 20]
+        assert runs(pool.imap(pid, range(6))) == [2, 2, 2]
+        assert runs(pool.imap_unordered(pid, range(6))) == [2, 2, 2]
+        assert runs(pool.imap(pid, range(12), 3)) == [6, 6]
+        # The figures count calls.
+        assert wait_until(lambda: pool.stats()["tasks"] == 126), pool.stats()
+
+
 def test_memory_limit():
     def grow(_):
         fpickle.worker().state.waste = bytearray(80 << 20)

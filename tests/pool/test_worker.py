@@ -723,16 +723,15 @@ def test_requests_are_taken_before_they_are_run(parent):
 
 
 def test_max_tasks():
-    with Parent(max_tasks=5) as parent:
+    with Parent(max_tasks=3) as parent:
         parent.receive()
         define(parent, lambda x: x)
-        for task in (1, 2):
+        # A chunk is one.
+        parent.reserve(request(MAP, fpickle.dumps([1, 2, 3]), items=3,
+                               task=1, function=F))
+        for task in (2, 3, 4):
             parent.reserve(request(CALL, fpickle.dumps(((1,), None)),
                                    task=task, function=F))
-        parent.reserve(request(MAP, fpickle.dumps([1, 2, 3]), items=3,
-                               task=3, function=F))
-        parent.reserve(request(CALL, fpickle.dumps(((1,), None)), task=4,
-                               function=F))
         parent.publish()
         assert [parent.receive().task for _ in range(3)] == [1, 2, 3]
         assert parent.wait() == (11, "")
