@@ -141,6 +141,9 @@ wait_for_work(fpk_worker *self, fpk_record **record, fpk_status *status)
             !spin_until(self, self->clock + spin, record, status)) {
             sleep_on_bell(self, record, status);
         }
+        /* It may wait for the GIL as long as another thread likes. */
+        atomic_store_explicit(&shared->worker_state, FPK_WORKER_BUSY,
+                              memory_order_relaxed);
         Py_END_ALLOW_THREADS
         self->sleeping = false;
     }
@@ -254,8 +257,6 @@ run_task(fpk_worker *self, fpk_record *record, const fpk_request *request,
         fpk_ring_release(&self->channel.requests);
         return taken;
     }
-    atomic_store_explicit(&self->channel.shared->worker_state, FPK_WORKER_BUSY,
-                          memory_order_relaxed);
     if (fpk_worker_run_task(self, request) < 0) {
         return -1;
     }
@@ -274,6 +275,8 @@ handle(fpk_worker *self, fpk_record *record, int *verdict)
 {
     fpk_request request;
     int status = 0;
+    atomic_store_explicit(&self->channel.shared->worker_state, FPK_WORKER_BUSY,
+                          memory_order_relaxed);
     fpk_status parsed =
         fpk_message_parse(&self->channel.requests, record, &request.message,
                           &request.places, &request.payload);

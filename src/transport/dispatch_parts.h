@@ -29,17 +29,22 @@ enum {
     FPK_NAP_NS = 60000,       /* a pause that lets replies gather */
     FPK_LONG_NAP_NS = 400000, /* and where workers have work for longer */
     FPK_STANDBY_NS = 1000000, /* how often the I/O thread looks */
-    FPK_OTHER_NS = 50000000,  /* how long one sleeps while another pumps */
+    FPK_OTHER_NS = 50000000,  /* how long one sleeps while another pumps, or a
+                                 worker is shunned */
     FPK_STANDBY_FOR_NS = 20000000, /* and how long after the last reply */
     FPK_STEAL_NS = 200000,  /* a task as long holds up those behind it */
     FPK_MEASURED = 256,     /* tasks whose waiting is measured, */
     FPK_MEASURE_EVERY = 16, /* and how many of those after them */
 };
 
-/* A worker that has work and does not begin it for as long is stuck: stopped
-   by a signal, or its memory is damaged.  It is replaced, and nothing is
-   lost. */
+/* A worker that has work and does not begin it for as long is not waited for:
+   the work goes to others.  It is killed if it is stopped by a signal, or says
+   that it looks for work: then its memory is damaged. */
 #define FPK_STUCK_NS UINT64_C(2000000000)
+
+/* One that says that it is busy may destroy a large result, or wait for a
+   thread that has the GIL; but damaged memory may say so, too. */
+#define FPK_DEAF_NS UINT64_C(30000000000)
 
 /* With something outstanding nobody sleeps longer: a worker whose memory is
    damaged may have damaged the bell, too. */
@@ -91,10 +96,14 @@ typedef struct fpk_worker_place {
     fpk_source *source;
     fpk_counts held; /* argument blocks that the worker has */
     fpk_list in_flight;
-    uint64_t load_ns;  /* what is in flight will take, as far as known */
-    uint64_t sent_ns;  /* when something was sent last */
-    uint64_t still_ns; /* since when it does nothing with what it has; 0: it
+    uint64_t load_ns;     /* what is in flight will take, as far as known */
+    uint64_t sent_ns;     /* when something was sent last */
+    uint64_t still_ns;    /* since when it does nothing with what it has; 0: it
                           does, as far as is known */
+    bool shunned;         /* it gets nothing until it shows life: */
+    uint32_t still_state; /* another state, */
+    uint64_t still_task;  /* task */
+    uint64_t still_idle;  /* or idle time than it had then */
     uint64_t sends;
     bool unpublished; /* records were written and not published */
     fpk_known known[FPK_MOST_KNOWN];
@@ -208,6 +217,9 @@ bool fpk_revoke_locked(fpk_dispatch *d, fpk_task *task);
    whatever the record says. */
 void fpk_reclaim_locked(fpk_dispatch *d, fpk_task *task);
 
+/* As fpk_revoke_locked, and queues it before all others. */
+bool fpk_take_back_locked(fpk_dispatch *d, fpk_task *task);
+
 /* Takes back all that was sent behind [task], the oldest at its worker, and
    queues it: that worker will begin nothing else.  False if it has already,
    and so has ended [task]. */
@@ -237,8 +249,9 @@ bool fpk_has_room(const fpk_worker_place *place, uint64_t ns);
 bool fpk_drain_locked(fpk_dispatch *d);
 bool fpk_drain_place_locked(fpk_dispatch *d, fpk_worker_place *place);
 
-/* Kills workers that have tasks and do nothing.  Returns when to look again,
-   in ns of the clock; UINT64_MAX: no need to. */
+/* Takes the work from workers that do nothing, and kills those that never will
+   do anything.  Returns when to look again, in ns of the clock; UINT64_MAX: no
+   need to. */
 uint64_t fpk_check_times_locked(fpk_dispatch *d);
 
 /* The channel of [place] holds nonsense: nothing more is read from it. */

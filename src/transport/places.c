@@ -188,6 +188,7 @@ fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index, uint64_t max_tasks,
     place->open = true;
     place->quitting = place->corrupt = false;
     place->doomed = place->killed = place->cancelled = false;
+    place->shunned = false;
     place->pid = 0;
     place->load_ns = place->sent_ns = place->still_ns = 0;
     place->known_count = 0;

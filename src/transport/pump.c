@@ -1,13 +1,16 @@
 /* pump.c -- replies in.
 
    Does:      takes replies from the rings and ends their tasks; kills workers
-              that do nothing.
+              that do nothing and will not.
    Owns:      nothing of its own.
    Invariant: replies come in the order of what is in flight at a worker; a
               reply that does not, or that is not well formed, ends the worker.
    Called by: dispatch.c, waiting.c and places.c, with the mutex. */
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "transport/dispatch_parts.h"
 
@@ -194,23 +197,97 @@ fpk_drain_locked(fpk_dispatch *d)
 
 /* ---- time --------------------------------------------------------------- */
 
-/* Looks at one worker that has tasks: kills it if it does nothing.  Returns
-   when to look again. */
-static uint64_t
-check_place(fpk_worker_place *place, uint64_t now)
+/* What the system says of a process: R, S, T, ...; 0 if that is not known. */
+static char
+process_state(int pid)
 {
-    uint64_t task = place->in_flight.first->id;
-    uint64_t current = atomic_load(&place->channel.shared->task);
-    if (current == task || current == FPK_NO_TASK) {
+    char text[512];
+    snprintf(text, sizeof text, "/proc/%d/stat", pid);
+    int fd = open(text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return 0;
+    }
+    ssize_t length = read(fd, text, sizeof text - 1);
+    (void)close(fd);
+    text[length < 0 ? 0 : length] = '\0';
+    /* The name may have brackets, too. */
+    const char *end = strrchr(text, ')');
+    return end == NULL || end[1] != ' ' ? 0 : end[2];
+}
+
+/* True if a worker that does nothing will never do anything. */
+static bool
+is_stuck(const fpk_worker_place *place, uint64_t still_ns)
+{
+    uint32_t state = atomic_load(&place->channel.shared->worker_state);
+    char process = process_state(place->pid);
+    if (process == 't') {
+        return false; /* a debugger */
+    }
+    if (process == 'T' || still_ns >= FPK_DEAF_NS) {
+        return true;
+    }
+    /* One that is runnable only waits for a core. */
+    return state != FPK_WORKER_BUSY && state != FPK_WORKER_LEAVING &&
+           process != 'R' && process != 'D';
+}
+
+/* Does the worker do nothing with what it has, or nothing at all since it is
+   shunned? */
+static bool
+is_still(const fpk_worker_place *place)
+{
+    fpk_channel_shared *shared = place->channel.shared;
+    uint64_t task = atomic_load(&shared->task);
+    if (place->shunned) {
+        return task == place->still_task &&
+               atomic_load(&shared->idle_ns) == place->still_idle &&
+               atomic_load(&shared->worker_state) == place->still_state;
+    }
+    return task != place->in_flight.first->id && task != FPK_NO_TASK;
+}
+
+/* Takes back what the worker has not begun, and gives it nothing more until it
+   shows life. */
+static void
+shun(fpk_dispatch *d, fpk_worker_place *place)
+{
+    fpk_channel_shared *shared = place->channel.shared;
+    place->still_state = atomic_load(&shared->worker_state);
+    place->still_task = atomic_load(&shared->task);
+    place->still_idle = atomic_load(&shared->idle_ns);
+    place->shunned = true;
+    while (place->in_flight.last != NULL &&
+           fpk_take_back_locked(d, place->in_flight.last)) {
+    }
+}
+
+/* Looks at one worker that has tasks or is shunned.  Returns when to look
+   again. */
+static uint64_t
+check_place(fpk_dispatch *d, fpk_worker_place *place, uint64_t now)
+{
+    if (place->doomed) {
+        return UINT64_MAX;
+    }
+    if (!is_still(place)) {
         place->still_ns = 0;
+        place->shunned = false;
         return UINT64_MAX;
     }
     place->still_ns = place->still_ns == 0 ? now : place->still_ns;
-    if (now - place->still_ns < FPK_STUCK_NS) {
+    uint64_t still_ns = now - place->still_ns;
+    if (still_ns < FPK_STUCK_NS) {
         return place->still_ns + FPK_STUCK_NS;
     }
-    fpk_kill_worker_locked(place);
-    return UINT64_MAX;
+    if (is_stuck(place, still_ns)) {
+        fpk_kill_worker_locked(place);
+        return UINT64_MAX;
+    }
+    if (!place->shunned) {
+        shun(d, place);
+    }
+    return now + FPK_OTHER_NS;
 }
 
 uint64_t
@@ -225,13 +302,16 @@ fpk_check_times_locked(fpk_dispatch *d)
     }
     for (uint32_t i = 0; i < d->workers; i++) {
         fpk_worker_place *place = &d->places[i];
-        if (!place->open || place->in_flight.count == 0) {
+        if (!place->open || (place->in_flight.count == 0 && !place->shunned)) {
             idle |= fpk_has_room(place, 0);
             continue;
         }
         behind |= place->in_flight.count >= 2;
-        uint64_t due = check_place(place, now);
+        uint64_t due = check_place(d, place, now);
         next = due < next ? due : next;
+    }
+    if (d->queue.first != NULL) {
+        (void)fpk_refill_locked(d); /* what was taken back */
     }
     if (idle && behind && now + FPK_STEAL_NS < next) {
         next = now + FPK_STEAL_NS;

@@ -247,7 +247,7 @@ fpk_publish_locked(fpk_dispatch *d)
 bool
 fpk_has_room(const fpk_worker_place *place, uint64_t ns)
 {
-    if (!place->open || place->quitting || place->corrupt) {
+    if (!place->open || place->quitting || place->corrupt || place->shunned) {
         return false;
     }
     uint32_t state = atomic_load_explicit(&place->channel.shared->worker_state,
@@ -380,17 +380,25 @@ fpk_reclaim_locked(fpk_dispatch *d, fpk_task *task)
 }
 
 bool
+fpk_take_back_locked(fpk_dispatch *d, fpk_task *task)
+{
+    if (!fpk_revoke_locked(d, task)) {
+        return false;
+    }
+    atomic_store_explicit(&task->status, FPK_TASK_QUEUED,
+                          memory_order_release);
+    fpk_list_prepend(&d->queue, task);
+    return true;
+}
+
+bool
 fpk_isolate_locked(fpk_dispatch *d, fpk_task *task)
 {
     fpk_list *list = &d->places[task->worker].in_flight;
     while (list->last != task) {
-        fpk_task *behind = list->last;
-        if (!fpk_revoke_locked(d, behind)) {
+        if (!fpk_take_back_locked(d, list->last)) {
             return false;
         }
-        atomic_store_explicit(&behind->status, FPK_TASK_QUEUED,
-                              memory_order_release);
-        fpk_list_prepend(&d->queue, behind);
     }
     return true;
 }
@@ -425,12 +433,9 @@ steal_for_idle(fpk_dispatch *d)
     }
     for (uint64_t n = victim->in_flight.count / 2; n > 0; n--) {
         fpk_task *task = victim->in_flight.last;
-        if (task == NULL || !fpk_revoke_locked(d, task)) {
+        if (task == NULL || !fpk_take_back_locked(d, task)) {
             break;
         }
-        atomic_store_explicit(&task->status, FPK_TASK_QUEUED,
-                              memory_order_release);
-        fpk_list_prepend(&d->queue, task);
     }
     return true;
 }

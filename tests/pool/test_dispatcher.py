@@ -925,6 +925,45 @@ def test_stopped_workers_are_replaced():
     """)
 
 
+def test_busy_workers_that_begin_nothing_live():
+    trial("""
+        import ctypes
+        class Slow:
+            def __del__(self):
+                time.sleep(3.5)
+            def __reduce__(self):
+                return os.getpid, ()
+        def destroy():
+            return Slow()
+        def hold():
+            def keep_the_gil():
+                time.sleep(0.2)
+                ctypes.PyDLL(None).usleep(3_500_000)
+            threading.Thread(target=keep_the_gil).start()
+        for make in (destroy, hold):
+            for workers in (1, 2):
+                pool = Pool(workers)
+                with pool as d:
+                    d.submit(len, ("",)).result(9)
+                    before = set(pool.pids)
+                    d.submit(make, ()).result(9)
+                    time.sleep(0.4)
+                    start = time.monotonic()
+                    calls = [d.submit(len, ("a",)) for _ in range(8)]
+                    assert [call.result(20) for call in calls] == [1] * 8
+                    # Where another worker is, it is not waited for.
+                    took = time.monotonic() - start
+                    assert (took < 2.8) == (workers == 2), took
+                    time.sleep(max(0, 3.6 - took))
+                    assert set(pool.pids) == before, make
+                    # It works as before then.
+                    found = {call.result(9) for call in [
+                        d.submit(lambda: time.sleep(0.1) or os.getpid(), ())
+                        for _ in range(10)]}
+                    assert found == before
+    """)
+
+
 def test_nobody_keeps_what_was_called():
     trial("""
         import weakref
