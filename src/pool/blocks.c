@@ -2,23 +2,49 @@
 
    Does:      maps the range privately and shows it by the buffer protocol,
               writable; unmaps it and tells the owner of the arena when it
-              dies.
-   Owns:      the mapping, and a reference to whom the release is told.
-   Invariant: every view holds the Block, so that no view outlives the mapping;
+              dies.  Where the process has many mappings or can have no more,
+              it copies the range and tells the owner at once.
+   Owns:      the mapping, and a reference to whom the release is told; or the
+              copy.
+   Invariant: every view holds the Block, so that no view outlives the bytes;
               the release is called once for each Block that was made.
    Called by: worker_call.c, and the parent's side. */
 #include "pool/blocks.h"
 #include "pool/codec.h"
 
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* The system has a limit for the mappings of a process, which others need,
+   too: Blocks take a quarter of it, or as many where it is not known. */
+enum { USUAL_MAPPINGS = 10000 };
+
 typedef struct block {
     PyObject_HEAD
+    fpk_pool_state *state;
     void *address;
     uint64_t length;
     uint64_t offset;
-    PyObject *keeper; /* strong */
+    PyObject *keeper; /* strong; NULL: the bytes are a copy */
     void *context;
     fpk_release_block release;
 } block;
+
+static size_t
+ask_most_mappings(void)
+{
+    char text[32];
+    ssize_t length = -1;
+    int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        length = read(fd, text, sizeof text - 1);
+        (void)close(fd);
+    }
+    text[length < 0 ? 0 : length] = '\0';
+    unsigned long limit = strtoul(text, NULL, 10);
+    return limit < 4 ? USUAL_MAPPINGS : (size_t)(limit / 4);
+}
 
 /* The arena may have grown since this process looked. */
 static fpk_status
@@ -37,6 +63,44 @@ map_range(fpk_segment *segment, uint64_t offset, uint64_t length,
     return status;
 }
 
+/* The bytes of a range as a mapping or, with *[copied] set, as a copy. */
+static fpk_status
+get_range(fpk_pool_state *state, fpk_segment *segment, uint64_t offset,
+          uint64_t length, void **address, bool *copied)
+{
+    if (state->most_mappings == 0) {
+        state->most_mappings = ask_most_mappings();
+    }
+    if (state->mappings < state->most_mappings) {
+        fpk_status status = map_range(segment, offset, length, address);
+        if (status != FPK_NO_MEMORY) {
+            return status;
+        }
+    }
+    *address = PyMem_RawMalloc((size_t)length);
+    if (*address == NULL) {
+        return FPK_NO_MEMORY;
+    }
+    fpk_status status = fpk_segment_read(segment, offset, length, *address);
+    if (status != FPK_OK) {
+        PyMem_RawFree(*address);
+    }
+    *copied = true;
+    return status;
+}
+
+/* Gives back what get_range got. */
+static void
+drop_range(fpk_pool_state *state, void *address, uint64_t length, bool copied)
+{
+    if (copied) {
+        PyMem_RawFree(address);
+        return;
+    }
+    fpk_segment_unmap(address, length);
+    state->mappings--;
+}
+
 PyObject *
 fpk_block_new(fpk_pool_state *state, fpk_segment *segment, uint64_t offset,
               uint64_t length, PyObject *keeper, void *context,
@@ -47,22 +111,37 @@ fpk_block_new(fpk_pool_state *state, fpk_segment *segment, uint64_t offset,
         (void)fpk_raise_status(state, FPK_CORRUPT, "the length of a block");
         return NULL;
     }
-    fpk_status status = map_range(segment, offset, length, &address);
-    if (status != FPK_OK) {
-        (void)fpk_raise_status(state, status, "mapping a block");
+    bool copied = false;
+    fpk_status status =
+        get_range(state, segment, offset, length, &address, &copied);
+    if (status == FPK_NO_MEMORY) {
+        PyErr_Format(PyExc_MemoryError,
+                     "there is no memory for a buffer of %llu bytes, and no "
+                     "mapping: its size or their number is beyond a limit of "
+                     "this process (ulimit -v, vm.max_map_count)",
+                     (unsigned long long)length);
         return NULL;
     }
+    if (status != FPK_OK) {
+        (void)fpk_raise_status(state, status, "a block");
+        return NULL;
+    }
+    state->mappings += !copied;
     block *self = PyObject_GC_New(block, state->block_type);
     if (self == NULL) {
-        fpk_segment_unmap(address, length);
+        drop_range(state, address, length, copied);
         return NULL;
     }
+    self->state = state;
     self->address = address;
     self->length = length;
     self->offset = offset;
-    self->keeper = Py_NewRef(keeper);
+    self->keeper = copied ? NULL : Py_NewRef(keeper);
     self->context = context;
     self->release = release;
+    if (copied) {
+        release(keeper, context, offset);
+    }
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
@@ -94,9 +173,11 @@ block_dealloc(PyObject *obj)
     block *self = (block *)obj;
     PyTypeObject *type = Py_TYPE(obj);
     PyObject_GC_UnTrack(obj);
-    fpk_segment_unmap(self->address, self->length);
-    self->release(self->keeper, self->context, self->offset);
-    Py_DECREF(self->keeper);
+    drop_range(self->state, self->address, self->length, self->keeper == NULL);
+    if (self->keeper != NULL) {
+        self->release(self->keeper, self->context, self->offset);
+        Py_DECREF(self->keeper);
+    }
     type->tp_free(obj);
     Py_DECREF(type);
 }
@@ -116,7 +197,8 @@ block_length(PyObject *obj)
 }
 
 PyDoc_STRVAR(block_doc,
-             "Bytes that another process wrote, mapped and not copied.\n\n"
+             "Bytes that another process wrote, mapped and, but for many of "
+             "them, not copied.\n\n"
              "It has the buffer protocol and is writable; what is written "
              "stays in this process.\nThe memory goes back to its owner when "
              "the Block and all views of it are gone.");

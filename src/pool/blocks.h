@@ -2,7 +2,8 @@
 
    The memory is mapped privately, so it is writable without a copy and what is
    written stays here.  It is unmapped, and its owner is told, when the last
-   view of it is gone: a view holds the Block.
+   view of it is gone: a view holds the Block.  A process that has very many of
+   them copies the bytes.
 
    Used by:   worker_call.c, and the parent's side. */
 #ifndef FPK_POOL_BLOCKS_H
@@ -12,8 +13,8 @@
 #include "transport/segment.h"
 
 /* Tells the owner of the arena that the block at [offset] is free.  Called
-   with the GIL from a deallocation: it must not run Python code or block for
-   long. */
+   with the GIL from a deallocation, or while the Block of a copy is made: it
+   must not run Python code or block for long. */
 typedef void (*fpk_release_block)(PyObject *keeper, void *context,
                                   uint64_t offset);
 

@@ -33,6 +33,8 @@ typedef struct fpk_pool_state {
 #define FPK_MEMBER(name) PyTypeObject *name;
     FPK_POOL_TYPES(FPK_MEMBER)
 #undef FPK_MEMBER
+    size_t mappings;      /* of Blocks; */
+    size_t most_mappings; /* what is beyond them is copied; 0: not known yet */
 } fpk_pool_state;
 
 extern struct PyModuleDef fpk_pool_module_def;

@@ -32,6 +32,7 @@ enum {
        what it has of one request, and a few ms are never undone for ever. */
     LARGEST_REQUEST = 16 << 20,
     SMALLEST_REQUEST = 64 << 10,
+    LARGEST_READ = 1 << 30, /* at once */
 };
 
 /* The file offsets that this system has. */
@@ -522,9 +523,9 @@ fpk_segment_discard(fpk_segment *segment, uint64_t offset, uint64_t length)
 
 /* ---- mapping ------------------------------------------------------------ */
 
-fpk_status
-fpk_segment_map(fpk_segment *segment, uint64_t offset, uint64_t length,
-                fpk_map_mode mode, void **address)
+/* Whether a range is in the segment, and the segment is what it was. */
+static fpk_status
+check_range(fpk_segment *segment, uint64_t offset, uint64_t length)
 {
     if (!contains(segment, offset, length)) {
         fpk_status status = fpk_segment_refresh(segment);
@@ -542,6 +543,17 @@ fpk_segment_map(fpk_segment *segment, uint64_t offset, uint64_t length,
     }
     if ((uint64_t)found.st_size < offset + length) {
         return FPK_CORRUPT; /* it shrank, which no seal forbade */
+    }
+    return FPK_OK;
+}
+
+fpk_status
+fpk_segment_map(fpk_segment *segment, uint64_t offset, uint64_t length,
+                fpk_map_mode mode, void **address)
+{
+    fpk_status status = check_range(segment, offset, length);
+    if (status != FPK_OK) {
+        return status;
     }
     uint64_t first = round_down(offset, fpk_page_size());
     if (offset + length - first > SIZE_MAX) {
@@ -565,6 +577,33 @@ fpk_segment_map(fpk_segment *segment, uint64_t offset, uint64_t length,
         return status_of_errno();
     }
     *address = (char *)start + (offset - first);
+    return FPK_OK;
+}
+
+fpk_status
+fpk_segment_read(fpk_segment *segment, uint64_t offset, uint64_t length,
+                 void *target)
+{
+    fpk_status status = check_range(segment, offset, length);
+    if (status != FPK_OK) {
+        return status;
+    }
+    uint64_t done = 0;
+    while (done < length) {
+        uint64_t rest = length - done;
+        size_t now = rest < LARGEST_READ ? (size_t)rest : LARGEST_READ;
+        ssize_t count = pread(segment->fd, (char *)target + done, now,
+                              (off_t)(offset + done));
+        if (count == 0) {
+            return FPK_CORRUPT;
+        }
+        if (count > 0) {
+            done += (uint64_t)count;
+        }
+        else if (errno != EINTR) {
+            return status_of_errno();
+        }
+    }
     return FPK_OK;
 }
 

@@ -95,6 +95,10 @@ typedef enum fpk_map_mode {
 fpk_status fpk_segment_map(fpk_segment *segment, uint64_t offset,
                            uint64_t length, fpk_map_mode mode, void **address);
 
+/* Copies such a range to [target]; statuses likewise. */
+fpk_status fpk_segment_read(fpk_segment *segment, uint64_t offset,
+                            uint64_t length, void *target);
+
 /* Undoes fpk_segment_map with the same address and length. */
 void fpk_segment_unmap(void *address, uint64_t length);
 

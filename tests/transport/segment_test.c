@@ -65,6 +65,13 @@ segment_of_each_kind(void)
         CHECK(*(char *)private == 7);
         memset(private, 9, page);
         CHECK(*(char *)same == 7);
+        char copy[100];
+        CHECK(fpk_segment_read(&segment, page + 60, sizeof copy, copy) ==
+              FPK_OK);
+        CHECK(memcmp(copy, (char *)shared + page + 60, sizeof copy) == 0);
+        CHECK(copy[39] == 0 && copy[40] == 7);
+        CHECK(fpk_segment_read(&segment, 3 * page - 99, sizeof copy, copy) ==
+              FPK_CORRUPT);
         fpk_segment_unmap(private, page);
         fpk_segment_unmap(same, 50);
         /* The mapping lives on without the fd. */
