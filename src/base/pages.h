@@ -25,8 +25,10 @@ fpk_prefer_huge_pages(void *start, size_t size)
 #ifdef MADV_HUGEPAGE
     if (size >= FPK_HUGE_SIZE) {
         const uintptr_t page = 4096;
-        uintptr_t begin = ((uintptr_t)start + page - 1) & ~(page - 1);
-        uintptr_t end = ((uintptr_t)start + size) & ~(page - 1);
+        /* Outwards: a part of a mapping with other pages than the rest could
+           not grow without being copied. */
+        uintptr_t begin = (uintptr_t)start & ~(page - 1);
+        uintptr_t end = ((uintptr_t)start + size + page - 1) & ~(page - 1);
         (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
     }
 #else
