@@ -117,9 +117,7 @@ class Face:
 
         self._check()
         number = self._engine.dispatcher.define(obj)
-        return share.make_handle(
-            self._engine.token, number, obj, self._engine.forget
-        )
+        return share.make_handle(self._engine, number, obj)
 
     def stats(self) -> dict[str, Any]:
         """Figures of the pool and, under "workers", of each of its workers.

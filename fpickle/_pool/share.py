@@ -13,6 +13,8 @@ TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from fpickle._pool.engine import Engine
+
 _known: weakref.WeakValueDictionary[tuple[bytes, int], Shared]
 _known = weakref.WeakValueDictionary()
 
@@ -46,14 +48,22 @@ class Shared:
         return f"<fpickle shared object {self._number}>"
 
 
-def make_handle(
-    token: bytes, number: int, obj: Any, forget: Callable[[int], None]
-) -> Shared:
-    """In the parent: a handle; [forget] is called when the last one dies."""
-    handle = Shared(token, number, lambda: obj)
-    _known[token, number] = handle
-    weakref.finalize(handle, forget, number).atexit = False
+def make_handle(engine: Engine, number: int, obj: Any) -> Shared:
+    """In the parent: a handle; [engine] forgets when the last one dies."""
+    handle = Shared(engine.token, number, lambda: obj)
+    _known[engine.token, number] = handle
+    # The registry of finalizers lives for ever: if it held the engine, which
+    # has functions with handles in their closures, no handle would ever die.
+    weakref.finalize(
+        handle, _forget, weakref.ref(engine), number
+    ).atexit = False
     return handle
+
+
+def _forget(reference: weakref.ref[Engine], number: int) -> None:
+    engine = reference()
+    if engine is not None:
+        engine.forget(number)
 
 
 def find_shared(token: bytes, number: int) -> Shared:

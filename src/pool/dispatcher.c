@@ -355,6 +355,8 @@ dispatcher_close(PyObject *op, PyObject *unused)
     fpk_dispatcher *self = (fpk_dispatcher *)op;
     fpk_dispatch_close(self->d);
     fpk_end_maps(self);
+    /* Results keep the dispatcher; they are not to keep what it has sent. */
+    fpk_clear_functions(self);
     Py_RETURN_NONE;
 }
 

@@ -348,6 +348,28 @@ def test_shared_objects(pool):
     )
 
 
+def test_a_shared_object_in_a_closure_is_released():
+    """With the pool; and with its end, if results of it are kept."""
+
+    class Big:
+        pass
+
+    def use(is_kept):
+        pool = fpickle.Pool(1)
+        with pool:
+            big = Big()
+            handle = pool.share(big)
+            assert pool.map(lambda x: handle.get() is not None, [1]) == [True]
+        pool.join()
+        return weakref.ref(big), weakref.ref(handle), pool if is_kept else None
+
+    for is_kept in (False, True):
+        big, handle, pool = use(is_kept)
+        assert wait_until(lambda: gc.collect() >= 0 and big() is None)
+        assert handle() is None
+        del pool
+
+
 def test_a_shared_object_elsewhere(pool):
     with fpickle.Pool(1) as other:
         handle = other.share([1])
