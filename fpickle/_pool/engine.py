@@ -742,6 +742,7 @@ class Engine:
         with self.lock:
             for worker in ended:
                 self._try_start(worker.index)
+        start.reap_children(_GRACE)
 
     def _give_up(self, cause: BaseException, why: str) -> None:
         self.terminate(_broken(cause, why))

@@ -242,19 +242,23 @@ class ZygoteHandle:
     def __init__(self, pid: int, socket: Any) -> None:
         self.pid = pid
         self.socket = socket
+        self.users: set[Connection] = set()  # if it is shared
         _handles.append(self)
 
     def connect(self) -> Any:
         """A new socket whose other end the zygote has.
 
         Raises:
-            OSError: The zygote is gone.
+            ConnectionError: The zygote is gone.
+            OSError: There is no descriptor for it.
         """
         ours, theirs = _socketpair()
         try:
             zygote.send_packet(self.socket, None, (theirs.fileno(),))
-        except OSError:
+        except OSError as error:
             ours.close()
+            if self not in _handles:  # somebody has closed it
+                raise ConnectionError(*error.args) from None
             raise
         finally:
             theirs.close()
@@ -262,9 +266,9 @@ class ZygoteHandle:
 
     def close(self) -> None:
         """It ends, with all workers that it still has."""
-        self.socket.close()
         if self in _handles:
             _handles.remove(self)
+            self.socket.close()
             _ended.append(self.pid)
 
 
@@ -444,6 +448,23 @@ def reap_children(patience: float) -> None:
         pause = min(2 * pause, 0.05)
 
 
+def _close_spare(key: tuple[str, ...]) -> None:
+    """Ends the zygotes with modules of their own that no pool uses, but for
+    that of [key], which was used last: a program may make many pools that
+    differ in these."""
+    # Not waited for: a handler of a signal may be what ends a pool. Whoever
+    # holds it opens a connection, after whose end this is done.
+    if len(key) == 1 or not _lock.acquire(False):
+        return
+    try:
+        for other, handle in list(_shared.items()):
+            if not handle.users and len(other) > 1 and other != key:
+                del _shared[other]
+                handle.close()
+    finally:
+        _lock.release()
+
+
 def close_shared() -> None:
     """Nobody will start workers any more, but with zygotes of their own."""
     with _lock:
@@ -482,8 +503,10 @@ class Connection:
         """
         self.method = method
         self.preload = preload
+        self.key = method, *sorted({*preload})
         self.inherited = inherited
         self.own: ZygoteHandle | None = None
+        self.shared: ZygoteHandle | None = None
         self.socket: Any = None
         self.first: FirstWorker | None = None
         self.may_fork = method == "fork" and FirstWorker.is_possible()
@@ -494,26 +517,27 @@ class Connection:
 
     def open(self) -> None:
         """Connects; starts a zygote if there is none, or none that lives."""
+        self._close_zygote()
         if self.method == "fork":
-            self._close_zygote()
             pause = 0 if self.first is None else _PAUSE
             with self.inherited:
                 self.own = _fork_zygote(self.inherited, pause)
             self.socket = self.own.connect()
             return
-        key = (self.method, *self.preload)
         with _lock:
-            handle = _shared.get(key)
+            handle = _shared.get(self.key)
             if handle is not None:
                 try:
                     self.socket = handle.connect()
-                    return
-                except OSError:
+                except ConnectionError:
                     handle.close()
-            _shared.pop(key, None)
-            handle = _start_zygote(self.method, self.preload)
-            _shared[key] = handle
-            self.socket = handle.connect()
+            if self.socket is None:
+                handle = _start_zygote(self.method, self.preload)
+                _shared[self.key] = handle
+                self.socket = handle.connect()
+            self.shared = handle
+            handle.users.add(self)
+        reap_children(0)
 
     def start(self, index: int, fds: tuple[int, ...]) -> int | None:
         """Asks for worker [index]. Returns its pid if that is known at once.
@@ -565,7 +589,10 @@ class Connection:
 
     def receive(self) -> tuple[Any, list[int]] | None:
         """The next reply; waits for it. None: the zygote is gone."""
-        return zygote.receive_packet(self.socket)
+        packet = zygote.receive_packet(self.socket)
+        if packet is None and self.shared is not None:
+            self.shared.close()
+        return packet
 
     def close(self) -> None:
         """Workers that still run are killed."""
@@ -588,6 +615,11 @@ class Connection:
     def _close_zygote(self) -> None:
         if self.socket is not None:
             self.socket.close()
+            self.socket = None
         if self.own is not None:
             self.own.close()
             self.own = None
+        if self.shared is not None:
+            self.shared.users.discard(self)
+            self.shared = None
+            _close_spare(self.key)

@@ -221,6 +221,49 @@ def test_one_zygote_serves_many_pools():
         assert three.apply(parent) == zygote
 
 
+def zombies():
+    found = 0
+    for name in os.listdir("/proc"):
+        try:
+            text = pathlib.Path(f"/proc/{name}/stat").read_text()
+        except OSError:
+            continue
+        state, parent = text.rpartition(")")[2].split()[:2]
+        found += state == "Z" and int(parent) == os.getpid()
+    return found
+
+
+@methods
+def test_a_dead_zygote_is_no_zombie(method):
+    with fpickle.Pool(2, start=method) as pool:
+        for _ in range(3):
+            zygotes = pool.map(lambda x: os.getppid(), range(2), 1)
+            for zygote in {*zygotes} - {os.getpid()}:
+                os.kill(zygote, signal.SIGKILL)
+                assert wait_until(lambda: not is_alive(zygote))
+            assert pool.map(abs, [-1, -2]) == [1, 2]
+        assert wait_until(lambda: zombies() == 0)
+
+
+def test_one_zygote_with_modules_is_kept():
+    """Of those that no pool uses; the order of the modules is no matter."""
+
+    def zygote_of(pool):
+        return pool.apply(os.getppid)
+
+    zygotes = []
+    with fpickle.Pool(1, preload=["opcode"]) as used:
+        for modules in (["colorsys"], ["opcode", "dis"], ["dis", "opcode"]):
+            with fpickle.Pool(1, preload=modules) as pool:
+                zygotes.append(zygote_of(pool))
+        first, one, same = zygotes
+        assert one == same != first
+        assert wait_until(lambda: not is_alive(first))
+        assert is_alive(one) and is_alive(zygote_of(used))
+    assert wait_until(lambda: not is_alive(one))
+    assert wait_until(lambda: zombies() == 0)
+
+
 def test_a_dead_zygote_is_replaced():
     with fpickle.Pool(2) as pool:
         zygote = pool.apply(os.getppid)
