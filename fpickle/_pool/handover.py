@@ -92,19 +92,14 @@ class Handover:
             context.set_spawning_popen(before)
         return file.getvalue()
 
-    def describe(self, method: str) -> dict[str, Any] | None:
-        """What `prepare` needs in a worker; None: there is no multiprocessing
-        here."""
-        process = sys.modules.get("multiprocessing.process")
-        current = getattr(process, "current_process", None)
-        if current is None:
-            return None
+    def describe(self, method: str) -> dict[str, Any]:
+        """What `prepare` needs in a worker."""
         install = sys.modules.get("fpickle._install")
-        this = current()
+        name, identity, key = this_process()
         return {
-            "authkey": bytes(this.authkey),
-            "parent": (str(this.name), os.getpid()),
-            "identity": tuple(this._identity),
+            "authkey": key,
+            "parent": (name, os.getpid()),
+            "identity": identity,
             "name": f"{_KINDS[method]}PoolWorker",
             "install": bool(install and install.is_installed()),
             "tracker": self._find_tracker(),
@@ -126,12 +121,37 @@ class Handover:
             os.close(self.fds.pop())
 
 
+# Under "this": the name, the identity and the key that multiprocessing will
+# give this process as soon as it is imported.
+_planned: dict[str, tuple[str, tuple[int, ...], bytes]] = {}
+
+
+def this_process() -> tuple[str, tuple[int, ...], bytes]:
+    """The name, the identity and the key of this process, without an import of
+    multiprocessing."""
+    if "multiprocessing.process" in sys.modules:
+        from multiprocessing import process
+
+        this: Any = process.current_process()
+        return str(this.name), tuple(this._identity), bytes(this.authkey)
+    planned = _planned.get("this")
+    if planned is None:
+        mine = "MainProcess", (), os.urandom(32)
+        planned = _planned.setdefault("this", mine)
+        if planned is mine:
+            when_imported("multiprocessing.process", _adopt_key)
+    return planned
+
+
+def _adopt_key(process: Any) -> None:
+    """In the parent: it has the key that workers have already."""
+    process.current_process().authkey = _planned["this"][2]
+
+
 # ---- in a worker --------------------------------------------------------------
 
 
-def prepare(
-    data: dict[str, Any] | None, fds: list[int], index: int
-) -> None:
+def prepare(data: dict[str, Any], fds: list[int], index: int) -> None:
     """Managers and connections of the parent accept this process, its shared
     memory is left alone, and a nested multiprocessing sends functions by value
     if the parent's does.
@@ -143,21 +163,23 @@ def prepare(
     """
     received[:] = fds
     when_imported("multiprocessing.connection", _guard_connections)
-    tracker = data["tracker"] if data is not None else None
+    tracker = data["tracker"]
     fd = None if tracker is None else fds[tracker]
     when_imported(
         "multiprocessing.resource_tracker",
         lambda module: _adopt_tracker(module._resource_tracker, fd),
     )
-    if data is not None:
-        when_imported(
-            "multiprocessing.process",
-            lambda module: _set_identity(module, data, index + 1),
-        )
-        if data["install"]:
-            from fpickle import _install
+    identity = (*data["identity"], index + 1)
+    name = f"{data['name']}-{':'.join(map(str, identity))}"
+    this = _planned["this"] = name, identity, data["authkey"]
+    when_imported(
+        "multiprocessing.process",
+        lambda module: _set_identity(module, this, *data["parent"]),
+    )
+    if data["install"]:
+        from fpickle import _install
 
-            _install.install_on_import()
+        _install.install_on_import()
 
 
 def _guard_connections(module: Any) -> None:
@@ -179,18 +201,16 @@ def _guard_connections(module: Any) -> None:
     module.Connection.__setstate__ = set_state
 
 
-def _set_identity(process: Any, data: dict[str, Any], number: int) -> None:
+def _set_identity(
+    process: Any, this: tuple[Any, ...], parent: str, parent_pid: int
+) -> None:
     """Names this process as multiprocessing would name it in its own pool. It
     is no daemon: a worker may start processes."""
     current = process.current_process()
-    current.authkey = data["authkey"]
-    current._identity = (*data["identity"], number)
-    numbers = ":".join(map(str, current._identity))
-    current._name = f"{data['name']}-{numbers}"
-    name, pid = data["parent"]
-    current._parent_pid = pid
+    current._name, current._identity, current.authkey = this
+    current._parent_pid = parent_pid
     process._parent_process = process._ParentProcess(
-        name, pid, zygote.open_pidfd(pid)
+        parent, parent_pid, zygote.open_pidfd(parent_pid)
     )
 
 

@@ -173,8 +173,11 @@ _STANDARD_FIELDS = frozenset((
 def portable(handler: Any, record: LogRecord) -> dict[str, Any]:
     """The fields of [record] as plain values; its exception as text."""
     from fpickle import _core
+    from fpickle._pool import handover
 
     fields = dict(record.__dict__)
+    if "multiprocessing" not in sys.modules and record.processName:
+        fields["processName"] = handover.this_process()[0]
     fields["msg"] = record.getMessage()
     fields["args"] = None
     if record.exc_info and not record.exc_text:

@@ -171,3 +171,44 @@ def test_a_worker_has_the_identity_of_a_pool_worker(method):
         "Process-1:1",
     ]
     assert err == ""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_has_it_whether_the_parent_knows_multiprocessing(method):
+    """And what the parent makes later knows the worker."""
+    out, err = run_script(
+        """
+        import logging, os, sys, fpickle
+
+        def log():
+            logging.getLogger().warning("hello")
+
+        def look(nested):
+            if nested:
+                with fpickle.Pool(1) as pool:
+                    nested = pool.apply(look, (False,))
+            import multiprocessing as mp
+            this, parent = mp.current_process(), mp.parent_process()
+            return this.name, parent.name, parent.is_alive(), nested
+
+        def append(values):
+            values.append(1)
+
+        logging.basicConfig(stream=sys.stdout, format="%(processName)s")
+        with fpickle.Pool(1, start=sys.argv[1], capture_output=True) as pool:
+            pool.apply(log)
+            print(pool.apply(look, (True,)))
+            assert "multiprocessing" not in sys.modules
+            import multiprocessing
+            with multiprocessing.Manager() as manager:
+                values = manager.list()
+                pool.apply(append, (values,))
+                assert list(values) == [1]
+        """,
+        method,
+    )
+    name = {"zygote": "ForkServer", "fork": "Fork", "spawn": "Spawn"}[method]
+    name = f"{name}PoolWorker-1"
+    nested = "ForkServerPoolWorker-1:1", name, True, False
+    assert out.splitlines() == [name, str((name, "MainProcess", True, nested))]
+    assert err == ""
