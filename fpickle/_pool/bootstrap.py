@@ -199,7 +199,7 @@ def main(parent_pid: int, index: int, fds: list[int]) -> int:
         if setup["capture"]:
             from fpickle._pool import output
 
-            output.capture(engine.send_output, setup["capture"])
+            output.capture(engine, setup["capture"])
         if setup["preload"]:
             from fpickle._pool import zygote
 

@@ -1,10 +1,10 @@
 """What a worker prints and logs, shown by the parent.
 
 In the worker `sys.stdout` and `sys.stderr` are replaced by writers that send
-whole lines, and the root logger gets a handler that sends records. In the
-parent the lines go to its own `sys.stdout` and `sys.stderr`, one write a
-message, so that no line has another one inside of it; records go to the
-parent's logger of the same name.
+whole lines, or the beginning of one if it is flushed or its task ends, and the
+root logger gets a handler that sends records. In the parent the lines go to its
+own `sys.stdout` and `sys.stderr`, one write a message, so that no line has
+another one inside of it; records go to the parent's logger of the same name.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from __future__ import annotations
 import io
 import sys
 from _thread import RLock
+from functools import partial
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
     from logging import Logger, LogRecord
     from typing import Any, Callable
+
+    from fpickle._poolcore import Worker
 
     _Send = Callable[[Any], None]
 
@@ -51,18 +54,32 @@ def show(message: tuple[str, Any]) -> None:
             logger.handle(record)
         return
     stream = sys.stderr if kind == "stderr" else sys.stdout
-    if stream is not None:
-        stream.write(content)
+    if stream is None:
+        return
+    try:
+        try:
+            stream.write(content)
+        except UnicodeEncodeError as error:
+            data = content.encode(error.encoding, "backslashreplace")
+            stream.write(data.decode(error.encoding))
         stream.flush()
+    except BrokenPipeError:
+        pass  # what this process prints itself says so
+    except ValueError:
+        if not getattr(stream, "closed", False):
+            raise
 
 
 # ---- in a worker --------------------------------------------------------------
 
 
-def capture(send: _Send, options: dict[str, Any]) -> None:
-    """From now on prints and log records of this process go through [send]."""
+def capture(worker: Worker, options: dict[str, Any]) -> None:
+    """From now on prints and log records of this process go through
+    [worker]."""
+    send = worker.send_output
     sys.stdout = _make_stream(send, "stdout", sys.stdout)
     sys.stderr = _make_stream(send, "stderr", sys.stderr)
+    worker.before_reply = partial(_flush, (sys.stdout, sys.stderr))
     import logging
 
     for name, level in options["levels"].items():
@@ -74,7 +91,8 @@ def capture(send: _Send, options: dict[str, Any]) -> None:
 
 
 class LineSender(io.RawIOBase):
-    """What lies below a text stream: sends lines when they are complete.
+    """What lies below a text stream: sends lines when they are complete, and
+    the beginning of one when it is flushed.
 
     Args:
         send: Takes pairs of [kind] and text.
@@ -87,6 +105,7 @@ class LineSender(io.RawIOBase):
         self._kind = kind
         self._fd = fd
         self._part = b""
+        self._has_ended_line = False
         self._lock = RLock()
         self.name = f"<{kind}>"
         self.text: Any = None  # the stream above, whose encoding this is
@@ -107,16 +126,27 @@ class LineSender(io.RawIOBase):
             if len(whole) - end > _LONGEST_PART:
                 end = len(whole)
             self._part = whole[end:]
+            self._has_ended_line = b"\n" in data
             if end:
                 self._send((self._kind, self._decode(whole[:end])))
         return len(data)
 
-    def finish(self) -> None:
-        """Sends the line that has no end, with one."""
+    def flush(self) -> None:
+        super().flush()
+        with self._lock:
+            if self._has_ended_line:
+                # The text stream does that after each line; whoever prints
+                # wants the rest to wait for its end, or flushes once more.
+                self._has_ended_line = False
+                return
+            self.send_part()
+
+    def send_part(self) -> None:
+        """Sends the line that has no end yet."""
         with self._lock:
             part, self._part = self._part, b""
             if part:
-                self._send((self._kind, self._decode(part) + "\n"))
+                self._send((self._kind, self._decode(part)))
 
     def _decode(self, data: bytes) -> str:
         return data.decode(self.text.encoding, "backslashreplace")
@@ -140,13 +170,23 @@ def _make_stream(send: _Send, kind: str, before: Any) -> io.TextIOWrapper:
     return text
 
 
-def finish() -> None:
-    """Sends what is left, before the worker leaves."""
-    for stream in (sys.stdout, sys.stderr):
-        raw = getattr(stream, "buffer", None)
-        if isinstance(raw, LineSender) and not raw.closed:
+def _flush(streams: tuple[Any, ...]) -> None:
+    """Sends what is left in these, after a task."""
+    for stream in streams:
+        try:
             stream.flush()
-            raw.finish()
+            stream.buffer.send_part()
+        except ValueError:  # somebody has closed or detached it
+            pass
+
+
+def finish() -> None:
+    """The same, before the worker leaves."""
+    _flush(tuple(
+        stream
+        for stream in (sys.stdout, sys.stderr)
+        if isinstance(getattr(stream, "buffer", None), LineSender)
+    ))  # fmt: skip
 
 
 def _make_handler(logging: Any, send: _Send) -> Any:

@@ -493,6 +493,27 @@ worker_reading(PyObject *obj, void *unused)
     return PyBool_FromLong(as_worker(obj)->reading);
 }
 
+PyDoc_STRVAR(before_reply_doc,
+             "Called after each task, before its result is sent; None: "
+             "nothing is.");
+
+static PyObject *
+get_before_reply(PyObject *obj, void *unused)
+{
+    PyObject *function = as_worker(obj)->before_reply;
+    return Py_NewRef(function == NULL ? Py_None : function);
+}
+
+static int
+set_before_reply(PyObject *obj, PyObject *value, void *unused)
+{
+    if (value == Py_None) {
+        value = NULL;
+    }
+    Py_XSETREF(as_worker(obj)->before_reply, Py_XNewRef(value));
+    return 0;
+}
+
 /* ---- the object --------------------------------------------------------- */
 
 static int
@@ -503,6 +524,7 @@ worker_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_VISIT(self->dumps);
     Py_VISIT(self->loads);
     Py_VISIT(self->pack_exception);
+    Py_VISIT(self->before_reply);
     return fpk_objects_traverse(&self->objects, visit, arg);
 }
 
@@ -513,6 +535,7 @@ worker_clear(PyObject *obj)
     Py_CLEAR(self->dumps);
     Py_CLEAR(self->loads);
     Py_CLEAR(self->pack_exception);
+    Py_CLEAR(self->before_reply);
     fpk_objects_clear(&self->objects);
     return 0;
 }
@@ -682,6 +705,8 @@ static PyMethodDef worker_methods[] = {
 
 static PyGetSetDef worker_getset[] = {
     {"reading", worker_reading, NULL, reading_doc, NULL},
+    {"before_reply", get_before_reply, set_before_reply, before_reply_doc,
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -18,6 +18,7 @@ typedef struct fpk_worker {
     PyObject *dumps; /* these three are strong */
     PyObject *loads;
     PyObject *pack_exception;
+    PyObject *before_reply; /* called after each task, or NULL */
 
     fpk_channel channel;   /* channel.shared is NULL until it is attached */
     fpk_bell *bell;        /* the parent's, mapped, or NULL */

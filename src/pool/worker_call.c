@@ -465,6 +465,26 @@ end_phase(fpk_worker *self, uint64_t *total)
     return spent;
 }
 
+/* After a task and before its answer; an exception that is set stays. */
+static void
+call_before_reply(fpk_worker *self)
+{
+    if (FPK_UNLIKELY(!*self->own)) {
+        return; /* A fork of the worker came back from the call. */
+    }
+    PyObject *error = fpk_get_raised_exception();
+    PyObject *function = Py_NewRef(self->before_reply);
+    PyObject *nothing = PyObject_CallNoArgs(function);
+    if (nothing == NULL) {
+        PyErr_WriteUnraisable(function);
+    }
+    Py_XDECREF(nothing);
+    Py_DECREF(function);
+    if (error != NULL) {
+        fpk_set_raised_exception(error);
+    }
+}
+
 /* Steals [items], which is NULL with an exception if nothing can be called. */
 static int
 run_chunk(fpk_worker *self, const fpk_message *message, fpk_message *reply,
@@ -487,6 +507,9 @@ run_chunk(fpk_worker *self, const fpk_message *message, fpk_message *reply,
     Py_CLEAR(items);
     reply->work_ns = end_phase(self, &self->work_ns);
     self->tasks_done += message->items;
+    if (FPK_UNLIKELY(self->before_reply != NULL)) {
+        call_before_reply(self);
+    }
     if (called < 0 && PyErr_Occurred()) {
         goto done;
     }
@@ -517,6 +540,9 @@ run_call(fpk_worker *self, const fpk_message *message, fpk_message *reply,
         Py_DECREF(arguments);
         reply->work_ns = end_phase(self, &self->work_ns);
         self->tasks_done++;
+        if (FPK_UNLIKELY(self->before_reply != NULL)) {
+            call_before_reply(self);
+        }
     }
     int status = answer_call(self, reply, result);
     Py_XDECREF(result);

@@ -858,7 +858,9 @@ def test_captured_streams_are_text_streams(method):
             1, start=sys.argv[1], capture_output=True, maxtasksperchild=1
         ) as pool:
             pool.apply(work, (1,))
-            pool.apply(print, ("part",), {"end": ""})
+            for word in "part", "of a line":
+                pool.apply(print, (word,), {"end": ""})
+                print(" ", end="")
             pool.apply(abs, (1,))
             pool.close()
             pool.join()
@@ -866,7 +868,7 @@ def test_captured_streams_are_text_streams(method):
         method,
         env={"PYTHONIOENCODING": "utf-8"},
     )
-    assert out == "one 1\ntwo\nthree\nfour\nf\u00fcnf\nsix\nseven\npart\n"
+    assert out == "one 1\ntwo\nthree\nfour\nf\u00fcnf\nsix\nseven\npart of a line "
     assert err == "eight\n"
 
 
@@ -893,6 +895,69 @@ def test_captured_output_comes_before_the_result(method):
     for i in range(200):
         assert lines.index(f"item {i}") < lines.index(f"came {i}")
     assert lines[-21:] == ["a"] * 20 + ["end"] and err == ""
+
+
+@methods
+def test_parts_of_captured_lines(method):
+    """A part is shown when it is flushed, but not what follows a line."""
+    out, err = run_script(
+        """
+        import io, sys, time, fpickle
+
+        def work():
+            print("a", end="")
+            time.sleep(0.3)
+            print("b\\nc", end="")
+            time.sleep(0.3)
+            print("d", end="", flush=True)
+            time.sleep(60)
+
+        class Pieces(io.StringIO):
+            pieces = []
+            def write(self, text):
+                self.pieces.append(text)
+
+        sys.stdout = Pieces()
+        with fpickle.Pool(1, start=sys.argv[1], capture_output=True) as pool:
+            pool.apply_async(work)
+            while Pieces.pieces != ["ab\\n", "cd"]:
+                time.sleep(0.02)
+            pool.terminate()
+        with fpickle.Pool(1, start=sys.argv[1], capture_output=True) as pool:
+            pool.apply(lambda: print("x", end=""))
+            assert Pieces.pieces[2:] == ["x"], Pieces.pieces
+            try:
+                pool.apply(lambda: print("y", end="") or 1 / 0)
+            except ZeroDivisionError:
+                assert Pieces.pieces[3:] == ["y"], Pieces.pieces
+            pool.map(lambda x: print(x, end=""), range(4), 4)
+            assert Pieces.pieces[4:] == ["0123"], Pieces.pieces
+            pool.apply(lambda: sys.stdout.detach() and None)
+            pool.apply(abs, (1,))
+        """,
+        method,
+    )
+    assert (out, err) == ("", "")
+
+
+def test_captured_output_that_cannot_be_shown():
+    out, err = run_script(
+        """
+        import os, sys, fpickle
+        with fpickle.Pool(1, capture_output=True) as pool:
+            pool.apply(lambda: print("caf\u00e9"))
+            sys.stdout.flush()
+            read, write = os.pipe()
+            os.close(read)
+            sys.stdout = open(write, "w", closefd=False)
+            pool.apply(print, ("nobody reads it",))
+            sys.stdout = sys.__stdout__
+            sys.stdout.close()
+            pool.apply(print, ("it is closed",))
+        """,
+        env={"PYTHONIOENCODING": "ascii"},
+    )
+    assert (out, err) == ("caf\\xe9\n", "")
 
 
 @methods
