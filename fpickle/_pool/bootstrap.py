@@ -19,7 +19,7 @@ import _signal
 import faulthandler
 
 from fpickle import _core, _poolcore
-from fpickle._pool import handover, remote
+from fpickle._pool import handover, remote, zygote
 from fpickle._watch import when_imported
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
@@ -151,8 +151,6 @@ def refuse_pools() -> None:
 
 def start(parent_pid: int, index: int, count: int) -> None:
     """What a fresh interpreter runs: a worker with [count] descriptors at 4."""
-    from fpickle._pool import zygote
-
     fds = list(range(4, 4 + count))
     zygote.close_from(3, tuple(fds))
     zygote.live(lambda: main(parent_pid, index, fds))
@@ -201,8 +199,6 @@ def main(parent_pid: int, index: int, fds: list[int]) -> int:
 
             output.capture(engine, setup["capture"])
         if setup["preload"]:
-            from fpickle._pool import zygote
-
             for name in setup["preload"]:
                 read(zygote.load, name)
         # The initializer and the exit function share what they refer to.
@@ -221,7 +217,13 @@ def main(parent_pid: int, index: int, fds: list[int]) -> int:
         engine.refuse(error)
         _finish(None)
         return BROKEN
-    status = engine.run()
+    this = os.getpid()
+    try:
+        status = engine.run()
+    except Exception:
+        if os.getpid() == this:  # else a fork of the worker comes back
+            _note_failure(crash, "the worker could not go on")
+        raise
     _finish(leave)
     return int(status)
 
@@ -292,7 +294,7 @@ def forget_parent() -> None:
 
 def mirror(setup: dict[str, Any]) -> None:
     """Makes this process look like the parent that [setup] describes."""
-    null = os.open(os.devnull, os.O_RDONLY)
+    null = zygote.open_empty()
     os.dup2(null, 0)
     if null != 0:
         os.close(null)

@@ -17,7 +17,7 @@ from fpickle._pool.face import (
     Face, WorkerView, check_limits, context_of, length_of, list_workers,
     make_bar, start_method_of,
 )  # fmt: skip
-from fpickle._pool.setup import Options
+from fpickle._pool.setup import Options, as_int
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class ProcessPoolExecutor(Face, futures.Executor):
 
         if max_workers is None:
             max_workers = _poolcore.available_cpus()
+        max_workers = as_int("max_workers", max_workers)
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if max_tasks_per_child is not None:

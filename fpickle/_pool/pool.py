@@ -10,7 +10,7 @@ from fpickle._pool.face import (
     Face, WorkerView, check_limits, length_of, list_workers, make_bar,
     start_method_of,
 )  # fmt: skip
-from fpickle._pool.setup import Options
+from fpickle._pool.setup import Options, as_int
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class Pool(Face):
 
         if processes is None:
             processes = _poolcore.available_cpus()
+        processes = as_int("processes", processes)
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (

@@ -33,8 +33,9 @@ def check_map_sizes(chunksize: int | None, buffersize: int | None) -> None:
 
 def pickling_error(kind: str) -> TypeError:
     """The exception for an attempt to send what only lives in this process."""
+    article = "an" if kind[0] in "aeiou" else "a"
     return TypeError(
-        f"a {kind} cannot be pickled: it belongs to the process that made it. "
+        f"{article} {kind} cannot be pickled: it belongs to the process that made it. "
         "Send functions and data to workers, and get their results here; a "
         "worker that needs a pool makes one of its own"
     )

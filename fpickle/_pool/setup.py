@@ -57,8 +57,10 @@ class Options:
             not isinstance(max_tasks, int) or max_tasks <= 0
         ):
             raise ValueError("the most tasks of a worker must be a positive int")
-        if threads_per_worker is not None and threads_per_worker < 1:
-            raise ValueError("threads_per_worker must be at least 1")
+        if threads_per_worker is not None:
+            threads_per_worker = as_int("threads_per_worker", threads_per_worker)
+            if threads_per_worker < 1:
+                raise ValueError("threads_per_worker must be at least 1")
         self.method = method
         self.preload = tuple(str(name) for name in preload)
         self.functions = initializer, tuple(initargs), worker_exit
@@ -195,6 +197,14 @@ def _pack_filters() -> tuple[bytes, dict[str, bytes]] | None:
     }
 
 
+def as_int(name: str, value: Any, what: str = "an int") -> int:
+    """[value] as an int. Raises TypeError if it is not [what] the argument with
+    this [name] has to be."""
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be {what}, not {value!r}")
+    return int(value)
+
+
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -202,13 +212,17 @@ def parse_size(size: int | str | None) -> int:
     """Bytes of a size: a number, or text such as "500 MB" or "2GiB"; 0: none."""
     if size is None:
         return 0
-    if isinstance(size, str):
+    if not isinstance(size, str):
+        size = as_int("memory_limit", size, "an int, or text such as '500 MB'")
+    else:
         text = size.strip().upper().removesuffix("IB").removesuffix("B").strip()
         unit = text[-1:] if text[-1:] in _UNITS else ""
         try:
             size = int(float(text.removesuffix(unit)) * _UNITS[unit])
-        except ValueError:
-            raise ValueError(f"{size!r} is no size: write '500 MB'") from None
+        except (ValueError, OverflowError):
+            raise ValueError(
+                f"memory_limit: {size!r} is no size: write '500 MB'"
+            ) from None
     if size <= 0:
-        raise ValueError("a limit of memory must be positive")
-    return size
+        raise ValueError("memory_limit must be positive")
+    return min(size, 1 << 62)

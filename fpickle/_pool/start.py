@@ -186,19 +186,22 @@ def spawn_interpreter(role: str, fds: list[int], arguments: list[Any]) -> int:
     }
     program = executable()
     setup = memory_file("fpickle-start", marshal.dumps(data))
+    empty = -1
     # All of them out of the way first: a target may be somebody's source.
     sources: list[int] = []
     try:
         try:
-            for fd in (setup, *fds):
+            empty = zygote.open_empty()
+            for fd in (empty, setup, *fds):
                 sources.append(_dup_above(fd, 4 + len(fds)))
         finally:
             os.close(setup)
-        actions: list[Any] = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+            if empty >= 0:
+                os.close(empty)
+        actions = [
+            (os.POSIX_SPAWN_DUP2, source, target)
+            for source, target in zip(sources, (0, *range(3, 4 + len(fds))))
         ]
-        for target, source in enumerate(sources, 3):
-            actions.append((os.POSIX_SPAWN_DUP2, source, target))
         # SIGINT waits until the child has said that it ignores it.
         return os.posix_spawnp(
             program,

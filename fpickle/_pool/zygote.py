@@ -237,6 +237,14 @@ def open_pidfd(pid: int) -> int:
         return -1
 
 
+def open_empty() -> int:
+    """A file descriptor of a file with nothing to read."""
+    try:
+        return os.open(os.devnull, os.O_RDONLY)
+    except OSError:  # there is nothing in /dev
+        return os.memfd_create("fpickle-empty", os.MFD_CLOEXEC)
+
+
 def look_for_end(pid: int) -> tuple[bool, int | None]:
     """Whether a child has ended, and its status; it stays a zombie.
 

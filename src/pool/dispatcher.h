@@ -137,6 +137,9 @@ int fpk_parse_timeout(PyObject *seconds, uint64_t *ns);
    exception. */
 fpk_function *fpk_find_function(fpk_dispatcher *self, PyObject *callable);
 void fpk_clear_functions(fpk_dispatcher *self);
+
+/* What to call the function with this [id] in a text; or NULL. */
+PyObject *fpk_name_function(fpk_dispatcher *self, uint64_t id);
 int fpk_traverse_functions(fpk_dispatcher *self, visitproc visit, void *arg);
 
 /* Sends [obj] to all workers under a number: a reference, or NULL. */

@@ -273,6 +273,25 @@ fpk_traverse_functions(fpk_dispatcher *self, visitproc visit, void *arg)
     return 0;
 }
 
+PyObject *
+fpk_name_function(fpk_dispatcher *self, uint64_t id)
+{
+    for (Py_ssize_t i = 0; i < self->snapshot_count; i++) {
+        PyObject *key = self->snapshots[i].key;
+        if (fpk_function_id(self->snapshots[i].function) != id) {
+            continue;
+        }
+        if (PyFunction_Check(key)) {
+            return Py_NewRef(((PyFunctionObject *)key)->func_qualname);
+        }
+        if (PyCFunction_CheckExact(key)) {
+            const PyMethodDef *method = ((PyCFunctionObject *)key)->m_ml;
+            return PyUnicode_FromString(method->ml_name);
+        }
+    }
+    return PyUnicode_FromString("the call");
+}
+
 static fpk_function *
 define_request(fpk_dispatcher *self, fpk_request *request, bool pinned)
 {

@@ -272,6 +272,27 @@ fpk_unreadable_result(fpk_dispatcher *self, fpk_task *task)
     return error;
 }
 
+static PyObject *
+timed_out_error(fpk_dispatcher *self, const fpk_task *task)
+{
+    PyObject *error = NULL, *text = NULL;
+    PyObject *name = fpk_name_function(self, task->request.function);
+    PyObject *seconds = PyFloat_FromDouble((double)task->timeout_ns / 1e9);
+    if (name != NULL && seconds != NULL) {
+        text = PyUnicode_FromFormat(
+            "%U took longer than its timeout of %R s; worker process %zu was "
+            "stopped",
+            name, seconds, (size_t)task->cause);
+    }
+    if (text != NULL) {
+        error = PyObject_CallOneArg(self->state->TimeoutError, text);
+    }
+    Py_XDECREF(name);
+    Py_XDECREF(seconds);
+    Py_XDECREF(text);
+    return error;
+}
+
 PyObject *
 fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed)
 {
@@ -295,9 +316,7 @@ fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed)
         return value == NULL ? fpk_take_exception() : value;
     }
     case FPK_TASK_TIMED_OUT:
-        return PyObject_CallFunction(
-            self->state->TimeoutError, "s",
-            "the task took longer than its timeout; its worker was stopped");
+        return timed_out_error(self, task);
     case FPK_TASK_CANCELLED:
         if (fpk_pool_fetch(&self->state->CancelledError, "concurrent.futures",
                            "CancelledError") < 0) {

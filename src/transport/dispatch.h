@@ -94,7 +94,8 @@ typedef struct fpk_task {
     fpk_place *reply_places;      /* owned */
     unsigned char *reply_payload; /* [small], owned, or NULL: in a block */
     fpk_source *source;           /* one reference; NULL: no blocks */
-    uintptr_t cause;              /* of FPK_TASK_LOST: the caller's word */
+    uintptr_t cause;              /* of FPK_TASK_LOST: the caller's word; of
+                                     FPK_TASK_TIMED_OUT: the worker's pid */
     void *owner;                  /* the caller's */
     unsigned char small[48];
 } fpk_task;

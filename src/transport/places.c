@@ -334,7 +334,7 @@ settle_begun(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task,
         return false;
     }
     bool timed_out = task->killed;
-    task->cause = cause;
+    task->cause = timed_out ? (uintptr_t)place->pid : cause;
     fpk_end_task_locked(d, task,
                         timed_out ? FPK_TASK_TIMED_OUT : FPK_TASK_LOST);
     return !timed_out;

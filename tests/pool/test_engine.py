@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from concurrent import futures
 
 import fpickle
@@ -165,6 +166,29 @@ def test_managers_accept_workers():
     assert (out, err) == ("[0, 1, 2]\n", "")
 
 
+@linux
+def test_a_shared_object_in_a_closure_is_released():
+    """With the pool; and with its end, if results of it are kept."""
+
+    class Big:
+        pass
+
+    def use(is_kept):
+        pool = fpickle.Pool(1)
+        with pool:
+            big = Big()
+            handle = pool.share(big)
+            assert pool.map(lambda x: handle.get() is not None, [1]) == [True]
+        pool.join()
+        return weakref.ref(big), weakref.ref(handle), pool if is_kept else None
+
+    for is_kept in (False, True):
+        big, handle, pool = use(is_kept)
+        assert wait_until(lambda: gc.collect() >= 0 and big() is None)
+        assert handle() is None
+        del pool
+
+
 # ---- small parts --------------------------------------------------------------
 
 
@@ -174,9 +198,12 @@ def test_sizes():
     assert setup.parse_size("2 kB") == 2048
     assert setup.parse_size("1.5GiB") == 3 << 29
     assert setup.parse_size("100m") == 100 << 20
-    for bad in ("", "x", "3 parsecs", -1, "0"):
-        with pytest.raises(ValueError):
+    for bad in ("", "x", "3 parsecs", "inf MB", -1, "0"):
+        with pytest.raises(ValueError, match="memory_limit"):
             setup.parse_size(bad)
+    assert setup.parse_size("1e30") > 1 << 60
+
+
 
 
 def test_the_bar():
