@@ -119,7 +119,16 @@ class Engine:
             on_demand: Workers are started when there is work for them.
             waits_at_exit: The end of the interpreter waits for what was
                 submitted; otherwise it ends it.
+
+        Raises:
+            RuntimeError: This is a subinterpreter.
         """
+        if not _poolcore.in_main_interpreter():
+            raise RuntimeError(
+                "a pool can only be made in the main interpreter: a "
+                "subinterpreter may not start the threads and processes that "
+                "it needs"
+            )
         self.token = os.urandom(16)
         self.handover = Handover()
         self.connection: Any = None

@@ -120,9 +120,22 @@ PyDoc_STRVAR(fork_process_doc,
              "    RuntimeError: this is not the main interpreter.\n\n"
              "May be called from any thread; only that one is in the child.");
 
+PyDoc_STRVAR(in_main_interpreter_doc,
+             "in_main_interpreter()\n--\n\n"
+             "True unless the caller runs in a subinterpreter.");
+
+static PyObject *
+in_main_interpreter(PyObject *module, PyObject *unused)
+{
+    return PyBool_FromLong(PyInterpreterState_Get() ==
+                           PyInterpreterState_Main());
+}
+
 static PyMethodDef module_methods[] = {
     {"available_cpus", available_cpus, METH_NOARGS, available_cpus_doc},
     {"fork_process", fpk_fork_process, METH_VARARGS, fork_process_doc},
+    {"in_main_interpreter", in_main_interpreter, METH_NOARGS,
+     in_main_interpreter_doc},
     {"watch_parent", (PyCFunction)(void (*)(void))watch_parent,
      METH_VARARGS | METH_KEYWORDS, watch_parent_doc},
     {NULL, NULL, 0, NULL},

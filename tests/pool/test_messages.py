@@ -56,6 +56,36 @@ def test_without_dev_null(method):
     assert (out, err) == ("['', '']\n", "")
 
 
+SUBINTERPRETER = """
+import sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+script = '''
+import sys
+sys.path[:] = {path!r}
+import fpickle
+try:
+    fpickle.{face}(1, start={method!r})
+except RuntimeError as error:
+    print(str(error).partition(":")[0])
+'''
+face, method = sys.argv[1:]
+script = script.format(path=sys.path, face=face, method=method)
+failure = interpreters.run_string(interpreters.create(), script)
+assert failure is None, failure
+"""
+
+
+@pytest.mark.parametrize("face", ["Pool", "ProcessPoolExecutor"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_subinterpreter_has_no_pool(face, method):
+    out, err = run_script(SUBINTERPRETER, face, method)
+    assert out == "a pool can only be made in the main interpreter\n"
+    assert err == ""
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_worker_that_cannot_go_on_says_why(method):
     def spoil():
