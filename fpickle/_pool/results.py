@@ -7,6 +7,7 @@ one object serves both kinds of callers, and ``await``.
 
 from __future__ import annotations
 
+import collections
 import sys
 import threading
 from concurrent import futures
@@ -15,7 +16,7 @@ from fpickle import _poolcore
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Sequence
 
     from fpickle._pool.pool import Pool
 
@@ -277,7 +278,7 @@ class MapIterator(_poolcore.Results):
     """
 
     _pool: Pool | None = None  # works as long as this is there
-    _waiters: set[Any] | None = None  # futures of asyncio, with their loops
+    _waiters: Sequence[_Waiter] = ()  # coroutines, in the order that they asked
     _turns = 0
 
     def next(self, timeout: float | None = None) -> Any:  # type: ignore[override]
@@ -303,46 +304,69 @@ class MapIterator(_poolcore.Results):
 
     async def __anext__(self) -> Any:
         self._turns += 1
-        if self._turns % _TURN == 0:
-            import asyncio
-
-            await asyncio.sleep(0)  # others have their turn, too
-        while True:
+        if not self._waiters and self._turns % _TURN:
             try:
-                return self._next_within(0)
+                return self._take()
             except _Late:
                 pass
-            except StopIteration:
-                raise StopAsyncIteration from None
-            except StopAsyncIteration as error:
-                raise RuntimeError("a call raised StopAsyncIteration") from error
-            await self._wait_for_news()
+        return await self._take_in_turn()
 
-    async def _wait_for_news(self) -> None:
-        """Returns when a result may have come; takes none."""
+    def _take(self) -> Any:
+        """The next result for a coroutine, or raises _Late."""
+        try:
+            return self._next_within(0)
+        except StopIteration:
+            raise StopAsyncIteration from None
+        except StopAsyncIteration as error:
+            raise RuntimeError("a call raised StopAsyncIteration") from error
+
+    async def _take_in_turn(self) -> Any:
+        """The next result, after those that others have asked for before."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        waiter = loop.create_future(), loop
-        self._waiters = self._waiters or set()
-        self._waiters.add(waiter)
+        me = _Waiter(loop)
+        waiters = vars(self).setdefault("_waiters", collections.deque())
+        waiters.append(me)
         try:
-            if self.ask(self._tell_waiters):
-                await waiter[0]
-            else:
-                await asyncio.sleep(0)
+            if self._turns % _TURN == 0:
+                await asyncio.sleep(0)  # other coroutines have their turn, too
+            while True:
+                # Before the look: who wakes this one later wakes this future.
+                me.future = loop.create_future()
+                if waiters[0] is me:
+                    try:
+                        return self._take()
+                    except _Late:
+                        pass
+                    if not self.ask(self._tell_first):
+                        await asyncio.sleep(0)
+                        continue
+                await me.future
         finally:
-            self._waiters.discard(waiter)
+            waiters.remove(me)
+            self._tell_first()
 
-    def _tell_waiters(self) -> None:
-        for waiter, loop in list(self._waiters or ()):
-            _wake(waiter, loop)
+    def _tell_first(self) -> None:
+        try:
+            first = self._waiters[0]
+        except IndexError:
+            return
+        _wake(first.future, first.loop)
 
     def __reduce__(self) -> Any:
         raise pickling_error("iterator of a pool")
 
 
 _TURN = 100  # results that are taken without a look at other coroutines
+
+
+class _Waiter:
+    """A coroutine that waits for a result."""
+
+    def __init__(self, loop: Any) -> None:
+        self.loop = loop
+        self.future = loop.create_future()
 
 
 def _wake(waiter: Any, loop: Any) -> None:

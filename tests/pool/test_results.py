@@ -269,3 +269,53 @@ def test_what_is_cancelled_is_not_sent_again(pool, tmp_path):
         found.get(15)
     assert pool.map(abs, range(10)) == [*range(10)]
     assert [path.name for path in tmp_path.iterdir()] == ["reads"]
+
+
+def slow(x):
+    time.sleep(0.02)
+    return x
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_who_asks_first_gets_the_first(progress, capsys):
+    """Also among coroutines, and if some of them leave."""
+
+    async def main():
+        with fpickle.Pool(2) as pool:
+            found = pool.imap(slow, range(220), 1, progress=progress)
+            first = await asyncio.gather(*[anext(found) for _ in range(150)])
+            waits = [asyncio.create_task(anext(found)) for _ in range(40)]
+            await asyncio.sleep(0)
+            for wait in waits[::2]:
+                wait.cancel()
+            others = await asyncio.gather(*waits, return_exceptions=True)
+            rest = await asyncio.gather(
+                *[anext(found, "end") for _ in range(60)]
+            )
+            return first, others, rest
+
+    first, others, rest = asyncio.run(main())
+    assert first == list(range(150))
+    values = [x for x in others if isinstance(x, int)]
+    assert values == list(range(150, 170)) == others[1::2]
+    assert rest == [*range(170, 220), *["end"] * 10]
+
+
+def test_coroutines_of_several_threads_share_an_iterator():
+    taken = []
+
+    async def take(found):
+        async for x in found:
+            taken.append(x)
+
+    with fpickle.Pool(2) as pool:
+        found = pool.imap(abs, range(3000))
+        threads = [
+            threading.Thread(target=asyncio.run, args=(take(found),))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert sorted(taken) == list(range(3000))
