@@ -156,7 +156,7 @@ class FpickleBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         sent once as long as the program has it."""
         engine = self._pool._engine
         number = engine.dispatcher.define(array)
-        return make_handle(engine.token, number, None, engine.forget)
+        return make_handle(engine, number, None)
 
     def _threads(self, n_jobs: int) -> int | None:
         if self.inner_max_num_threads is not None:
