@@ -21,9 +21,14 @@ from fpickle._pool.setup import Options, as_int
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator
+    from typing import (
+        Any, Callable, Iterable, Iterator, ParamSpec, TypeVar,
+    )  # fmt: skip
 
     from fpickle._pool.results import Future
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 _CALLBACK_PATIENCE = 1.0  # s
 _PATIENCE = 5.0  # s, for workers to be gone
@@ -132,8 +137,8 @@ class ProcessPoolExecutor(Face, futures.Executor):
         self._engine.end_with(self, self._engine.close)
 
     def submit(
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Future:
+        self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[R]:
         """Runs ``fn(*args, **kwargs)`` in a worker.
 
         Returns:
@@ -152,7 +157,7 @@ class ProcessPoolExecutor(Face, futures.Executor):
             from fpickle._pool import context
 
             fn = context.in_current_context(fn)
-        future: Future = self._submit(
+        future: Future[R] = self._submit(
             fn, args, kwargs or None, self._timeout, self._retries
         )
         if engine.wanted < engine.size:
@@ -163,13 +168,13 @@ class ProcessPoolExecutor(Face, futures.Executor):
 
     def map(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., R],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
         progress: bool | str = False,
-    ) -> Iterator[Any]:
+    ) -> Iterator[R]:
         """An iterator over ``fn(*xs)`` for the items of all iterables.
 
         If all of them have a length and there is no [buffersize], they are

@@ -9,7 +9,13 @@ from fpickle._pool.engine import RUNNING, Engine, WorkerProcess
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, ParamSpec, TypeVar
+
+    from fpickle._pool.share import Shared
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    T = TypeVar("T")
 
 _START_PATIENCE = 5.0  # s
 
@@ -95,18 +101,18 @@ class Face:
         self._engine.check()
 
     async def run(
-        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Any:
+        self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
         """``await pool.run(f, x)``: f(x) in a worker. A cancelled await
         cancels the call, also if a worker has begun it: that worker is killed
         and replaced."""
         future = self.submit(function, *args, **kwargs)
         try:
-            return await future
+            return await future  # type: ignore[no-any-return]
         finally:
             future.cancel(running=True)  # nothing happens if it has ended
 
-    def share(self, obj: Any) -> Any:
+    def share(self, obj: T) -> Shared[T]:
         """Sends [obj] to the workers once.
 
         Returns:

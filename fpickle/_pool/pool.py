@@ -14,9 +14,14 @@ from fpickle._pool.setup import Options, as_int
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable
+    from collections.abc import Mapping
+    from typing import Any, Callable, Iterable, ParamSpec, Self, TypeVar
 
     from fpickle._pool.results import ApplyResult, MapIterator, MapResult
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    T = TypeVar("T")
 
 _BAR_EVERY = 0.1  # s
 
@@ -132,8 +137,8 @@ class Pool(Face):
     # ---- one call -------------------------------------------------------------
 
     def submit(
-        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> ApplyResult:
+        self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ApplyResult[R]:
         """Runs ``function(*args, **kwargs)`` in a worker.
 
         Returns:
@@ -156,24 +161,25 @@ class Pool(Face):
 
     def apply(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., R],
         args: Iterable[Any] = (),
-        kwds: dict[str, Any] | None = None,
-    ) -> Any:
+        kwds: Mapping[str, Any] | None = None,
+    ) -> R:
         """Runs ``func(*args, **kwds)`` in a worker and returns its result."""
-        return self._wait(self.submit(func, *args, **(kwds or {})))
+        result = self.submit(func, *args, **(kwds or {}))
+        return self._wait(result)  # type: ignore[no-any-return]
 
     def apply_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., R],
         args: Iterable[Any] = (),
-        kwds: dict[str, Any] | None = None,
-        callback: Callable[[Any], Any] | None = None,
-        error_callback: Callable[[BaseException], Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[R], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
         *,
         timeout: float | None = None,
         retries: int | None = None,
-    ) -> ApplyResult:
+    ) -> ApplyResult[R]:
         """Runs ``func(*args, **kwds)`` in a worker.
 
         Args:
@@ -186,7 +192,7 @@ class Pool(Face):
             check_limits(timeout, retries)
         if self._copy_context:
             func = _with_context(func)
-        result: ApplyResult = self._submit(
+        result: ApplyResult[R] = self._submit(
             func, tuple(args), dict(kwds) if kwds else None,
             self._timeout if timeout is None else timeout,
             self._retries if retries is None else retries,
@@ -205,11 +211,11 @@ class Pool(Face):
 
     def map(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[T], R],
+        iterable: Iterable[T],
         chunksize: int | None = None,
         **options: Any,
-    ) -> list[Any]:
+    ) -> list[R]:
         """The results of ``func(x)`` for each x, in order.
 
         Args:
@@ -221,11 +227,11 @@ class Pool(Face):
 
     def starmap(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., R],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
         **options: Any,
-    ) -> list[Any]:
+    ) -> list[R]:
         """As `map`, but calls ``func(*x)``."""
         return self._map(func, iterable, chunksize, True, options)
 
@@ -258,13 +264,13 @@ class Pool(Face):
 
     def map_async(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[T], R],
+        iterable: Iterable[T],
         chunksize: int | None = None,
-        callback: Callable[[list[Any]], Any] | None = None,
-        error_callback: Callable[[BaseException], Any] | None = None,
+        callback: Callable[[list[R]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
         **options: Any,
-    ) -> MapResult:
+    ) -> MapResult[R]:
         """As `map`, but returns a `MapResult` at once."""
         return self._map_async(
             func, iterable, chunksize, False, callback, error_callback, options
@@ -272,13 +278,13 @@ class Pool(Face):
 
     def starmap_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., R],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        callback: Callable[[list[Any]], Any] | None = None,
-        error_callback: Callable[[BaseException], Any] | None = None,
+        callback: Callable[[list[R]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
         **options: Any,
-    ) -> MapResult:
+    ) -> MapResult[R]:
         """As `starmap`, but returns a `MapResult` at once."""
         return self._map_async(
             func, iterable, chunksize, True, callback, error_callback, options
@@ -287,11 +293,11 @@ class Pool(Face):
     def _map_async(
         self, func: Any, iterable: Any, chunksize: Any, star: bool,
         callback: Any, error_callback: Any, options: dict[str, Any],
-    ) -> MapResult:  # fmt: skip
+    ) -> MapResult[Any]:  # fmt: skip
         progress = options.pop("progress", False)
         iterable, chunksize = self._choose_chunks(iterable, chunksize)
         total = length_of(iterable)
-        handle: MapResult = _result_types().MapResult(self, callback, error_callback)
+        handle: MapResult[Any] = _result_types().MapResult(self, callback, error_callback)
         found = self._begin(
             func, iterable, chunksize, star=star, eager=True,
             on_done=handle.finish, **options,
@@ -306,11 +312,11 @@ class Pool(Face):
 
     def imap(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[T], R],
+        iterable: Iterable[T],
         chunksize: int | None = None,
         **options: Any,
-    ) -> MapIterator:
+    ) -> MapIterator[R]:
         """An iterator over the results, in order.
 
         The input is read as the results are taken, a little ahead, and `close`
@@ -327,11 +333,11 @@ class Pool(Face):
 
     def imap_unordered(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[T], R],
+        iterable: Iterable[T],
         chunksize: int | None = None,
         **options: Any,
-    ) -> MapIterator:
+    ) -> MapIterator[R]:
         """As `imap`, but results come as they are ready."""
         return self._imap(func, iterable, chunksize, False, options)
 
@@ -340,7 +346,7 @@ class Pool(Face):
     def _imap(
         self, func: Any, iterable: Any, chunksize: Any, ordered: bool,
         options: dict[str, Any],
-    ) -> MapIterator:  # fmt: skip
+    ) -> MapIterator[Any]:  # fmt: skip
         progress = options.pop("progress", False)
         total = length_of(iterable) if progress else None
         buffersize = options.pop("buffersize", None)
@@ -418,7 +424,7 @@ class Pool(Face):
             raise ValueError("Pool is still running")
         self._engine.join()
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         # A worker may have failed already: the first call says so.
         if self._engine.broken is None:
             self._engine.check()

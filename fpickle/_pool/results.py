@@ -11,14 +11,20 @@ import collections
 import sys
 import threading
 from concurrent import futures
+from types import GenericAlias
 
 from fpickle import _poolcore
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from typing import Any, Callable, Sequence
+    from collections.abc import Generator, Sequence
+    from typing import Any, Callable, Generic, TypeVar
 
     from fpickle._pool.pool import Pool
+
+    R = TypeVar("R")
+else:  # classes are made with these, which say nothing
+    R, Generic = None, {None: object}
 
 
 def check_map_sizes(chunksize: int | None, buffersize: int | None) -> None:
@@ -49,19 +55,19 @@ def timeout_error() -> Exception:
     return PoolTimeout()
 
 
-class Future(_poolcore.Task, futures.Future):  # type: ignore[misc]
+class Future(_poolcore.Task[R], futures.Future[R]):  # type: ignore[override]
     """A call that a worker runs; see `concurrent.futures.Future`."""
 
     def __reduce__(self) -> Any:
         raise pickling_error("Future")
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[Any, None, R]:
         import asyncio
 
         return asyncio.wrap_future(self).__await__()
 
 
-class ApplyResult(Future):
+class ApplyResult(Future[R]):
     """What `Pool.apply_async` and `Pool.submit` return.
 
     It has the methods of `multiprocessing.pool.ApplyResult` and of
@@ -70,7 +76,7 @@ class ApplyResult(Future):
 
     _called_back: threading.Event | None = None  # set after the callbacks
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> R:
         """The result of the call, or raises its exception.
 
         Raises:
@@ -85,8 +91,8 @@ class ApplyResult(Future):
 
     def call_back(
         self,
-        callback: Callable[[Any], Any] | None,
-        error_callback: Callable[[BaseException], Any] | None,
+        callback: Callable[[R], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
     ) -> None:
         """Has one of them called when the call has ended; `ready` is false
         until then."""
@@ -94,7 +100,7 @@ class ApplyResult(Future):
             return
         called_back = self._called_back = threading.Event()
 
-        def finish(future: Future) -> None:
+        def finish(future: Future[R]) -> None:
             try:
                 try:
                     failure = future.exception()
@@ -139,14 +145,14 @@ class ApplyResult(Future):
         raise pickling_error("result of a pool")
 
 
-class MapResult:
+class MapResult(Generic[R]):
     """What `Pool.map_async` returns: the interface of ApplyResult, for a list."""
 
     def __init__(
         self,
         pool: Pool,
-        callback: Callable[[list[Any]], Any] | None,
-        error_callback: Callable[[BaseException], Any] | None,
+        callback: Callable[[list[R]], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
     ) -> None:
         self._pool: Pool | None = pool  # works as long as this is not done
         self._callbacks: Any = callback, error_callback
@@ -185,14 +191,14 @@ class MapResult:
                 self._outcome = self._results.outcome()
             return self._outcome
 
-    def _take(self) -> list[Any]:
+    def _take(self) -> list[R]:
         """The list, or raises the exception."""
         value, failure = self._find()
         if failure is not None:
             raise failure
         return value  # type: ignore[no-any-return]
 
-    def get(self, timeout: float | None = None) -> list[Any]:
+    def get(self, timeout: float | None = None) -> list[R]:
         """The list of results, or raises the first exception.
 
         Raises:
@@ -250,7 +256,7 @@ class MapResult:
     def _number_left(self) -> int:
         return int(self._results.remaining)
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[Any, None, list[R]]:
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -264,6 +270,8 @@ class MapResult:
             self._waiters.discard(entry)
         return self._take()
 
+    __class_getitem__: Any = classmethod(GenericAlias)
+
     def __reduce__(self) -> Any:
         raise pickling_error("result of a pool")
 
@@ -271,7 +279,7 @@ class MapResult:
 _END = object()
 
 
-class MapIterator(_poolcore.Results):
+class MapIterator(_poolcore.Results[R]):
     """What `Pool.imap` and `Pool.imap_unordered` return.
 
     Iterates in the usual way and with ``async for``; `next` takes a time-out.
@@ -281,7 +289,7 @@ class MapIterator(_poolcore.Results):
     _waiters: Sequence[_Waiter] = ()  # coroutines, in the order that they asked
     _turns = 0
 
-    def next(self, timeout: float | None = None) -> Any:  # type: ignore[override]
+    def next(self, timeout: float | None = None) -> R:  # type: ignore[override]
         """The next result.
 
         Raises:
@@ -295,14 +303,14 @@ class MapIterator(_poolcore.Results):
         except _Late:
             raise timeout_error() from None
 
-    def _next_within(self, timeout: float) -> Any:
+    def _next_within(self, timeout: float) -> R:
         """As `next`, but raises _Late, which no call raises."""
         return super().next(timeout, _Late)
 
-    def __aiter__(self) -> MapIterator:
+    def __aiter__(self) -> MapIterator[R]:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> R:
         self._turns += 1
         if not self._waiters and self._turns % _TURN:
             try:
@@ -311,7 +319,7 @@ class MapIterator(_poolcore.Results):
                 pass
         return await self._take_in_turn()
 
-    def _take(self) -> Any:
+    def _take(self) -> R:
         """The next result for a coroutine, or raises _Late."""
         try:
             return self._next_within(0)
@@ -320,7 +328,7 @@ class MapIterator(_poolcore.Results):
         except StopAsyncIteration as error:
             raise RuntimeError("a call raised StopAsyncIteration") from error
 
-    async def _take_in_turn(self) -> Any:
+    async def _take_in_turn(self) -> R:
         """The next result, after those that others have asked for before."""
         import asyncio
 
@@ -386,15 +394,15 @@ class _Late(Exception):
     """There is no result yet."""
 
 
-class MapIteratorWithBar(MapIterator):
+class MapIteratorWithBar(MapIterator[R]):
     """The same, which moves a bar."""
 
     _bar: Any = None
 
-    def __next__(self) -> Any:
+    def __next__(self) -> R:
         return self._step(super().__next__)
 
-    def _next_within(self, timeout: float) -> Any:
+    def _next_within(self, timeout: float) -> R:
         return self._step(super()._next_within, timeout)
 
     def cancel(self, *, running: bool = False) -> bool:
@@ -412,7 +420,7 @@ class MapIteratorWithBar(MapIterator):
         except Exception:  # its stream is gone
             pass
 
-    def _step(self, take: Callable[..., Any], *args: Any) -> Any:
+    def _step(self, take: Callable[..., R], *args: Any) -> R:
         try:
             value = take(*args)
         except StopIteration:

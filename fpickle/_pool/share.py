@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import sys
 import weakref
+from types import GenericAlias
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Generic, TypeVar
 
     from fpickle._pool.engine import Engine
 
-_known: weakref.WeakValueDictionary[tuple[bytes, int], Shared]
+    T = TypeVar("T")
+else:  # classes are made with these, which say nothing
+    T, Generic = None, {None: object}
+
+_known: weakref.WeakValueDictionary[tuple[bytes, int], Shared[Any]]
 _known = weakref.WeakValueDictionary()
 
 
-class Shared:
+class Shared(Generic[T]):
     """A handle of an object that all workers of a pool have.
 
     Small when it is sent. Workers decode the object when they first need it
@@ -30,16 +35,18 @@ class Shared:
     __slots__ = ("_token", "_number", "_find", "__weakref__")
 
     def __init__(
-        self, token: bytes, number: int, find: Callable[[], Any]
+        self, token: bytes, number: int, find: Callable[[], T]
     ) -> None:
         self._token = token
         self._number = number
         self._find = find
 
-    def get(self) -> Any:
+    def get(self) -> T:
         """The object: in the parent the one that was shared, in a worker the
         worker's copy of it, which is the same one at each call."""
         return self._find()
+
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     def __reduce__(self) -> Any:
         return find_shared, (self._token, self._number)
@@ -48,7 +55,7 @@ class Shared:
         return f"<fpickle shared object {self._number}>"
 
 
-def make_handle(engine: Engine, number: int, obj: Any) -> Shared:
+def make_handle(engine: Engine, number: int, obj: T) -> Shared[T]:
     """In the parent: a handle; [engine] forgets when the last one dies."""
     handle = Shared(engine.token, number, lambda: obj)
     _known[engine.token, number] = handle
@@ -66,7 +73,7 @@ def _forget(reference: weakref.ref[Engine], number: int) -> None:
         engine.forget(number)
 
 
-def find_shared(token: bytes, number: int) -> Shared:
+def find_shared(token: bytes, number: int) -> Shared[Any]:
     """What a pickled handle becomes."""
     handle = _known.get((token, number))
     if handle is not None:

@@ -35,19 +35,20 @@ class MapIterator(results.MapIterator, _standard.IMapIterator):  # type: ignore
 
 
 class UnorderedIterator(  # type: ignore
-    results.MapIterator, _standard.IMapUnorderedIterator
+    results.MapIterator, _standard.IMapUnorderedIterator  # type: ignore
 ):
     """Of an imap_unordered."""
 
 
 class MapIteratorWithBar(  # type: ignore
-    results.MapIteratorWithBar, _standard.IMapIterator
+    results.MapIteratorWithBar, _standard.IMapIterator  # type: ignore
 ):
     """Of an imap that shows how it gets on."""
 
 
 class UnorderedIteratorWithBar(  # type: ignore
-    results.MapIteratorWithBar, _standard.IMapUnorderedIterator
+    results.MapIteratorWithBar,  # type: ignore
+    _standard.IMapUnorderedIterator,  # type: ignore
 ):
     """Of an imap_unordered that does."""
 

@@ -534,7 +534,7 @@ class Connection:
                     self.socket = handle.connect()
                 except ConnectionError:
                     handle.close()
-            if self.socket is None:
+            if handle is None or self.socket is None:
                 handle = _start_zygote(self.method, self.preload)
                 _shared[self.key] = handle
                 self.socket = handle.connect()

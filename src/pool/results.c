@@ -703,6 +703,8 @@ results_dealloc(PyObject *op)
 }
 
 static PyMethodDef results_methods[] = {
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
+     PyDoc_STR("Results[T] yield objects of type T.")},
     {"next", (PyCFunction)(void (*)(void))results_next_within,
      METH_VARARGS | METH_KEYWORDS, next_doc},
     {"get", (PyCFunction)(void (*)(void))results_get,

@@ -628,6 +628,8 @@ future_dealloc(PyObject *op)
 }
 
 static PyMethodDef future_methods[] = {
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
+     PyDoc_STR("The result of a Task[T] is of type T.")},
     {"result", (PyCFunction)(void (*)(void))future_result,
      METH_FASTCALL | METH_KEYWORDS, result_doc},
     {"exception", (PyCFunction)(void (*)(void))future_exception,
