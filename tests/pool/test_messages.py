@@ -31,6 +31,21 @@ def check(pool):
     assert (result.get(), list(found)) == (1, [1])
 
 
+def test_a_timeout():
+    def forever(x):
+        while x:
+            pass
+
+    text = r"forever took longer than its timeout of 0.3 s; worker process \d+ was"
+    with fpickle.Pool(1) as pool:
+        with pytest.raises(TimeoutError, match=text):
+            pool.apply_async(forever, (1,), timeout=0.3).get(60)
+        with pytest.raises(TimeoutError, match=text):
+            pool.map(forever, [0, 1], timeout=0.3)
+        with pytest.raises(TimeoutError, match="^sleep took .* 0.25 s"):
+            pool.map(time.sleep, [0, 60], timeout=0.25)
+
+
 def test_arguments_of_a_wrong_type():
     for name in ("processes", "memory_limit", "threads_per_worker"):
         for bad in (1.5, [1]):

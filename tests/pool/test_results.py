@@ -296,9 +296,11 @@ def test_who_asks_first_gets_the_first(progress, capsys):
 
     first, others, rest = asyncio.run(main())
     assert first == list(range(150))
+    # One that had a result at once could not be cancelled any more.
     values = [x for x in others if isinstance(x, int)]
-    assert values == list(range(150, 170)) == others[1::2]
-    assert rest == [*range(170, 220), *["end"] * 10]
+    end = 150 + len(values)
+    assert values == list(range(150, end)) and 170 <= end < 180
+    assert rest == [*range(end, 220), *["end"] * (end - 160)]
 
 
 def test_coroutines_of_several_threads_share_an_iterator():
