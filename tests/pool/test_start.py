@@ -943,13 +943,16 @@ def test_parts_of_captured_lines(method):
 def test_captured_output_that_cannot_be_shown():
     out, err = run_script(
         """
-        import os, sys, fpickle
+        import io, sys, fpickle
+
+        class Broken(io.StringIO):
+            def flush(self):
+                raise BrokenPipeError
+
         with fpickle.Pool(1, capture_output=True) as pool:
             pool.apply(lambda: print("caf\u00e9"))
             sys.stdout.flush()
-            read, write = os.pipe()
-            os.close(read)
-            sys.stdout = open(write, "w", closefd=False)
+            sys.stdout = Broken()
             pool.apply(print, ("nobody reads it",))
             sys.stdout = sys.__stdout__
             sys.stdout.close()
