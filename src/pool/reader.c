@@ -104,17 +104,26 @@ fpk_reader_wait_for_news(fpk_reader *self, fpk_results *map, uint64_t left)
 
 /* ---- the thread --------------------------------------------------------- */
 
+/* The map, if it is not about to go or to be replaced: a new reference. */
+static fpk_results *
+find_map(fpk_reader *self)
+{
+    fpk_results *map = self->map;
+    if (map == NULL || Py_REFCNT((PyObject *)map) == 0 || map->apart != self) {
+        return NULL;
+    }
+    Py_INCREF((PyObject *)map);
+    return map;
+}
+
 /* The map: a new reference, or NULL, because it has ended. */
 static fpk_results *
 take_map(fpk_reader *self)
 {
     while (!self->ended) {
         uint32_t ticket = fpk_bell_arm(&self->bells->room);
-        fpk_results *map = self->map;
-        if (map != NULL) {
-            Py_INCREF((PyObject *)map);
-        }
-        else if (!self->ended) {
+        fpk_results *map = find_map(self);
+        if (map == NULL && !self->ended) {
             sleep_on(&self->bells->room, ticket, LONGEST_NS);
         }
         fpk_bell_disarm(&self->bells->room);
@@ -150,20 +159,37 @@ take_input(fpk_reader *self)
     return NULL;
 }
 
+/* The map, in which this thread is now; or NULL as above. */
+static fpk_results *
+enter_map(fpk_reader *self)
+{
+    fpk_results *map;
+    while ((map = take_map(self)) != NULL) {
+        int status = fpk_results_enter(map, UINT64_MAX);
+        if (status < 0) {
+            PyErr_WriteUnraisable((PyObject *)map);
+        }
+        if (status == 0 && map->apart == self) {
+            break;
+        }
+        fpk_results_leave(map); /* it was replaced meanwhile */
+        Py_DECREF((PyObject *)map);
+    }
+    return map;
+}
+
 /* Gives the map what was read, or that there is no more; false if it has
    ended. */
 static bool
 hand_in(fpk_reader *self, PyObject *value, PyObject *error)
 {
-    fpk_results *map = take_map(self);
+    fpk_results *map = enter_map(self);
     if (map == NULL) {
         return false;
     }
-    bool goes_on = false;
-    if (fpk_results_enter(map, UINT64_MAX) == 0) {
-        goes_on = fpk_results_take_in(map, value, error) == 0 && value != NULL;
-        fpk_results_leave(map);
-    }
+    bool goes_on =
+        fpk_results_take_in(map, value, error) == 0 && value != NULL;
+    fpk_results_leave(map);
     if (PyErr_Occurred()) {
         /* It is as if the input had raised it. */
         PyObject *raised = fpk_take_exception();
