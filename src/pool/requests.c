@@ -194,6 +194,15 @@ failed:
     return NULL;
 }
 
+/* Is the payload in a block, and what is made of it a copy? */
+static bool
+is_copied(const fpk_task *task)
+{
+    return (task->reply.flags & FPK_PAYLOAD_IN_BLOCK) != 0 &&
+           (task->reply.form & FPK_FORM_MASK) != FPK_FORM_PICKLE &&
+           task->reply.buffers == 0;
+}
+
 PyObject *
 fpk_task_unpack(fpk_dispatcher *self, fpk_task *task)
 {
@@ -204,6 +213,15 @@ fpk_task_unpack(fpk_dispatcher *self, fpk_task *task)
         buffers = show_buffers(self, task);
         if (buffers == NULL) {
             goto done;
+        }
+    }
+    if (is_copied(task)) {
+        const unsigned char *bytes = fpk_source_bytes(
+            task->source, task->reply.block, task->reply.payload_length);
+        if (bytes != NULL) {
+            /* The block is given back with the task. */
+            return fpk_unpack(self->state, self->loads, task->reply.form,
+                              bytes, (size_t)task->reply.payload_length, NULL);
         }
     }
     if (task->reply.flags & FPK_PAYLOAD_IN_BLOCK) {

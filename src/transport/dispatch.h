@@ -151,6 +151,12 @@ bool fpk_dispatch_ask_notice(fpk_dispatch *d, fpk_task *task, void *owner);
 void fpk_dispatch_release(fpk_dispatch *d, fpk_source *source,
                           uint64_t offset);
 fpk_segment *fpk_source_segment(fpk_source *source);
+
+/* The bytes of a block, which can be read as long as the source is there; or
+   NULL.  To be copied: mapping them for that alone takes as long as the copy.
+   One thread at a time. */
+const void *fpk_source_bytes(fpk_source *source, uint64_t offset,
+                             uint64_t length);
 fpk_source *fpk_source_ref(fpk_source *source);
 void fpk_dispatch_drop_source(fpk_dispatch *d, fpk_source *source);
 

@@ -67,11 +67,19 @@ struct fpk_function {
     fpk_function *next, *previous; /* in the list of the pinned */
 };
 
+/* All of a segment as it was once, mapped to be read. */
+typedef struct fpk_view {
+    void *address;
+    uint64_t length;
+    struct fpk_view *next;
+} fpk_view;
+
 struct fpk_source {
     _Atomic uint32_t refs;
     uint32_t worker;
     uint64_t incarnation; /* of the worker whose arena it is */
     fpk_segment segment;
+    fpk_view *views; /* the largest first */
 };
 
 typedef struct fpk_known {

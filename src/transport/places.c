@@ -87,6 +87,45 @@ fpk_source_segment(fpk_source *source)
     return &source->segment;
 }
 
+/* Maps the whole segment once more; false if that is not possible. */
+static bool
+add_view(fpk_source *source)
+{
+    fpk_view *view = malloc(sizeof *view);
+    if (view == NULL) {
+        return false;
+    }
+    *view = (fpk_view){.next = source->views};
+    if (fpk_segment_refresh(&source->segment) == FPK_OK) {
+        view->length = source->segment.size;
+    }
+    if (view->length == 0 ||
+        fpk_segment_map(&source->segment, 0, view->length, FPK_MAP_READ,
+                        &view->address) != FPK_OK) {
+        free(view);
+        return false;
+    }
+    source->views = view;
+    return true;
+}
+
+static bool
+is_in_view(const fpk_view *view, uint64_t offset, uint64_t length)
+{
+    return view != NULL && offset <= view->length &&
+           length <= view->length - offset;
+}
+
+const void *
+fpk_source_bytes(fpk_source *source, uint64_t offset, uint64_t length)
+{
+    if (!is_in_view(source->views, offset, length) &&
+        (!add_view(source) || !is_in_view(source->views, offset, length))) {
+        return NULL;
+    }
+    return (const unsigned char *)source->views->address + offset;
+}
+
 fpk_source *
 fpk_source_ref(fpk_source *source)
 {
@@ -100,6 +139,13 @@ fpk_dispatch_drop_source(fpk_dispatch *d, fpk_source *source)
     (void)d;
     if (atomic_fetch_sub_explicit(&source->refs, 1, memory_order_acq_rel) ==
         1) {
+        fpk_view *view = source->views;
+        while (view != NULL) {
+            fpk_view *next = view->next;
+            fpk_segment_unmap(view->address, view->length);
+            free(view);
+            view = next;
+        }
         fpk_segment_close(&source->segment);
         free(source);
     }

@@ -1,13 +1,16 @@
 """Blocks where a process has many mappings, or can have no more."""
 
+import gc
+import os
 import pickle
+import signal
 import sys
 
 import pytest
 
 import fpickle
 from pool_channel import CALL, Parent
-from pool_scripts import run_script
+from pool_scripts import run_script, wait_until
 from test_worker import F, answer_of, define, finish, result, value_of
 
 pytestmark = pytest.mark.skipif(
@@ -95,3 +98,34 @@ def test_results_of_a_process_that_can_map_nothing_more():
               all(len(x) == 40000 for x in kept))
     """)
     assert out == "True True\n"
+
+
+def count_mappings_of_results():
+    with open("/proc/self/maps") as file:
+        return sum("fpickle-results" in line for line in file)
+
+
+def test_bytes_and_text_are_copied_from_one_mapping():
+    """What is to be copied is not mapped for each result."""
+    sizes = [1 << 17, 1 << 20, 50_000, 1 << 24, 1 << 22]
+    with fpickle.Pool(1) as pool:
+        kept = []
+        for size in sizes * 3:
+            for kind in (bytes, str):
+                kept.append(pool.apply(make, (kind, size)))
+                assert kept[-1] == make(kind, size)
+        assert kept == [
+            make(kind, size) for size in sizes * 3 for kind in (bytes, str)
+        ]
+        assert 1 <= count_mappings_of_results() <= 8
+        pid = pool.apply(os.getpid)
+        with pytest.raises(fpickle.WorkerDied):
+            pool.apply(os.kill, (pid, signal.SIGKILL))
+        del kept
+        assert pool.apply(make, (bytes, 10**6)) == make(bytes, 10**6)
+    gc.collect()
+    wait_until(lambda: count_mappings_of_results() == 0)
+
+
+def make(kind, size):
+    return b"0123456789" * (size // 10) if kind is bytes else "abc" * (size // 3)
