@@ -449,25 +449,20 @@ class Engine:
     def _read_inputs(self, left: bool = False) -> int:
         """Reads what maps have not read, or those that nobody has any more; how
         many have a limit of their own and are not read."""
+        return int(self._as_reader(self.dispatcher.read_inputs, left))
+
+    def _as_reader(self, read: Callable[..., Any], *args: Any) -> Any:
+        """read(*args), in which inputs may submit though the pool is closed."""
         me = threading.get_ident()
         self._readers.add(me)
         try:
-            return int(self.dispatcher.read_inputs(left))
+            return read(*args)
         finally:
             self._readers.discard(me)
 
     def read_apart(self, reader: Any) -> None:
         """A thread reads the input of a map."""
-
-        def read() -> None:
-            me = threading.get_ident()
-            self._readers.add(me)
-            try:
-                reader.run()
-            finally:
-                self._readers.discard(me)
-
-        _start_thread(read, "reader")
+        _start_thread(lambda: self._as_reader(reader.run), "reader")
 
     def _read_left(self) -> None:
         """Body of a thread: nobody waits for what these maps read."""
@@ -582,9 +577,7 @@ class Engine:
             self._guard.look(self.dispatcher, list(self.workers.values()))
         if self._has_left and not self._reads_left and self.state is RUNNING:
             self._reads_left = True
-            threading.Thread(
-                target=self._read_left, name="fpickle-reader", daemon=True
-            ).start()
+            _start_thread(self._read_left, "reader")
         with self.lock:
             for index, moment in list(self._due.items()):
                 if moment <= now or self.state is ENDED:

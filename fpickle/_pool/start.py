@@ -282,11 +282,19 @@ _ended: list[int] = []  # children that nobody has waited for
 
 
 def _start_zygote(method: str, preload: tuple[str, ...]) -> ZygoteHandle:
+    arguments = [method, os.getpid(), list(preload)]
+    return _make_zygote(
+        lambda ours, theirs: spawn_interpreter(
+            "zygote", [theirs.fileno()], arguments
+        )
+    )
+
+
+def _make_zygote(make: Callable[[Any, Any], int]) -> ZygoteHandle:
+    """make(our socket, the zygote's) returns its pid."""
     ours, theirs = _socketpair()
     try:
-        pid = spawn_interpreter(
-            "zygote", [theirs.fileno()], [method, os.getpid(), list(preload)]
-        )
+        pid = make(ours, theirs)
     except BaseException:
         ours.close()
         raise
@@ -334,21 +342,15 @@ def _fork(
 
 
 def _fork_zygote(inherited: Any, pause: int) -> ZygoteHandle:
-    ours, theirs = _socketpair()
+    def make(ours: Any, theirs: Any) -> int:
+        def run(parent_pid: int) -> int:
+            ours.close()
+            zygote.run("fork", theirs, parent_pid, [])
+            return 0
 
-    def run(parent_pid: int) -> int:
-        ours.close()
-        zygote.run("fork", theirs, parent_pid, [])
-        return 0
+        return _fork(run, inherited, pause=pause)
 
-    try:
-        pid = _fork(run, inherited, pause=pause)
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    return ZygoteHandle(pid, ours)
+    return _make_zygote(make)
 
 
 class FirstWorker:

@@ -350,7 +350,7 @@ def spawn_worker(zygote: Zygote, index: int, fds: list[int]) -> int:
 
 def run(method: str, main: Any, parent_pid: int, preload: list[str]) -> None:
     """The life of a zygote."""
-    set_signals()
+    _set_signals()
     if method == "spawn":
         make_worker = spawn_worker
     else:
@@ -365,7 +365,7 @@ def run(method: str, main: Any, parent_pid: int, preload: list[str]) -> None:
     Zygote(main, parent_pid, make_worker).run()
 
 
-def set_signals() -> None:
+def _set_signals() -> None:
     """Of a process that others end."""
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
