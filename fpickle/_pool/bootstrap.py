@@ -37,7 +37,7 @@ inherited: Any = None
 # says that it never came to its loop, or could not go on with it.
 BROKEN = 70
 
-_DECISION = 0.3  # s, that a parent may take to end workers after Ctrl-C
+_DECISION = 0.5  # s, that a parent may take to end workers after Ctrl-C
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",

@@ -202,7 +202,7 @@ def spawn_interpreter(role: str, fds: list[int], arguments: list[Any]) -> int:
             (os.POSIX_SPAWN_DUP2, source, target)
             for source, target in zip(sources, (0, *range(3, 4 + len(fds))))
         ]
-        # SIGINT waits until the child has said that it ignores it.
+        # SIGINT waits until the child has said what is to become of it.
         return os.posix_spawnp(
             program,
             [program, *interpreter_options(), "-c", _COMMAND, f"fpickle-{role}"],

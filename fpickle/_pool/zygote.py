@@ -173,6 +173,8 @@ class Zygote:
         finally:
             for fd in fds:
                 os.close(fd)
+        if take_interrupt():  # it may have come before this worker was there
+            send_signal(pid, _signal.SIGINT)
         pidfd = open_pidfd(pid)
         self.children[pidfd if pidfd >= 0 else -pid] = pid, socket
         if pidfd >= 0:
@@ -265,8 +267,13 @@ def look_for_end(pid: int) -> tuple[bool, int | None]:
 
 def kill(pid: int) -> None:
     """SIGKILL for a child that was not waited for."""
+    send_signal(pid, _signal.SIGKILL)
+
+
+def send_signal(pid: int, number: int) -> None:
+    """For a child that was not waited for."""
     try:
-        os.kill(pid, _signal.SIGKILL)
+        os.kill(pid, number)
     except OSError:
         pass
 
@@ -366,12 +373,22 @@ def run(method: str, main: Any, parent_pid: int, preload: list[str]) -> None:
 
 
 def _set_signals() -> None:
-    """Of a process that others end."""
-    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    """Of a process that others end. Ctrl-C stays pending, and does in a worker
+    until it has its handler, so that no task begins before the parent has
+    decided what ends. (A handler, as ignoring it would drop what is pending.)
+    """
+    _signal.signal(_signal.SIGINT, lambda number, frame: None)
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    if hasattr(_signal, "pthread_sigmask"):
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, [_signal.SIGINT])
+
+
+def take_interrupt() -> bool:
+    """True if Ctrl-C has come since the last call."""
+    if _signal.SIGINT not in _signal.sigpending():
+        return False
+    _signal.sigwait([_signal.SIGINT])
+    return True
 
 
 def start(method: str, parent_pid: int, preload: list[str]) -> None:

@@ -29,8 +29,9 @@ enum {
     FPK_NAP_NS = 60000,       /* a pause that lets replies gather */
     FPK_LONG_NAP_NS = 400000, /* and where workers have work for longer */
     FPK_STANDBY_NS = 1000000, /* how often the I/O thread looks */
-    FPK_OTHER_NS = 50000000,  /* how long one sleeps while another pumps, or a
-                                 worker is shunned */
+    FPK_OTHER_NS = 50000000,  /* how long one sleeps while another pumps, waits
+                                 without a look for signals, or a worker is
+                                 shunned */
     FPK_STANDBY_FOR_NS = 20000000, /* and how long after the last reply */
     FPK_STEAL_NS = 200000,  /* a task as long holds up those behind it */
     FPK_MEASURED = 256,     /* tasks whose waiting is measured, */

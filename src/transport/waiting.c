@@ -229,13 +229,16 @@ wait_until(fpk_dispatch *d, condition_fn condition, void *argument,
            uint64_t timeout_ns, bool many)
 {
     fpk_wait_result result = FPK_WAIT_DONE;
-    uint64_t now = timeout_ns == UINT64_MAX ? 0 : fpk_now_ns();
+    uint64_t now = fpk_now_ns();
     uint64_t until_ns =
         timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
+    /* A signal that comes just before a sleep does not end it, nor one in a
+       nap: whoever waits is to look for them before long. */
+    uint64_t look_ns = now + FPK_OTHER_NS;
     fpk_lock(d);
-    while (!condition(d, argument)) {
-        if (until_ns != UINT64_MAX && fpk_now_ns() >= until_ns) {
-            result = FPK_WAIT_TIMEOUT;
+    for (; !condition(d, argument); now = fpk_now_ns()) {
+        if (now >= until_ns || now >= look_ns) {
+            result = now >= until_ns ? FPK_WAIT_TIMEOUT : FPK_WAIT_AGAIN;
             break;
         }
         if (d->pumping) {
@@ -263,7 +266,8 @@ wait_until(fpk_dispatch *d, condition_fn condition, void *argument,
             stop_pumping(d);
             continue;
         }
-        bool rung = sleep_on_bell(d, until_ns, &d->pumper_sleeps);
+        bool rung = sleep_on_bell(d, until_ns < look_ns ? until_ns : look_ns,
+                                  &d->pumper_sleeps);
         bool found = has_reply(d);
         stop_pumping(d);
         if (rung && !found && !condition(d, argument)) {

@@ -37,6 +37,15 @@ print("ready", *pool.map(abs, [1, 2]), flush=True)
 list(pool.map(time.sleep, [60] * 10))
 """
 
+# Results come all the time, and none that is waited for.
+MANY = """
+import fpickle, sys, time
+with fpickle.ProcessPoolExecutor(2, start=sys.argv[1]) as pool:
+    futures = [pool.submit(sum, range(5000)) for _ in range(100_000)]
+    print("ready 1 2", flush=True)
+    futures[-1].result()
+"""
+
 ASYNCIO = """
 import asyncio, fpickle, sys, time
 
@@ -95,30 +104,34 @@ def test_a_call_is_interrupted(method, name):
     )
 
 
-@pytest.mark.parametrize("script", [LEFT_OPEN, ASYNCIO],
-                         ids=["left open", "asyncio"])
+@pytest.mark.parametrize("script", [LEFT_OPEN, MANY, ASYNCIO],
+                         ids=["left open", "many", "asyncio"])
 @pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["group", "alone"])
-def test_what_nobody_closes_is_interrupted(script, send):
+def test_a_program_is_interrupted(script, send):
     check(script, "zygote", send)
 
 
+RUN_PROGRAMS = """
+import fpickle, subprocess, sys
+def run(path):
+    subprocess.run(["sh", "-c", "echo >> $0; exec sleep 60", path])
+with fpickle.Pool(2, start=sys.argv[1]) as pool:
+    pool.map(run, [sys.argv[2]] * 8, 1)
+"""
+
+
+@pytest.mark.parametrize("pause", [0, 0.001, 0.003, 0.006, 0.012, 0.05])
 @pytest.mark.parametrize("method", METHODS)
-def test_programs_that_tasks_run_are_interrupted(method, tmp_path):
+def test_programs_that_tasks_run_are_interrupted(method, pause, tmp_path):
+    # The other worker may be about to start, or to begin its first task.
     started = tmp_path / "started"
     process = subprocess.Popen(
-        [
-            sys.executable, "-c",
-            "import fpickle, subprocess, sys\n"
-            "def run(path):\n"
-            "    subprocess.run(['sh', '-c', 'echo >> $0; exec sleep 60', path])\n"
-            "with fpickle.Pool(2, start=sys.argv[1]) as pool:\n"
-            "    pool.map(run, [sys.argv[2]] * 8, 1)\n",
-            method, str(started),
-        ],
+        [sys.executable, "-c", RUN_PROGRAMS, method, str(started)],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         assert wait_until(lambda: started.exists() and started.read_text())
+        time.sleep(pause)
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=30)
         assert "KeyboardInterrupt" in err
