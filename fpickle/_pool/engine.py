@@ -27,9 +27,11 @@ import weakref
 import _signal
 
 from fpickle import _core, _poolcore
-from fpickle._pool import ending, remote, start, zygote
+from fpickle._pool import ending, remote, start
+from fpickle._pool.failures import again, broken, broken_pool, find_errors
 from fpickle._pool.handover import Handover
 from fpickle._pool.setup import Options
+from fpickle._pool.workers import Workers, resident
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
@@ -40,59 +42,9 @@ if TYPE_CHECKING:
 
 DORMANT, RUNNING, CLOSING, ENDED = "dormant", "running", "closing", "ended"
 
-# Failed starts in a row, none of them with a worker that came to its loop,
-# that make a pool give up; and the same of workers that came there and ended
-# before they had done a task.
-MOST_FAILED_STARTS = 3
-MOST_IDLE_DEATHS = 10
-
-_IN_ORDER = (0, 1, 2)  # exit codes of workers that leave by themselves
-_IDLE_DEATH = 1.0  # s; a worker that lives longer without work is no failure
-_LONGEST_PAUSE = 1.0  # s between attempts
 _GRACE = 0.2  # s from SIGTERM to SIGKILL
-_PATIENCE = 5.0  # s for killed processes to be gone
 _PREPARE_AFTER = 0.3  # s
 _LOOK_EVERY = 0.05  # s
-
-
-class WorkerProcess:
-    """One process; another one in the same place is another object."""
-
-    def __init__(self, index: int, crash: int, tasks_before: int) -> None:
-        self.index = index
-        self.crash = crash  # a file descriptor
-        self.tasks_before = tasks_before
-        self.pid = 0
-        self.pidfd = -1
-        self.status: int | None = None  # as multiprocessing has it, at the end
-        self.is_ready = False
-        self.excess = ""  # why it was killed, if its task took too much memory
-        self.since = time.monotonic()
-
-    def kill(self, number: int) -> None:
-        """Sends a signal; nothing happens if the process has ended."""
-        if not self.pid:
-            return
-        try:
-            if self.pidfd >= 0:
-                _signal.pidfd_send_signal(self.pidfd, number)
-            else:
-                os.kill(self.pid, number)
-        except OSError:
-            pass
-
-    def crash_text(self) -> str:
-        """What the worker has written about its own end."""
-        try:
-            size = min(os.fstat(self.crash).st_size, 1 << 16)
-            return os.pread(self.crash, size, 0).decode("utf-8", "replace")
-        except OSError:
-            return ""
-
-    def close(self) -> None:
-        os.close(self.crash)
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
 
 
 class Engine:
@@ -141,15 +93,10 @@ class Engine:
         self.broken: BaseException | None = None
         self.lock = threading.RLock()
         self.ended = threading.Event()
-        self.workers: dict[int, WorkerProcess] = {}
+        self.workers = Workers(self)
         self.on_demand = on_demand
         self.wanted = 0
-        self._due: dict[int, float] = {}  # index: when to start it again
-        self._starts = [0.0] * workers  # s until ready, of all processes
-        self._failed_starts = 0
-        self._idle_deaths = 0
-        self._pause = 0.0
-        self._is_quitting = False
+        self.is_quitting = False
         self._kill_at: float | None = None  # when SIGTERM was not enough
         self._forgotten: list[int] = []
         self._finisher: threading.Thread | None = None
@@ -157,7 +104,7 @@ class Engine:
         self._has_left = self._reads_left = False
         self._is_joined = threading.Event()
         self._owner: weakref.finalize[..., Any] | None = None
-        self._setup_fd = self._wake_fd = -1
+        self.setup_fd = self._wake_fd = -1
         self._prepare_at: float | None = None
         self._guard: Guard | None = None  # if there is a memory_limit
         self.io_thread: threading.Thread | None = None
@@ -207,7 +154,7 @@ class Engine:
             self.handover.close()
             raise
         try:
-            self._setup_fd = start.memory_file("fpickle-setup", setup)
+            self.setup_fd = start.memory_file("fpickle-setup", setup)
             self._wake_fd = _make_event()
             # While the zygote starts: this takes as long as that does.
             if self.dispatcher is None:
@@ -215,13 +162,12 @@ class Engine:
             forks = method == "fork"
             self.wanted = int(forks) if self.on_demand else self.size
             for index in range(self.wanted):
-                self._start_worker(index)
+                self.workers.start(index)
                 if forks and index == 0 and self.size > 1:
                     # What this process does later its workers do not see.
                     self.connection.prepare()
         except BaseException:
-            for worker in self.workers.values():
-                worker.close()
+            self.workers.close()
             self._close_files()
             raise
         self.state = RUNNING
@@ -233,10 +179,18 @@ class Engine:
         except BaseException:  # no more threads can be started
             ending.discard(self)
             self.dispatcher.close()
-            for worker in self.workers.values():
-                worker.close()
+            self.workers.close()
             self._close_files()
             raise
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state is ENDED
+
+    @property
+    def replaces_workers(self) -> bool:
+        """True as long as a worker that ends is to be followed by another."""
+        return self.state is not ENDED and not self.is_quitting
 
     # ---- used by the faces ----------------------------------------------------
 
@@ -250,7 +204,7 @@ class Engine:
         if self.state is DORMANT:
             self._awake()
         if self.broken is not None:
-            raise _again(self.broken)
+            raise again(self.broken)
         if self.state is not RUNNING and not self.is_reading():
             raise ValueError("Pool not running")
 
@@ -284,7 +238,7 @@ class Engine:
                     self.ended.set()
                     if not isinstance(error, Exception):
                         raise
-                    self.broken = _broken(error, "the pool cannot be started")
+                    self.broken = broken(error, "the pool cannot be started")
 
     def grow(self, is_needed: bool = False) -> None:
         """Starts one more worker if there is more work than workers, or if it
@@ -299,8 +253,8 @@ class Engine:
                         break
                 is_needed = self.connection.method == "fork"
                 self.wanted += 1
-                self._try_start(self.wanted - 1)
-                if self._due:
+                self.workers.try_start(self.wanted - 1)
+                if self.workers.due:
                     self.wake()
                 if not is_needed:
                     break
@@ -365,13 +319,12 @@ class Engine:
             if error is not None:
                 self.broken = error
             elif self.dispatcher.outstanding:
-                error = _broken_pool("the pool was terminated")
+                error = broken_pool("the pool was terminated")
             else:
                 error = ValueError("Pool not running")
             self._kill_at = time.monotonic() + _GRACE
         self.dispatcher.fail_all(error)
-        for worker in list(self.workers.values()):
-            worker.kill(number)
+        self.workers.kill(number)
         self.wake()
 
     def cancel_queued(self) -> None:
@@ -382,14 +335,14 @@ class Engine:
             self.dispatcher.cancel_queued(
                 sum(
                     self.dispatcher.worker_state(index) == "starting"
-                    for index in list(self.workers)
+                    for index in list(self.workers.running)
                 )
             )
 
     def interrupt(self) -> None:
         """Ends what runs now: its workers are killed and replaced."""
         self.dispatcher.cancel_queued()
-        for worker in list(self.workers.values()):
+        for worker in self.workers:
             if self.dispatcher.worker_state(worker.index) == "busy":
                 worker.kill(_signal.SIGKILL)
 
@@ -397,7 +350,7 @@ class Engine:
         """What `Dispatcher.stats` says of each worker, with the seconds that
         its processes took to start, and its memory now."""
         found: list[dict[str, Any]] = self.dispatcher.stats()
-        for worker, seconds in zip(found, self._starts):
+        for worker, seconds in zip(found, self.workers.start_times):
             worker["start"] = seconds
             worker["resident"] = resident(worker["pid"])
         return found
@@ -441,8 +394,8 @@ class Engine:
         with self.lock:
             if self.state is not CLOSING:
                 return
-            self._is_quitting = True
-            for index in list(self.workers):
+            self.is_quitting = True
+            for index in list(self.workers.running):
                 self.dispatcher.quit_worker(index)
         self.wake()
 
@@ -480,12 +433,7 @@ class Engine:
         with self.lock:
             self.state = ENDED
         self._close_connection()
-        deadline = time.monotonic() + _PATIENCE
-        for worker in list(self.workers.values()):
-            _wait_until_gone(worker, deadline)
-            self.dispatcher.worker_ended(worker.index, self.broken)
-            worker.close()
-        self.workers.clear()
+        self.workers.end(self.broken)
         start.reap_children(_GRACE)
         self.dispatcher.close()
         self._close_files()
@@ -503,7 +451,7 @@ class Engine:
     def _close_files(self) -> None:
         self._close_connection()
         self.handover.close()
-        for name in ("_setup_fd", "_wake_fd"):
+        for name in ("setup_fd", "_wake_fd"):
             fd = getattr(self, name)
             setattr(self, name, -1)
             if fd >= 0:
@@ -532,28 +480,28 @@ class Engine:
             if self._wake_fd in fds:
                 os.read(self._wake_fd, 8)
             if child in fds:
-                self._serve(self.connection.receive_child(), [])
+                self.workers.serve(self.connection.receive_child(), [])
             if replies in fds:
                 packet = self.connection.receive()
                 if packet is None:
                     self._zygote_ended()
                 else:
-                    self._serve(*packet)
+                    self.workers.serve(*packet)
             self._do_what_is_due()
         self._end()
 
     def _is_over(self) -> bool:
         with self.lock:
             if self.state is ENDED:
-                return not self.workers or (
+                return not self.workers.running or (
                     self._kill_at is not None
                     and time.monotonic() >= self._kill_at
                 )
-            return self._is_quitting and not self.workers
+            return self.is_quitting and not self.workers.running
 
     def _next_timeout(self) -> float | None:
         """Milliseconds until there is something to do without a message."""
-        times = list(self._due.values())
+        times = list(self.workers.due.values())
         if self._kill_at is not None:
             times.append(self._kill_at)
         if self._forgotten:
@@ -572,182 +520,34 @@ class Engine:
             # What a death needs is there before files run out, but not at the
             # start, which it would delay.
             self._prepare_at = None
-            _find_errors()
+            find_errors()
         if self._guard is not None and self._guard.next_look <= now:
-            self._guard.look(self.dispatcher, list(self.workers.values()))
+            self._guard.look(self.dispatcher, self.workers)
         if self._has_left and not self._reads_left and self.state is RUNNING:
             self._reads_left = True
             _start_thread(self._read_left, "reader")
         with self.lock:
-            for index, moment in list(self._due.items()):
-                if moment <= now or self.state is ENDED:
-                    del self._due[index]
-                    if self.state is not ENDED and not self._is_quitting:
-                        self._try_start(index)
+            self.workers.start_due()
         if self._forgotten and self.dispatcher.outstanding == 0:
             while self._forgotten:
                 self.dispatcher.forget(self._forgotten.pop())
 
-    def _serve(self, message: tuple[Any, ...], fds: list[int]) -> None:
-        kind = message[0]
-        if kind == zygote.STARTED:
-            _, index, pid = message
-            self._worker_started(index, pid, fds[0] if fds else -1)
-        elif kind == zygote.ENDED:
-            _, pid, status = message
-            for worker in list(self.workers.values()):
-                if worker.pid == pid:
-                    self._worker_ended(worker, status)
-                    break
-            self.connection.reap(pid)
-        elif kind == zygote.FAILED:
-            _, index, number, text = message
-            self._start_failed(index, OSError(number, text))
-
-    def _start_worker(self, index: int) -> None:
-        crash = start.memory_file("fpickle-crash")
-        try:
-            fds = self.dispatcher.open_worker(
-                index, self.options.max_tasks, self.options.max_memory
-            )
-        except BaseException:
-            os.close(crash)
-            raise
-        tasks = self.dispatcher.stats()[index]["tasks"]
-        self.workers[index] = WorkerProcess(index, crash, tasks)
-        try:
-            pid = self.connection.start(
-                index, (*fds, crash, self._setup_fd, *self.handover.fds)
-            )
-        except ConnectionError:
-            return  # the zygote is gone: the supervisor will read so
-        if pid is not None:
-            self._worker_started(index, pid, zygote.open_pidfd(pid))
-
-    def _worker_started(self, index: int, pid: int, pidfd: int) -> None:
-        worker = self.workers[index]
-        worker.pid = pid
-        worker.pidfd = pidfd
-        self.dispatcher.worker_started(index, pid)
-        if self.state is ENDED:
-            worker.kill(_signal.SIGTERM)
-
-    def _try_start(self, index: int) -> None:
-        try:
-            self._start_worker(index)
-        except (OSError, MemoryError) as error:
-            self._start_failed(index, error)
-
-    def _start_failed(self, index: int, error: BaseException) -> None:
-        """No process: tried again as long as others do the work."""
-        worker = self.workers.pop(index, None)
-        if worker is not None:
-            self.dispatcher.worker_ended(index, None)
-            worker.close()
-        self._failed_starts += 1
-        if not any(worker.is_ready for worker in self.workers.values()):
-            if self._failed_starts >= MOST_FAILED_STARTS:
-                return self._give_up(error, "no worker process can be started")
-        self._start_later(index)
-
-    def _start_later(self, index: int) -> None:
-        self._pause = min(max(0.05, self._pause * 2), _LONGEST_PAUSE)
-        self._due[index] = time.monotonic() + self._pause
-
-    def _worker_ended(self, worker: WorkerProcess, status: int | None) -> None:
-        error = None
-        worker.status = status
-        state = self.dispatcher.worker_state(worker.index)
-        # Once the engine has ended, what was outstanding has failed.
-        if self.state is not ENDED and (
-            status not in _IN_ORDER or state != "leaving"
-        ):
-            error = _died(worker, status)
-            if self.options.strict and state != "killed":
-                self._give_up(error, "a worker has ended")
-        had_task = self.dispatcher.worker_ended(worker.index, error)
-        with self.lock:
-            self.workers.pop(worker.index, None)
-            worker.close()
-            if self.state is ENDED:
-                return
-            if self._is_quitting:
-                return
-            self._replace(worker, error, had_task)
-
-    def _replace(
-        self, worker: WorkerProcess, error: Any, had_task: bool
-    ) -> None:
-        """Decides when the next process starts in the place of [worker]."""
-        index = worker.index
-        tasks = self.dispatcher.stats()[index]["tasks"]
-        if had_task or tasks > worker.tasks_before:
-            self._failed_starts = self._idle_deaths = 0
-            self._pause = 0.0
-            return self._try_start(index)
-        if not worker.is_ready:
-            self._failed_starts += 1
-            if self._failed_starts >= MOST_FAILED_STARTS:
-                return self._give_up(
-                    error or _died(worker, 0),
-                    f"{self._failed_starts} workers in a row ended while they "
-                    "started",
-                )
-        elif time.monotonic() - worker.since < _IDLE_DEATH:
-            self._idle_deaths += 1
-            if self._idle_deaths >= MOST_IDLE_DEATHS:
-                return self._give_up(
-                    error or _died(worker, 0),
-                    f"{self._idle_deaths} workers in a row ended before they "
-                    "had done a task",
-                )
-        else:
-            self._pause = 0.0
-            return self._try_start(index)
-        self._start_later(index)
-
     def _zygote_ended(self) -> None:
-        """Without their zygote workers end, too; a new one starts new ones."""
-        if self.options.strict and self.workers:
-            self._give_up(
+        if self.options.strict and self.workers.running:
+            self.give_up(
                 ChildProcessError("its workers end with it"),
                 "the process that starts workers has ended",
             )
-        if self.state is ENDED:
+        if self.has_ended:
             self._kill_at = time.monotonic()
             return
-        deadline = time.monotonic() + _PATIENCE
-        ended, self.workers = list(self.workers.values()), {}
-        for worker in ended:
-            worker.kill(_signal.SIGKILL)
-        for worker in ended:
-            _wait_until_gone(worker, deadline)
-            status = -int(_signal.SIGKILL) if worker.pid else None
-            self.dispatcher.worker_ended(worker.index, _died(worker, status))
-            worker.close()
-            self.connection.reap(worker.pid)
-        if any(worker.is_ready for worker in ended):
-            self._failed_starts = 0
-        self._failed_starts += 1
-        if self._failed_starts >= MOST_FAILED_STARTS:
-            return self._give_up(
-                OSError("see its output on standard error"),
-                "the process that starts workers ends again and again",
-            )
-        if self._is_quitting:
-            return
-        try:
-            self.connection.open()
-        except OSError as error:
-            return self._give_up(error, "no process can be started")
-        self._prepare_at = time.monotonic() + _PREPARE_AFTER
-        with self.lock:
-            for worker in ended:
-                self._try_start(worker.index)
+        self.workers.start_again()
         start.reap_children(_GRACE)
+        self._prepare_at = time.monotonic() + _PREPARE_AFTER
 
-    def _give_up(self, cause: BaseException, why: str) -> None:
-        self.terminate(_broken(cause, why))
+    def give_up(self, cause: BaseException, why: str) -> None:
+        """The pool cannot go on."""
+        self.terminate(broken(cause, why))
 
     def _take_message(self, kind: str, index: int, value: Any) -> Any:
         """What a worker says unasked, in the I/O thread, or the dispatcher."""
@@ -756,20 +556,16 @@ class Engine:
 
             output.show(value)
         elif kind == "ready":
-            worker = self.workers.get(index)
-            if worker is not None:
-                worker.is_ready = True
-                self._starts[index] += time.monotonic() - worker.since
-                self._failed_starts = 0
+            self.workers.became_ready(index)
         elif kind == "left" and not self.is_foreign:
             self._has_left = True
             self.wake()
         elif kind == "refused":
-            self._give_up(value, "the initializer failed")
+            self.give_up(value, "the initializer failed")
         elif kind == "unreadable" and self.options.strict:
             # Ctrl-C is about the thread that reads, and not about what it reads.
             if not isinstance(value, KeyboardInterrupt):
-                self._give_up(value, "a result cannot be read")
+                self.give_up(value, "a result cannot be read")
                 return self.broken
         return None
 
@@ -802,77 +598,3 @@ def _start_thread(function: Callable[[], Any], name: str) -> threading.Thread:
 
 def _make_event() -> int:
     return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-
-def _wait_until_gone(worker: WorkerProcess, deadline: float) -> None:
-    if worker.pidfd < 0:
-        return
-    poll = select.poll()
-    poll.register(worker.pidfd, select.POLLIN)
-    poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-
-
-def resident(pid: int, own: bool = False) -> int:
-    """Bytes of a process in memory, or those of its [own], which it does not
-    share with files or shared memory; 0 if there is none."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
-            _, pages, shared = map(int, file.read(128).split()[:3])
-    except (OSError, ValueError):
-        return 0
-    pages -= shared if own else 0
-    return pages * os.sysconf("SC_PAGESIZE")
-
-
-def _find_errors() -> Any:
-    """The module of our exceptions. None where it cannot be imported: no file
-    can be opened, or the interpreter is about to end."""
-    try:
-        from fpickle._pool import errors
-    except (ImportError, OSError, RuntimeError):
-        return None
-    return errors
-
-
-def _simple_error(text: str) -> BaseException:
-    """For want of the module: the base class of what it has."""
-    from concurrent.futures import BrokenExecutor
-
-    return BrokenExecutor(text)
-
-
-def _died(worker: WorkerProcess, status: int | None) -> BaseException:
-    errors = _find_errors()
-    if errors is None:
-        return _simple_error(
-            f"worker process {worker.pid} has ended with {status}"
-        )
-    kind = errors.MemoryLimitExceeded if worker.excess else errors.WorkerDied
-    return kind(  # type: ignore[no-any-return]
-        worker.pid or None, status, worker.excess or worker.crash_text()
-    )
-
-
-def _broken_pool(text: str) -> BaseException:
-    errors = _find_errors()
-    if errors is None:
-        return _simple_error(text)
-    return errors.BrokenProcessPool(text)  # type: ignore[no-any-return]
-
-
-def _broken(cause: BaseException, why: str) -> BaseException:
-    errors = _find_errors()
-    if errors is None:
-        return _simple_error(f"{why}: {type(cause).__name__}: {cause}")
-    return errors.broken(cause, why)  # type: ignore[no-any-return]
-
-
-def _again(error: BaseException) -> BaseException:
-    """A copy of [error] to raise: one exception object collects the tracebacks
-    of everybody who raises it."""
-    try:
-        copy = type(error)(*error.args)
-    except Exception:
-        return error
-    copy.__cause__ = error.__cause__
-    return copy

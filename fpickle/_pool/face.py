@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import time
 
-from fpickle._pool.engine import RUNNING, Engine, WorkerProcess
+from fpickle._pool.engine import RUNNING, Engine
+from fpickle._pool.workers import WorkerProcess
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class WorkerView:
         self.daemon = True
 
     def is_alive(self) -> bool:
-        return self._engine.workers.get(self._worker.index) is self._worker
+        return self._engine.workers.running.get(self._worker.index) is self._worker
 
     @property
     def exitcode(self) -> int | None:
@@ -62,12 +63,12 @@ def list_workers(engine: Engine) -> list[WorkerView]:
     """The processes of [engine]; waits until those that start have an id."""
     deadline = time.monotonic() + _START_PATIENCE
     while time.monotonic() < deadline and engine.state is RUNNING:
-        if all(worker.pid for worker in list(engine.workers.values())):
+        if all(worker.pid for worker in engine.workers):
             break
         time.sleep(0.001)
     return [
         WorkerView(engine, worker)
-        for worker in list(engine.workers.values())
+        for worker in engine.workers
         if worker.pid
     ]
 

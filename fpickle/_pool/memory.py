@@ -14,7 +14,7 @@ import time
 
 import _signal
 
-from fpickle._pool import engine
+from fpickle._pool.workers import Workers, resident
 
 TYPE_CHECKING = False  # as in typing, which programs need not import
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ class Guard:
             forks: Workers begin with the memory of this process.
         """
         self.limit = limit
-        base = engine.resident(os.getpid(), True) if forks else 0
+        base = resident(os.getpid(), True) if forks else 0
         self.most = max(limit, base) + max(limit // 4, _LEAST_MARGIN)
         self.next_look = time.monotonic() + _LOOK_EVERY
 
-    def look(self, dispatcher: Any, workers: list[engine.WorkerProcess]) -> None:
+    def look(self, dispatcher: Any, workers: Workers) -> None:
         """Kills workers that have too much, and notes why."""
         self.next_look = time.monotonic() + _LOOK_EVERY
         for worker in workers:
@@ -50,7 +50,7 @@ class Guard:
                 continue
             if dispatcher.worker_state(worker.index) != "busy":
                 continue
-            size = engine.resident(worker.pid, True)
+            size = resident(worker.pid, True)
             if size > self.most:
                 worker.excess = (
                     f"its task took the worker to {size >> 20} MiB, and "

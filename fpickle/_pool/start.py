@@ -313,7 +313,7 @@ def _fork(
     exits with what that returns.
 
     Args:
-        inherited: What bootstrap.inherited is there.
+        inherited: What the copy has, bootstrap.inherited there.
         dies_with_parent, pause: As _poolcore.fork_process has them.
 
     Raises:
@@ -326,18 +326,19 @@ def _fork(
 
     parent_pid, collects = os.getpid(), gc.isenabled()
     _flush_output()
-    pid = _poolcore.fork_process(dies_with_parent, pause)
-    if pid == 0:
+    with inherited:
+        pid = _poolcore.fork_process(dies_with_parent, pause)
+        if pid == 0:
 
-        def begin() -> int:
-            gc.freeze()  # collections do not copy these pages
-            if collects:
-                gc.enable()
-            bootstrap.inherited = inherited
-            bootstrap.forget_parent()
-            return run(parent_pid)
+            def begin() -> int:
+                gc.freeze()  # collections do not copy these pages
+                if collects:
+                    gc.enable()
+                bootstrap.inherited = inherited
+                bootstrap.forget_parent()
+                return run(parent_pid)
 
-        zygote.live(begin)
+            zygote.live(begin)
     return int(pid)
 
 
@@ -525,8 +526,7 @@ class Connection:
         self._close_zygote()
         if self.method == "fork":
             pause = 0 if self.first is None else _PAUSE
-            with self.inherited:
-                self.own = _fork_zygote(self.inherited, pause)
+            self.own = _fork_zygote(self.inherited, pause)
             self.socket = self.own.connect()
             return
         with _lock:
@@ -552,8 +552,7 @@ class Connection:
         """
         if self.may_fork:
             self.may_fork = False
-            with self.inherited:
-                self.first = FirstWorker(index, fds, self.inherited)
+            self.first = FirstWorker(index, fds, self.inherited)
             return self.first.pid
         self.prepare()
         zygote.send_packet(self.socket, (zygote.START, index), fds)

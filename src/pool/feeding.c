@@ -349,7 +349,7 @@ fpk_results_take_in(fpk_results *self, PyObject *value, PyObject *error)
 static int
 feed_apart(fpk_results *self, bool all)
 {
-    if (all && !fpk_reader_reads_all(self->apart)) {
+    if (all) {
         fpk_reader_read_all(self->apart);
     }
     else {

@@ -487,7 +487,7 @@ def test_errors_of_workers_that_were_stopped_are_not_kept():
         for _ in range(3):
             call = pool.submit(time.sleep, 600)
             assert isinstance(call.exception(60), TimeoutError)
-        assert wait_until(lambda: pool._engine.workers)
+        assert wait_until(lambda: pool._engine.workers.running)
         # The supervisor may be about to forget the last one.
         assert wait_until(
             lambda: {id(error) for error in find_deaths()} <= before, 5

@@ -113,7 +113,7 @@ def test_a_worker_that_cannot_go_on_says_why(method):
     with fpickle.Pool(1, start=method) as pool:
         pool.apply(spoil)
         (view,) = pool._pool
-        process = next(iter(pool._engine.workers.values()))
+        process = next(iter(pool._engine.workers))
         crash = os.dup(process.crash)
         # It is seen by a worker that sleeps, which takes it a moment.
         while view.is_alive():
