@@ -196,9 +196,9 @@ def test_a_worker_has_it_whether_the_parent_knows_multiprocessing(method):
 
         logging.basicConfig(stream=sys.stdout, format="%(processName)s")
         with fpickle.Pool(1, start=sys.argv[1], capture_output=True) as pool:
+            assert "multiprocessing" not in sys.modules
             pool.apply(log)
             print(pool.apply(look, (True,)))
-            assert "multiprocessing" not in sys.modules
             import multiprocessing
             with multiprocessing.Manager() as manager:
                 values = manager.list()
