@@ -43,6 +43,9 @@ start() {
     running="$running$1:$! "
 }
 
+# About half of the time of a suite: what starts processes.
+half="tests/pool tests/faults tests/transport tests/multiprocessing tests/cli \
+tests/engines"
 number=$(echo "$pythons" | wc -l)
 for python in $pythons; do
     minor=$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -50,9 +53,8 @@ for python in $pythons; do
     environment=$(PYTHON=$python tools/build.sh test) || environment=
     if [ $((number % 2)) = 1 ] && [ -n "$environment" ] &&
         [ -z "$FPICKLE_PYTHONS${PYTEST_ARGS-}" ]; then
-        start "$minor-pool" "tests/pool tests/faults tests/transport"
-        start "$minor-rest" "--ignore=tests/pool --ignore=tests/faults \
-            --ignore=tests/transport"
+        start "$minor-processes" "$half"
+        start "$minor-rest" "$(echo "$half" | sed 's/tests/--ignore=tests/g')"
     else
         start "$minor" "${PYTEST_ARGS-}"
     fi
