@@ -385,10 +385,7 @@ def _set_signals() -> None:
 
 def take_interrupt() -> bool:
     """True if Ctrl-C has come since the last call."""
-    if _signal.SIGINT not in _signal.sigpending():
-        return False
-    _signal.sigwait([_signal.SIGINT])
-    return True
+    return _signal.sigtimedwait([_signal.SIGINT], 0) is not None
 
 
 def start(method: str, parent_pid: int, preload: list[str]) -> None:
