@@ -30,6 +30,7 @@ typedef struct future {
     unsigned long unpacker; /* the thread that unpacks now, or 0 */
     uint8_t outcome;
     bool published; /* those who wait by the condition were told */
+    bool noticed;   /* the I/O thread will publish it */
     bool unsent;    /* the call could not be pickled: no worker sees it */
 } future;
 
@@ -325,23 +326,21 @@ future_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
 
 /* ---- those who want to be told ------------------------------------------ */
 
-/* From now on the I/O thread publishes the end: 1; 0 if it has ended. */
-static int
+/* Will the I/O thread publish it?  It is asked to, unless that was done before
+   or the call has ended: of one that has ended, and even was unpacked, a notice
+   may still be on its way. */
+static bool
 ask_notice(future *self)
 {
-    if (has_ended(self)) {
-        return 0;
+    if (!self->noticed && !has_ended(self)) {
+        Py_INCREF(self); /* The notice has a reference. */
+        self->noticed =
+            fpk_dispatch_ask_notice(self->dispatcher->d, self->task, self);
+        if (!self->noticed) {
+            Py_DECREF(self);
+        }
     }
-    Py_INCREF(self); /* The notice has a reference. */
-    if (self->task->notify) {
-        Py_DECREF(self);
-        return !fpk_task_ended(self->task);
-    }
-    if (!fpk_dispatch_ask_notice(self->dispatcher->d, self->task, self)) {
-        Py_DECREF(self);
-        return 0;
-    }
-    return 1;
+    return self->noticed;
 }
 
 /* Tells the logger of concurrent.futures that a callback has raised [error]; 0
@@ -402,24 +401,17 @@ future_add_done_callback(PyObject *op, PyObject *callback)
     if (check_made(self) < 0) {
         return NULL;
     }
-    bool later = !has_ended(self) || self->callbacks != NULL ||
-                 (self->condition != NULL && !self->published);
-    if (later) {
-        if (self->callbacks == NULL) {
-            self->callbacks = PyList_New(0);
-        }
-        if (self->callbacks == NULL ||
-            PyList_Append(self->callbacks, callback) < 0) {
-            return NULL;
-        }
-        /* A notice that is on its way, or one asked for now, calls it. */
-        if ((self->task != NULL && self->task->notify) ||
-            ask_notice(self) > 0) {
-            Py_RETURN_NONE;
-        }
-        Py_CLEAR(self->callbacks);
+    if (self->published || !ask_notice(self)) {
+        call_back(self, callback);
+        Py_RETURN_NONE;
     }
-    call_back(self, callback);
+    if (self->callbacks == NULL) {
+        self->callbacks = PyList_New(0);
+    }
+    if (self->callbacks == NULL ||
+        PyList_Append(self->callbacks, callback) < 0) {
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 
@@ -443,10 +435,14 @@ tell_waiter(future *self, PyObject *waiter)
     return result == NULL ? -1 : 0;
 }
 
-/* Under the condition: says that it has ended, and tells all who wait. */
+/* Under the condition: says that it has ended, and tells all who wait; unless
+   another thread, which had the condition before, did. */
 static int
 publish_locked(future *self)
 {
+    if (self->published) {
+        return 0;
+    }
     self->published = true;
     for (Py_ssize_t i = 0;
          self->waiters != NULL && i < PyList_GET_SIZE(self->waiters); i++) {
@@ -492,7 +488,9 @@ fpk_future_publish(PyObject *op)
     self->callbacks = NULL;
     for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_GET_SIZE(callbacks);
          i++) {
-        call_back(self, PyList_GET_ITEM(callbacks, i));
+        PyObject *callback = Py_NewRef(PyList_GET_ITEM(callbacks, i));
+        call_back(self, callback);
+        Py_DECREF(callback);
     }
     Py_XDECREF(callbacks);
 }
@@ -536,8 +534,7 @@ get_condition(PyObject *op, void *closure)
         if (self->condition == NULL) {
             self->condition = condition;
             /* If it has ended nobody else will say so. */
-            if (ask_notice(self) == 0 &&
-                (self->task == NULL || !self->task->notify)) {
+            if (!ask_notice(self)) {
                 self->published = true;
             }
         }
