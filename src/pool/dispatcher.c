@@ -159,7 +159,8 @@ dispatcher_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
                         "two to five arguments, args is a tuple");
         return NULL;
     }
-    if (nargs > 3 && fpk_parse_timeout(args[3], &timeout_ns) < 0) {
+    if (fpk_check_home(self) < 0 ||
+        (nargs > 3 && fpk_parse_timeout(args[3], &timeout_ns) < 0)) {
         return NULL;
     }
     if (nargs > 4) {
@@ -246,7 +247,8 @@ dispatcher_map(PyObject *op, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     uint64_t timeout_ns;
-    if (fpk_parse_timeout(timeout, &timeout_ns) < 0) {
+    if (fpk_check_home(self) < 0 ||
+        fpk_parse_timeout(timeout, &timeout_ns) < 0) {
         return NULL;
     }
     if (timeout_ns != UINT64_MAX) {
@@ -263,7 +265,8 @@ static PyObject *
 dispatcher_define(PyObject *op, PyObject *obj)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
-    fpk_function *function = fpk_define_object(self, obj);
+    fpk_function *function =
+        fpk_check_home(self) < 0 ? NULL : fpk_define_object(self, obj);
     return function == NULL
                ? NULL
                : PyLong_FromUnsignedLongLong(fpk_function_id(function));
@@ -327,7 +330,7 @@ dispatcher_wait(PyObject *op, PyObject *args)
     PyObject *timeout = Py_None;
     uint64_t ns;
     if (!PyArg_ParseTuple(args, "|O:wait", &timeout) ||
-        fpk_parse_timeout(timeout, &ns) < 0) {
+        fpk_check_home(self) < 0 || fpk_parse_timeout(timeout, &ns) < 0) {
         return NULL;
     }
     uint64_t until = ns == UINT64_MAX ? ns : fpk_now_ns() + ns;

@@ -90,6 +90,9 @@ void fpk_request_clear(fpk_dispatcher *self, fpk_request *request,
 fpk_task *fpk_request_task(fpk_dispatcher *self, fpk_request *request,
                            fpk_function *function);
 
+/* 0, or -1 with RuntimeError in a fork of the process that made the pool. */
+int fpk_check_home(fpk_dispatcher *self);
+
 /* Sets the exception of a pool that takes no more tasks. */
 void fpk_refuse_tasks(fpk_dispatcher *self);
 

@@ -104,6 +104,18 @@ fpk_request_task(fpk_dispatcher *self, fpk_request *request,
     return task;
 }
 
+int
+fpk_check_home(fpk_dispatcher *self)
+{
+    if (FPK_LIKELY(!fpk_dispatch_is_foreign(self->d))) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_RuntimeError,
+                    "this pool belongs to the process that made it; a fork of "
+                    "that process needs a pool of its own");
+    return -1;
+}
+
 void
 fpk_refuse_tasks(fpk_dispatcher *self)
 {

@@ -47,6 +47,9 @@ fpk_results_enter(fpk_results *self, uint64_t until)
                         "results are made by map, not by hand");
         return -1;
     }
+    if (fpk_check_home(self->dispatcher) < 0) {
+        return -1;
+    }
     while (self->owner != 0) {
         if (self->owner == me) {
             PyErr_SetString(PyExc_ValueError, "results already in use");
@@ -601,6 +604,9 @@ results_ask(PyObject *op, PyObject *on_news)
         Py_RETURN_FALSE;
     }
     bool is_new = false;
+    if (fpk_check_home(self->dispatcher) < 0) {
+        return NULL;
+    }
     if (next_place(self) != NULL ||
         !fpk_dispatch_ask_next(self->dispatcher->d, self->group, self,
                                is_read_by_others(self), &is_new)) {

@@ -73,6 +73,13 @@ check_made(future *self)
     return 0;
 }
 
+/* As check_made; also if it is for the process that made the pool alone. */
+static int
+check_mine(future *self)
+{
+    return check_made(self) < 0 ? -1 : fpk_check_home(self->dispatcher);
+}
+
 static bool
 has_ended(future *self)
 {
@@ -108,6 +115,9 @@ static int
 settle(future *self)
 {
     while (self->outcome == OUTCOME_NONE) {
+        if (check_mine(self) < 0) {
+            return -1;
+        }
         if (self->unpacker != 0) {
             if (wait_for_unpacker(self) < 0) {
                 return -1;
@@ -145,7 +155,7 @@ wait_for_end(future *self, PyObject *timeout)
     if (has_ended(self)) {
         return 0;
     }
-    if (fpk_parse_timeout(timeout, &ns) < 0) {
+    if (check_mine(self) < 0 || fpk_parse_timeout(timeout, &ns) < 0) {
         return -1;
     }
     uint64_t until = ns == UINT64_MAX ? UINT64_MAX : fpk_now_ns() + ns;
@@ -398,7 +408,7 @@ static PyObject *
 future_add_done_callback(PyObject *op, PyObject *callback)
 {
     future *self = (future *)op;
-    if (check_made(self) < 0) {
+    if (check_made(self) < 0 || (!has_ended(self) && check_mine(self) < 0)) {
         return NULL;
     }
     if (self->published || !ask_notice(self)) {
@@ -519,7 +529,7 @@ static PyObject *
 get_condition(PyObject *op, void *closure)
 {
     future *self = (future *)op;
-    if (check_made(self) < 0) {
+    if (check_made(self) < 0 || (!has_ended(self) && check_mine(self) < 0)) {
         return NULL;
     }
     if (self->condition == NULL) {

@@ -143,7 +143,8 @@ has_work_for_heir(const fpk_results *self)
 {
     return self->linked && is_unread(self) && self->given == 0 &&
            self->owner == 0 && self->options.ahead == 0 && !self->unwanted &&
-           !self->dispatcher->maps_ended;
+           !self->dispatcher->maps_ended &&
+           !fpk_dispatch_is_foreign(self->dispatcher->d);
 }
 
 void

@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* Free memory of the arena of results that stays warm. */
@@ -383,7 +382,7 @@ worker_run(PyObject *obj, PyObject *unused)
         reason = run_loop(self);
     }
     self->running = false;
-    if (*self->own) {
+    if (fpk_is_home(&self->home)) {
         atomic_store(&self->channel.shared->worker_state, FPK_WORKER_LEAVING);
         fpk_worker_flush_freed(self);
         (void)fpk_bell_ring(self->bell);
@@ -557,32 +556,10 @@ worker_dealloc(PyObject *obj)
     if (self->results != NULL) {
         fpk_arena_destroy(self->results);
     }
-    if (self->own != NULL) {
-        (void)munmap((void *)self->own, (size_t)fpk_page_size());
-    }
+    fpk_home_clear(&self->home);
     PyMem_Free(self->freed);
     type->tp_free(obj);
     Py_DECREF(type);
-}
-
-/* A page that the system clears in every fork of this process.  Where it
-   cannot do that, a fork that returns from a task is not told apart. */
-static const unsigned char *
-new_mark(void)
-{
-    size_t size = (size_t)fpk_page_size();
-    unsigned char *page =
-        (unsigned char *)mmap(NULL, size, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == (unsigned char *)MAP_FAILED) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-#ifdef MADV_WIPEONFORK
-    (void)madvise(page, size, MADV_WIPEONFORK);
-#endif
-    *page = 1;
-    return page;
 }
 
 static fpk_status
@@ -664,8 +641,8 @@ worker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->loads = Py_NewRef(loads);
     self->pack_exception = Py_NewRef(pack_exception);
     self->arguments.fd = -1;
-    self->own = new_mark();
-    if (self->own == NULL || attach(self, fds) < 0) {
+    fpk_home_make(&self->home);
+    if (attach(self, fds) < 0) {
         Py_DECREF(self);
         return NULL;
     }

@@ -8,6 +8,7 @@
 #include "pool/objects.h"
 #include "transport/arena.h"
 #include "transport/cpus.h"
+#include "transport/home.h"
 
 /* The GIL guards all of it.  Only the thread in run() reads requests; whoever
    has the GIL may write replies, because no Python code runs and the GIL is
@@ -24,7 +25,7 @@ typedef struct fpk_worker {
     fpk_bell *bell;        /* the parent's, mapped, or NULL */
     fpk_segment arguments; /* fd -1 until it is attached */
     fpk_arena *results;
-    const unsigned char *own; /* 1 in this process, 0 in a fork of it */
+    fpk_home home;
 
     fpk_object_table objects;
 

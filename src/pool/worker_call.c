@@ -189,7 +189,7 @@ answer_call(fpk_worker *self, fpk_message *reply, PyObject *result)
             return sent < 0 ? -1 : 0;
         }
     }
-    if (FPK_UNLIKELY(!*self->own)) {
+    if (FPK_UNLIKELY(!fpk_is_home(&self->home))) {
         return -1; /* A fork of the worker ends with its own exception. */
     }
     PyObject *error = fpk_get_raised_exception();
@@ -379,7 +379,7 @@ call_items(fpk_worker *self, const fpk_message *message, PyObject *function,
                                ? call_with(function, item)
                                : call_star(function, item);
         Py_DECREF(item);
-        if (FPK_UNLIKELY(!*self->own)) {
+        if (FPK_UNLIKELY(!fpk_is_home(&self->home))) {
             /* A fork of the worker came back from the call. */
             Py_XDECREF(result);
             return -1;
@@ -469,7 +469,7 @@ end_phase(fpk_worker *self, uint64_t *total)
 static void
 call_before_reply(fpk_worker *self)
 {
-    if (FPK_UNLIKELY(!*self->own)) {
+    if (FPK_UNLIKELY(!fpk_is_home(&self->home))) {
         return; /* A fork of the worker came back from the call. */
     }
     PyObject *error = fpk_get_raised_exception();

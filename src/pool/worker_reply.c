@@ -83,7 +83,7 @@ publish(fpk_worker *self)
 void
 fpk_worker_flush_freed(fpk_worker *self)
 {
-    if (self->freed_count > 0 && *self->own) {
+    if (self->freed_count > 0 && fpk_is_home(&self->home)) {
         (void)reserve_freed(self);
         publish(self);
     }
@@ -142,7 +142,7 @@ write_message(fpk_worker *self, const fpk_message *message,
     unsigned naps = 0;
     unsigned char *payload;
     uint64_t position;
-    if (FPK_UNLIKELY(!*self->own)) {
+    if (FPK_UNLIKELY(!fpk_is_home(&self->home))) {
         PyErr_SetString(PyExc_RuntimeError,
                         "this process is a fork of a worker, and no worker");
         return FPK_CLOSED;

@@ -43,6 +43,9 @@ void
 fpk_dispatch_free(void *context, uint64_t offset)
 {
     fpk_dispatch *d = context;
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_lock(d);
     fpk_drop_hold_locked(d, offset);
     fpk_unlock(d);
@@ -236,6 +239,9 @@ fpk_drop_function_locked(fpk_dispatch *d, fpk_function *function)
 void
 fpk_dispatch_drop_function(fpk_dispatch *d, fpk_function *function)
 {
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_lock(d);
     fpk_drop_function_locked(d, function);
     fpk_unlock(d);
@@ -244,6 +250,9 @@ fpk_dispatch_drop_function(fpk_dispatch *d, fpk_function *function)
 void
 fpk_dispatch_forget(fpk_dispatch *d, uint64_t id)
 {
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_lock(d);
     fpk_function *function = d->pinned;
     while (function != NULL && function->id != id) {

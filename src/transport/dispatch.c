@@ -66,6 +66,12 @@ fpk_list_remove(fpk_list *list, fpk_task *task)
     list->count--;
 }
 
+bool
+fpk_dispatch_is_foreign(const fpk_dispatch *d)
+{
+    return fpk_is_foreign(d);
+}
+
 /* ---- tasks -------------------------------------------------------------- */
 
 /* Storage for [length] bytes of [task]. */
@@ -157,6 +163,9 @@ fpk_split_task_locked(fpk_dispatch *d, fpk_task *task, uint32_t skip,
 fpk_status
 fpk_dispatch_submit(fpk_dispatch *d, fpk_task *task)
 {
+    if (fpk_is_foreign(d)) {
+        return FPK_CLOSED;
+    }
     fpk_status status = FPK_OK;
     fpk_lock(d);
     if (d->closed || d->failed) {
@@ -218,13 +227,13 @@ free_task_locked(fpk_dispatch *d, fpk_task *task)
     if (task->reply_payload != task->small) {
         free(task->reply_payload);
     }
-    free(task->places);
-    free(task->reply_places);
     if (task->function != NULL) {
         /* Never submitted: its blocks are its own still. */
         fpk_drop_blocks_locked(d, &task->request, task->places);
         fpk_drop_function_locked(d, task->function);
     }
+    free(task->places);
+    free(task->reply_places);
     free(task);
 }
 
@@ -246,7 +255,7 @@ fpk_drop_task_locked(fpk_dispatch *d, fpk_task *task)
 void
 fpk_dispatch_drop_task(fpk_dispatch *d, fpk_task *task)
 {
-    if (drop_reference(task)) {
+    if (drop_reference(task) && !fpk_is_foreign(d)) {
         fpk_lock(d);
         free_task_locked(d, task);
         fpk_unlock(d);
@@ -326,6 +335,9 @@ fpk_end_task_locked(fpk_dispatch *d, fpk_task *task, fpk_task_status status)
 bool
 fpk_dispatch_is_running(fpk_dispatch *d, fpk_task *task)
 {
+    if (fpk_is_foreign(d)) {
+        return false;
+    }
     bool running = false;
     fpk_lock(d);
     if (fpk_task_get_status(task) == FPK_TASK_SENT) {
@@ -376,6 +388,9 @@ stop_locked(fpk_dispatch *d, fpk_task *task)
 bool
 fpk_dispatch_cancel(fpk_dispatch *d, fpk_task *task, bool running)
 {
+    if (fpk_is_foreign(d)) {
+        return false;
+    }
     fpk_lock(d);
     bool cancelled = cancel_locked(d, task);
     if (cancelled) {
@@ -416,6 +431,9 @@ cancel_all_locked(fpk_dispatch *d, fpk_group *group, uint64_t keep)
 uint64_t
 fpk_dispatch_cancel_queued(fpk_dispatch *d, uint64_t keep)
 {
+    if (fpk_is_foreign(d)) {
+        return 0;
+    }
     fpk_lock(d);
     uint64_t count = cancel_all_locked(d, NULL, keep);
     fpk_unlock(d);
@@ -445,6 +463,9 @@ end_all_locked(fpk_dispatch *d, fpk_task_status status, uintptr_t cause)
 void
 fpk_dispatch_fail_all(fpk_dispatch *d, uintptr_t cause)
 {
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_lock(d);
     if (!d->closed) {
         d->failed = true;
@@ -457,6 +478,9 @@ fpk_dispatch_fail_all(fpk_dispatch *d, uintptr_t cause)
 void
 fpk_dispatch_close(fpk_dispatch *d)
 {
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_lock(d);
     if (!d->closed) {
         d->closed = true;
@@ -472,6 +496,9 @@ fpk_dispatch_close(fpk_dispatch *d)
 bool
 fpk_dispatch_ask_notice(fpk_dispatch *d, fpk_task *task, void *owner)
 {
+    if (fpk_is_foreign(d)) {
+        return !fpk_task_ended(task);
+    }
     fpk_lock(d);
     bool open = !fpk_task_ended(task);
     if (open && !task->notify) {
@@ -487,6 +514,9 @@ fpk_dispatch_ask_notice(fpk_dispatch *d, fpk_task *task, void *owner)
 uint64_t
 fpk_dispatch_outstanding(fpk_dispatch *d)
 {
+    if (fpk_is_foreign(d)) {
+        return 0;
+    }
     fpk_lock(d);
     uint64_t count = d->outstanding;
     fpk_unlock(d);
@@ -533,6 +563,9 @@ fpk_dispatch_new_group(fpk_dispatch *d)
 void
 fpk_dispatch_drop_group(fpk_dispatch *d, fpk_group *group)
 {
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_lock(d);
     drop_group_locked(d, group);
     fpk_unlock(d);
@@ -578,6 +611,9 @@ fpk_dispatch_ask_next(fpk_dispatch *d, fpk_group *group, void *owner,
 void
 fpk_dispatch_settle_next(fpk_dispatch *d, fpk_group *group)
 {
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_lock(d);
     if (group->notify_next && group->unfinished == 0) {
         notice_group_locked(d, group);
@@ -589,6 +625,9 @@ fpk_dispatch_settle_next(fpk_dispatch *d, fpk_group *group)
 uint64_t
 fpk_dispatch_cancel_group(fpk_dispatch *d, fpk_group *group, bool running)
 {
+    if (fpk_is_foreign(d)) {
+        return 0;
+    }
     fpk_lock(d);
     uint64_t count = cancel_all_locked(d, group, 0);
     if (running) {

@@ -6,8 +6,12 @@
    exactly once.  Whoever waits for something pumps: takes replies out of the
    rings and puts queued tasks in.  One mutex guards all of it; it is held for
    microseconds and never across a call that waits, allocates shared memory for
-   long or runs foreign code.  No function here may be called in a child of
-   fork.
+   long or runs foreign code.
+
+   In a fork of the process a dispatch is foreign: a thread that is not there
+   may have had the mutex, and the shared memory is not the fork's to change.
+   What gives back and what asks does nothing there and forgets nothing; the
+   rest must not be called.
 
    Used by:   src/pool.  No Python.h. */
 #ifndef FPK_DISPATCH_H
@@ -18,6 +22,9 @@
 #include "transport/channel.h"
 
 typedef struct fpk_dispatch fpk_dispatch;
+
+/* True in a fork of the process that made it. */
+bool fpk_dispatch_is_foreign(const fpk_dispatch *d);
 
 /* ---- functions ---------------------------------------------------------- */
 
@@ -309,7 +316,7 @@ void fpk_dispatch_free(void *d, uint64_t offset);
 void fpk_dispatch_close(fpk_dispatch *d);
 
 /* After close, when no other thread is inside: frees it, once the sources and
-   tasks that others hold are gone. */
+   tasks that others hold are gone.  In a fork that is all that it does. */
 void fpk_dispatch_drop(fpk_dispatch *d);
 
 #endif

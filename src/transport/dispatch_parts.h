@@ -19,6 +19,7 @@
 #include "transport/counts.h"
 #include "transport/cpus.h"
 #include "transport/dispatch.h"
+#include "transport/home.h"
 
 enum {
     FPK_MOST_KNOWN = 128,     /* functions that a worker keeps */
@@ -137,7 +138,7 @@ struct fpk_dispatch {
     pthread_cond_t limits;  /* there is a shorter limit to keep, or no need */
     pthread_t keeper;       /* who keeps limits, */
     bool has_keeper;        /* if somebody does */
-    int owner;              /* the process that made it */
+    fpk_home home;          /* the process that made it */
     bool closed;
     bool failed;
     uintptr_t failed_cause;
@@ -287,6 +288,12 @@ void fpk_end_limits(fpk_dispatch *d);
 
 void fpk_bury_locked(fpk_dispatch *d);
 void fpk_kill_worker_locked(fpk_worker_place *place);
+
+static inline bool
+fpk_is_foreign(const fpk_dispatch *d)
+{
+    return !fpk_is_home(&d->home);
+}
 
 static inline void
 fpk_lock(fpk_dispatch *d)

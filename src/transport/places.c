@@ -36,7 +36,7 @@ fpk_dispatch_create(fpk_dispatch **dispatch, uint32_t workers,
     d->ring_size = ring_size;
     d->spin_ns = FPK_SPIN_NS;
     d->cpus = fpk_affine_cpus();
-    d->owner = (int)getpid();
+    fpk_home_make(&d->home);
     d->kept_ns = UINT64_MAX;
     (void)pthread_mutex_init(&d->mutex, NULL);
     (void)pthread_condattr_init(&attributes);
@@ -154,6 +154,9 @@ fpk_dispatch_drop_source(fpk_dispatch *d, fpk_source *source)
 void
 fpk_dispatch_release(fpk_dispatch *d, fpk_source *source, uint64_t offset)
 {
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_message message = {.kind = FPK_RELEASE, .block = offset};
     fpk_lock(d);
     fpk_worker_place *place = &d->places[source->worker];
@@ -197,6 +200,9 @@ fpk_status
 fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index, uint64_t max_tasks,
                          uint64_t max_memory, int fds[4])
 {
+    if (fpk_is_foreign(d)) {
+        return FPK_CLOSED;
+    }
     fpk_channel channel = {.segment = {.fd = -1}};
     fpk_source *source = calloc(1, sizeof *source);
     if (source == NULL) {
@@ -256,6 +262,9 @@ fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index, uint64_t max_tasks,
 void
 fpk_dispatch_worker_started(fpk_dispatch *d, uint32_t index, int pid)
 {
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_lock(d);
     fpk_worker_place *place = &d->places[index];
     if (place->open && place->pid == 0) {
@@ -291,6 +300,9 @@ fpk_kill_worker_locked(fpk_worker_place *place)
 void
 fpk_dispatch_quit_worker(fpk_dispatch *d, uint32_t index)
 {
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_message quit = {.kind = FPK_QUIT};
     fpk_lock(d);
     fpk_worker_place *place = &d->places[index];
@@ -305,6 +317,9 @@ fpk_dispatch_quit_worker(fpk_dispatch *d, uint32_t index)
 int
 fpk_dispatch_worker_state(fpk_dispatch *d, uint32_t index)
 {
+    if (fpk_is_foreign(d)) {
+        return -1;
+    }
     fpk_lock(d);
     fpk_worker_place *place = &d->places[index];
     int state = -1;
@@ -455,6 +470,9 @@ fpk_dispatch_worker_ended(fpk_dispatch *d, uint32_t index, uintptr_t cause,
 {
     bool begun = false;
     *lost = false;
+    if (fpk_is_foreign(d)) {
+        return false;
+    }
     fpk_lock(d);
     fpk_worker_place *place = &d->places[index];
     if (place->open) {
@@ -473,6 +491,10 @@ fpk_dispatch_worker_ended(fpk_dispatch *d, uint32_t index, uintptr_t cause,
 void
 fpk_dispatch_report(fpk_dispatch *d, uint32_t index, fpk_worker_report *report)
 {
+    *report = (fpk_worker_report){.state = -1};
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_lock(d);
     fpk_worker_place *place = &d->places[index];
     *report = place->past;
@@ -496,29 +518,40 @@ fpk_dispatch_report(fpk_dispatch *d, uint32_t index, fpk_worker_report *report)
     fpk_unlock(d);
 }
 
+/* Frees what is in no list of another thread; with the mutex, or alone. */
+static void
+drop_places(fpk_dispatch *d)
+{
+    while (d->notices.first != NULL) {
+        fpk_task *task = d->notices.first;
+        fpk_list_remove(&d->notices, task);
+        fpk_drop_task_locked(d, task);
+    }
+    for (uint32_t i = 0; i < d->workers; i++) {
+        if (d->places[i].open) {
+            close_place(d, &d->places[i]);
+        }
+        fpk_counts_clear(&d->places[i].held);
+        free(d->places[i].control);
+    }
+    fpk_bury_locked(d);
+}
+
 void
 fpk_dispatch_drop(fpk_dispatch *d)
 {
-    bool is_owner = d->owner == (int)getpid();
-    if (d->bell != NULL) {
+    bool is_foreign = fpk_is_foreign(d);
+    if (is_foreign && pthread_mutex_trylock(&d->mutex) != 0) {
+        return; /* A thread that is not there was about to change something. */
+    }
+    if (d->bell != NULL && !is_foreign) {
         fpk_dispatch_close(d);
-        if (is_owner) {
-            fpk_end_limits(d);
-        }
+        fpk_end_limits(d);
         fpk_lock(d);
-        while (d->notices.first != NULL) {
-            fpk_task *task = d->notices.first;
-            fpk_list_remove(&d->notices, task);
-            fpk_drop_task_locked(d, task);
-        }
-        for (uint32_t i = 0; i < d->workers; i++) {
-            if (d->places[i].open) {
-                close_place(d, &d->places[i]);
-            }
-            fpk_counts_clear(&d->places[i].held);
-            free(d->places[i].control);
-        }
-        fpk_bury_locked(d);
+    }
+    if (d->bell != NULL) {
+        d->pumping = false;
+        drop_places(d);
         fpk_unlock(d);
         fpk_segment_unmap(d->bell, 4096);
     }
@@ -530,7 +563,8 @@ fpk_dispatch_drop(fpk_dispatch *d)
     }
     fpk_counts_clear(&d->holds);
     free(d->places);
-    if (is_owner) {
+    fpk_home_clear(&d->home);
+    if (!is_foreign) {
         /* In a fork they would wait for threads that are not there. */
         (void)pthread_cond_destroy(&d->limits);
         (void)pthread_cond_destroy(&d->wanted);

@@ -62,6 +62,9 @@ pump_once(fpk_dispatch *d)
 void
 fpk_dispatch_pump(fpk_dispatch *d)
 {
+    if (fpk_is_foreign(d)) {
+        return;
+    }
     fpk_lock(d);
     if (!d->pumping) {
         (void)pump_once(d);
