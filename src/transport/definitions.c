@@ -130,14 +130,18 @@ fpk_dispatch_define(fpk_dispatch *d, const fpk_message *message,
     f->id = ++d->last_function;
     f->message.function = f->id;
     if (pinned) {
-        f->next = d->pinned;
-        if (f->next != NULL) {
-            f->next->previous = f;
+        f->previous = d->last_pinned;
+        if (f->previous == NULL) {
+            d->pinned = f;
         }
-        d->pinned = f;
+        else {
+            f->previous->next = f;
+        }
+        d->last_pinned = f;
         for (uint32_t i = 0; i < d->workers; i++) {
             if (d->places[i].open && !d->places[i].quitting) {
-                (void)fpk_define_locked(d, &d->places[i], f);
+                /* What finds no room now is sent before the next task. */
+                (void)fpk_define_pinned_locked(d, &d->places[i]);
             }
         }
         fpk_publish_locked(d);
@@ -211,7 +215,10 @@ fpk_drop_function_locked(fpk_dispatch *d, fpk_function *function)
         else {
             function->previous->next = function->next;
         }
-        if (function->next != NULL) {
+        if (function->next == NULL) {
+            d->last_pinned = function->previous;
+        }
+        else {
             function->next->previous = function->previous;
         }
     }

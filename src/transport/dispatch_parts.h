@@ -118,6 +118,8 @@ typedef struct fpk_worker_place {
     bool unpublished; /* records were written and not published */
     fpk_known known[FPK_MOST_KNOWN];
     uint32_t known_count;
+    uint64_t pinned; /* the id of the last pinned function that was sent: it
+                        has all that are older */
     fpk_message *control; /* messages without payload that wait for room */
     size_t control_count, control_room;
     fpk_worker_report past; /* sums of earlier incarnations */
@@ -155,7 +157,7 @@ struct fpk_dispatch {
     fpk_list queue;
     uint64_t outstanding;
     uint64_t last_task, last_function;
-    fpk_function *pinned;
+    fpk_function *pinned, *last_pinned; /* the oldest first */
     bool pumping;         /* somebody takes care of the rings, */
     bool pumper_sleeps;   /* and sleeps on the bell */
     uint32_t waiting;     /* who wait for [changed] */
@@ -241,8 +243,9 @@ void fpk_land_locked(fpk_dispatch *d, fpk_task *task);
 /* Queues a message without payload for a worker. */
 void fpk_send_control_locked(fpk_dispatch *d, fpk_worker_place *place,
                              const fpk_message *message);
-bool fpk_define_locked(fpk_dispatch *d, fpk_worker_place *place,
-                       fpk_function *function);
+
+/* Sends the pinned functions that a worker has not; false without room. */
+bool fpk_define_pinned_locked(fpk_dispatch *d, fpk_worker_place *place);
 void fpk_publish_locked(fpk_dispatch *d);
 
 /* The worker never saw the block, or says that it needs it no more; false if
@@ -273,6 +276,9 @@ void fpk_condemn_locked(fpk_worker_place *place);
    know. */
 void fpk_tell_locked(fpk_dispatch *d);
 void fpk_wake_io_locked(fpk_dispatch *d);
+
+/* Whoever sleeps on the bell looks what there is to do, and when next. */
+void fpk_wake_sleeper_locked(fpk_dispatch *d);
 struct timespec fpk_clock_time(uint64_t ns);
 
 /* ---- limits.c ----------------------------------------------------------- */

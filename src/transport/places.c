@@ -244,12 +244,11 @@ fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index, uint64_t max_tasks,
     place->pid = 0;
     place->load_ns = place->sent_ns = place->still_ns = 0;
     place->known_count = 0;
+    place->pinned = 0;
     place->control_count = 0;
     place->unpublished = false;
     atomic_store_explicit(&place->live, channel.shared, memory_order_release);
-    for (fpk_function *f = d->pinned; f != NULL; f = f->next) {
-        (void)fpk_define_locked(d, place, f);
-    }
+    (void)fpk_define_pinned_locked(d, place);
     fpk_publish_locked(d);
     fds[0] = place->channel.segment.fd;
     fds[1] = d->bell_segment.fd;
@@ -308,8 +307,13 @@ fpk_dispatch_quit_worker(fpk_dispatch *d, uint32_t index)
     fpk_worker_place *place = &d->places[index];
     if (place->open && !place->quitting) {
         place->quitting = true;
+        /* What it is about to be told does not matter to it any more. */
+        place->control_count = 0;
         fpk_send_control_locked(d, place, &quit);
         (void)fpk_refill_locked(d);
+        if (place->control_count > 0) {
+            fpk_wake_sleeper_locked(d);
+        }
     }
     fpk_unlock(d);
 }

@@ -290,11 +290,34 @@ check_place(fpk_dispatch *d, fpk_worker_place *place, uint64_t now)
     return now + FPK_OTHER_NS;
 }
 
+/* A worker that is to leave may not have been told, because its ring was full
+   of what has no reply.  Returns when to look again. */
+static uint64_t
+check_quits(fpk_dispatch *d, uint64_t now)
+{
+    bool untold = false;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        untold = false;
+        for (uint32_t i = 0; i < d->workers; i++) {
+            const fpk_worker_place *place = &d->places[i];
+            untold |=
+                place->open && place->quitting && place->control_count > 0;
+        }
+        if (!untold) {
+            return UINT64_MAX;
+        }
+        if (attempt == 0) {
+            (void)fpk_refill_locked(d);
+        }
+    }
+    return now + FPK_STANDBY_NS;
+}
+
 uint64_t
 fpk_check_times_locked(fpk_dispatch *d)
 {
-    uint64_t next = UINT64_MAX;
     uint64_t now = fpk_now_ns();
+    uint64_t next = check_quits(d, now);
     bool idle = false;
     bool behind = false;
     if (d->outstanding == 0) {
@@ -313,7 +336,9 @@ fpk_check_times_locked(fpk_dispatch *d)
     if (d->queue.first != NULL) {
         (void)fpk_refill_locked(d); /* what was taken back */
     }
-    if (idle && behind && now + FPK_STEAL_NS < next) {
+    /* With tasks in the queue its ring is full of what has no reply. */
+    if (idle && (behind || d->queue.first != NULL) &&
+        now + FPK_STEAL_NS < next) {
         next = now + FPK_STEAL_NS;
     }
     return next;

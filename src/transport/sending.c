@@ -130,9 +130,8 @@ take_blocks_back(fpk_dispatch *d, fpk_worker_place *place,
     }
 }
 
-bool
-fpk_define_locked(fpk_dispatch *d, fpk_worker_place *place,
-                  fpk_function *function)
+static bool
+define(fpk_dispatch *d, fpk_worker_place *place, fpk_function *function)
 {
     uint64_t position;
     if (!flush_control(place) ||
@@ -143,6 +142,25 @@ fpk_define_locked(fpk_dispatch *d, fpk_worker_place *place,
                       function->payload, &position) != FPK_OK) {
         take_blocks_back(d, place, &function->message, function->places);
         return false;
+    }
+    return true;
+}
+
+bool
+fpk_define_pinned_locked(fpk_dispatch *d, fpk_worker_place *place)
+{
+    fpk_function *f = d->last_pinned;
+    if (f == NULL || f->id <= place->pinned) {
+        return true;
+    }
+    while (f->previous != NULL && f->previous->id > place->pinned) {
+        f = f->previous;
+    }
+    for (; f != NULL; f = f->next) {
+        if (!define(d, place, f)) {
+            return false;
+        }
+        place->pinned = f->id;
     }
     return true;
 }
@@ -170,7 +188,7 @@ introduce(fpk_dispatch *d, fpk_worker_place *place, fpk_function *function)
             oldest = i;
         }
     }
-    if (!fpk_define_locked(d, place, function)) {
+    if (!define(d, place, function)) {
         return false;
     }
     fpk_known known = {function->id, place->sends};
@@ -207,7 +225,8 @@ set_spin(fpk_dispatch *d, fpk_worker_place *place, uint64_t now)
 static fpk_status
 send_task(fpk_dispatch *d, fpk_worker_place *place, fpk_task *task)
 {
-    if (!flush_control(place) || !introduce(d, place, task->function) ||
+    if (!flush_control(place) || !fpk_define_pinned_locked(d, place) ||
+        !introduce(d, place, task->function) ||
         !hand_over_blocks(d, place, &task->request, task->places)) {
         return FPK_FULL;
     }
@@ -338,11 +357,16 @@ fpk_send_at_once_locked(fpk_dispatch *d, fpk_task *task)
         fpk_tell_locked(d);
         place = choose_place(d, ns);
     }
-    if (place == NULL || send_task(d, place, task) != FPK_OK) {
+    if (place == NULL) {
         return false;
     }
+    bool sent = send_task(d, place, task) == FPK_OK;
     fpk_publish_locked(d);
-    return true;
+    if (!sent) {
+        /* Its ring is full; of what may be in it there is no reply. */
+        fpk_wake_sleeper_locked(d);
+    }
+    return sent;
 }
 
 void

@@ -30,6 +30,17 @@ fpk_wake_io_locked(fpk_dispatch *d)
 }
 
 void
+fpk_wake_sleeper_locked(fpk_dispatch *d)
+{
+    if (d->pumper_sleeps) {
+        fpk_bell_ring_all(d->bell);
+    }
+    else {
+        fpk_wake_io_locked(d);
+    }
+}
+
+void
 fpk_tell_locked(fpk_dispatch *d)
 {
     if (d->waiting > 0) {
