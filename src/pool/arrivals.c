@@ -8,6 +8,8 @@
    Called by: results.c and feeding.c. */
 #include "pool/results_parts.h"
 
+enum { LOOK_EVERY = 64 }; /* tasks, for signals */
+
 int
 fpk_results_make_room(fpk_results *self, uint64_t count)
 {
@@ -72,7 +74,8 @@ fits(fpk_task *task, PyObject *list)
 /* Puts the items of a chunk some of which failed: [pair] is the list of values
    and a dict from the places of those that failed to their failures. */
 static int
-put_mixed(fpk_results *self, fpk_task *task, PyObject *pair)
+put_mixed(fpk_results *self, fpk_task *task, PyObject *pair,
+          PyObject **interrupt)
 {
     PyObject *unpack = self->dispatcher->unpack_failure;
     if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2 ||
@@ -101,9 +104,11 @@ put_mixed(fpk_results *self, fpk_task *task, PyObject *pair)
             Py_INCREF(failure);
             PyObject *exception = PyObject_CallOneArg(unpack, failure);
             Py_DECREF(failure);
-            fpk_results_put_item(
-                self, task->index + i,
-                exception == NULL ? fpk_take_exception() : exception, true);
+            if (exception == NULL) {
+                exception = fpk_take_exception();
+                fpk_note_interrupt(exception, interrupt);
+            }
+            fpk_results_put_item(self, task->index + i, exception, true);
         }
     }
     return 0;
@@ -167,12 +172,12 @@ send_unread_again(fpk_results *self, fpk_task *task, fpk_task_status status)
     return sent < 0 ? -1 : 1;
 }
 
-/* Unpacks an ended task and puts its items; 0 or -1. */
+/* Unpacks an ended task and puts its items; 0 or -1.  *[interrupt]: see
+   fpk_note_interrupt. */
 static int
-put_task(fpk_results *self, fpk_task *task)
+put_task(fpk_results *self, fpk_task *task, PyObject **interrupt)
 {
     fpk_dispatcher *dispatcher = self->dispatcher;
-    fpk_show_output(dispatcher);
     fpk_task_status status = fpk_task_get_status(task);
     int again = send_unread_again(self, task, status);
     if (again != 0) {
@@ -188,7 +193,8 @@ put_task(fpk_results *self, fpk_task *task)
          (status == FPK_TASK_FAILURE && task->reply.form != FPK_FORM_STR));
     if (!chunk) {
         bool failed;
-        PyObject *value = fpk_task_outcome(dispatcher, task, &failed);
+        PyObject *value =
+            fpk_task_outcome(dispatcher, task, &failed, interrupt);
         if (value == NULL) {
             return -1;
         }
@@ -202,12 +208,14 @@ put_task(fpk_results *self, fpk_task *task)
     }
     PyObject *value = fpk_task_unpack(dispatcher, task);
     if (value == NULL) {
-        put_failure(self, task, fpk_unreadable_result(dispatcher, task));
+        PyObject *error = fpk_unreadable_result(dispatcher, task);
+        fpk_note_interrupt(error, interrupt);
+        put_failure(self, task, error);
         return 0;
     }
     int wrong = 0;
     if (status == FPK_TASK_FAILURE) {
-        wrong = put_mixed(self, task, value);
+        wrong = put_mixed(self, task, value, interrupt);
     }
     else if (fits(task, value)) {
         for (uint32_t i = 0; i < task->request.items; i++) {
@@ -254,6 +262,10 @@ fpk_results_collect(fpk_results *self)
 {
     int count = 0;
     for (;;) {
+        /* They may come as fast as they are taken. */
+        if (count % LOOK_EVERY == LOOK_EVERY - 1 && PyErr_CheckSignals() < 0) {
+            return -1;
+        }
         fpk_task *task = fpk_dispatch_take(self->dispatcher->d, self->group);
         if (task == NULL) {
             return count;
@@ -265,9 +277,13 @@ fpk_results_collect(fpk_results *self)
         self->result_bytes =
             fpk_average_size(self->result_bytes, bytes, task->request.items);
         self->held_bytes = fpk_results_count_held(self) + bytes;
-        int status = put_task(self, task);
+        PyObject *interrupt = NULL;
+        if (fpk_show_output(self->dispatcher) < 0) {
+            interrupt = fpk_take_exception();
+        }
+        int status = put_task(self, task, &interrupt);
         fpk_dispatch_drop_task(self->dispatcher->d, task);
-        if (status < 0) {
+        if (fpk_raise_interrupt(interrupt) < 0 || status < 0) {
             return -1;
         }
         count++;

@@ -12,7 +12,10 @@
 
 /* A result does not wait longer for output that nobody can show: a stream may
    need the thread that takes the result. */
-enum { OUTPUT_PATIENCE_NS = 1000000000 };
+enum {
+    OUTPUT_PATIENCE_NS = 1000000000,
+    OUTPUT_LOOK_NS = 20000000, /* for signals */
+};
 
 /* ---- the caller's process ----------------------------------------------- */
 
@@ -388,21 +391,29 @@ tell_message(fpk_dispatcher *self, fpk_task *task)
     Py_XDECREF(result);
 }
 
-void
+int
 fpk_wait_for_output(fpk_dispatcher *self)
 {
     uint64_t said = fpk_dispatch_said(self->d);
+    uint64_t now = fpk_now_ns();
+    uint64_t until = now + OUTPUT_PATIENCE_NS;
+    int status = 0;
     if (self->io_thread == 0 ||
         PyThread_get_thread_ident() == self->io_thread) {
-        return;
+        return 0;
     }
-    Py_BEGIN_ALLOW_THREADS
-    uint64_t until = fpk_now_ns() + OUTPUT_PATIENCE_NS;
-    struct timespec nap = {.tv_nsec = 20000};
-    while (fpk_dispatch_told(self->d) < said && fpk_now_ns() < until) {
-        (void)nanosleep(&nap, NULL);
+    while (status == 0 && now < until && fpk_dispatch_told(self->d) < said) {
+        uint64_t look = now + OUTPUT_LOOK_NS;
+        struct timespec nap = {.tv_nsec = 20000};
+        Py_BEGIN_ALLOW_THREADS
+        while (fpk_dispatch_told(self->d) < said && now < look) {
+            (void)nanosleep(&nap, NULL);
+            now = fpk_now_ns();
+        }
+        Py_END_ALLOW_THREADS
+        status = PyErr_CheckSignals();
     }
-    Py_END_ALLOW_THREADS
+    return status;
 }
 
 PyDoc_STRVAR(run_io_doc, "run_io()\n--\n\n"

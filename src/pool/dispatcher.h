@@ -100,21 +100,32 @@ void fpk_refuse_tasks(fpk_dispatcher *self);
 int fpk_submit_task(fpk_dispatcher *self, fpk_task *task);
 
 /* Output that came before a result is shown before the result is taken; not in
-   the I/O thread, which shows it. */
-void fpk_wait_for_output(fpk_dispatcher *self);
+   the I/O thread, which shows it.  0, or -1 with the exception of a signal's
+   handler. */
+int fpk_wait_for_output(fpk_dispatcher *self);
 
-static inline void
+static inline int
 fpk_show_output(fpk_dispatcher *self)
 {
-    if (FPK_UNLIKELY(fpk_dispatch_has_untold(self->d))) {
-        fpk_wait_for_output(self);
-    }
+    return FPK_UNLIKELY(fpk_dispatch_has_untold(self->d))
+               ? fpk_wait_for_output(self)
+               : 0;
 }
 
 /* What a task that ended says.  A new reference to the value or, with
    *[failed] set, to the exception; NULL with an exception if that cannot be
-   found out. */
-PyObject *fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed);
+   found out.  *[interrupt], if it was NULL: see fpk_note_interrupt. */
+PyObject *fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed,
+                           PyObject **interrupt);
+
+/* [error] was raised here and is to be the outcome of a call.  If it is no
+   Exception it is about this thread, too, which may have been interrupted: it
+   is kept in *[interrupt] if that is NULL, to be raised as well. */
+void fpk_note_interrupt(PyObject *error, PyObject **interrupt);
+
+/* Raises *[interrupt], which it takes over, unless it is NULL or there is an
+   exception: 0, or -1. */
+int fpk_raise_interrupt(PyObject *interrupt);
 
 /* The exception that a task fails with whose result cannot be read for the one
    that is set: a new reference. */

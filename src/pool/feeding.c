@@ -20,6 +20,8 @@ enum {
     CHUNK_BYTES = 4 << 20,   /* of items or results in one message */
     AHEAD_BYTES = 32 << 20,  /* per worker, that lie ready */
     FIRST_AHEAD = 4,         /* items per worker before anything is known */
+    LOOK_EVERY = 256,        /* items, for signals */
+    YIELD_EVERY = 32,        /* chunks, to other threads */
 };
 
 /* The next item of the input: new reference, or NULL at its end.  An exception
@@ -33,20 +35,25 @@ read_item(fpk_results *self, PyObject **interrupt)
     PyObject *input = Py_NewRef(self->input);
     self->owner = 0;
     PyObject *value = PyIter_Next(input);
+    PyObject *error =
+        value == NULL && PyErr_Occurred() ? fpk_take_exception() : NULL;
     while (self->owner != 0) {
         struct timespec pause = {0, 200000};
         Py_BEGIN_ALLOW_THREADS(void)
         nanosleep(&pause, NULL);
         Py_END_ALLOW_THREADS
+        if (PyErr_CheckSignals() < 0) {
+            Py_XSETREF(*interrupt, fpk_take_exception());
+        }
     }
     self->owner = me;
+    if (error != NULL) {
+        PyObject **place = PyErr_GivenExceptionMatches(error, PyExc_Exception)
+                               ? &self->input_error
+                               : interrupt;
+        Py_XSETREF(*place, error);
+    }
     if (value == NULL) {
-        if (PyErr_Occurred()) {
-            PyObject **place = PyErr_ExceptionMatches(PyExc_Exception)
-                                   ? &self->input_error
-                                   : interrupt;
-            Py_XSETREF(*place, fpk_take_exception());
-        }
         Py_CLEAR(self->input);
     }
     Py_DECREF(input);
@@ -264,8 +271,10 @@ feed_chunk(fpk_results *self, uint64_t count)
 {
     PyObject *interrupt = NULL;
     int status = 0;
+    unsigned items = 0;
     self->reader = self->owner;
-    while (status == 0 && self->input != NULL && !self->cancelled &&
+    while (status == 0 && interrupt == NULL && self->input != NULL &&
+           !self->cancelled &&
            (self->gathered == NULL ||
             (uint64_t)PyList_GET_SIZE(self->gathered) < count)) {
         PyObject *value = read_item(self, &interrupt);
@@ -274,12 +283,17 @@ feed_chunk(fpk_results *self, uint64_t count)
         }
         status = gather_item(self, value);
         Py_DECREF(value);
+        if (++items % LOOK_EVERY == 0 && status == 0 && interrupt == NULL &&
+            PyErr_CheckSignals() < 0) {
+            interrupt = fpk_take_exception();
+        }
     }
     if (self->options.chunksize > 1 && self->input == NULL &&
         (self->input_error != NULL || interrupt != NULL)) {
         Py_CLEAR(self->gathered);
     }
-    if (status == 0) {
+    bool is_whole = interrupt == NULL || self->input == NULL;
+    if (status == 0 && is_whole) {
         status = fpk_results_send_gathered(self);
     }
     self->reader = 0;
@@ -364,6 +378,7 @@ int
 fpk_results_feed(fpk_results *self, bool all)
 {
     int status = 0;
+    unsigned chunks = 0;
     fpk_dispatch_pump(self->dispatcher->d);
     if (self->apart != NULL) {
         return feed_apart(self, all);
@@ -385,6 +400,11 @@ fpk_results_feed(fpk_results *self, bool all)
             count = ahead;
         }
         status = feed_chunk(self, count);
+        if (++chunks % YIELD_EVERY == 0 && status == 0) {
+            Py_BEGIN_ALLOW_THREADS
+            Py_END_ALLOW_THREADS
+            status = PyErr_CheckSignals();
+        }
     }
     if (self->on_news != NULL) {
         fpk_dispatch_settle_next(self->dispatcher->d, self->group);

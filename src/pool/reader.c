@@ -12,8 +12,10 @@
 
 #include "pool/results_parts.h"
 
-/* Not for long, so that the thread sees that the pool has ended. */
+/* Not for long, so that the thread sees that the pool has ended; whoever waits
+   for news is to hear of a signal that came just before. */
 #define LONGEST_NS UINT64_C(1000000000)
+#define LONGEST_NEWS_NS UINT64_C(50000000)
 
 struct fpk_reader {
     PyObject_HEAD
@@ -97,7 +99,7 @@ fpk_reader_wait_for_news(fpk_reader *self, fpk_results *map, uint64_t left)
     if (map->came == map->sent && !is_over(map) &&
         (map->gathered == NULL || map->options.chunksize > 1)) {
         sleep_on(&self->bells->news, ticket,
-                 left < LONGEST_NS ? left : LONGEST_NS);
+                 left < LONGEST_NEWS_NS ? left : LONGEST_NEWS_NS);
     }
     fpk_bell_disarm(&self->bells->news);
 }

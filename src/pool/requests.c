@@ -323,27 +323,54 @@ timed_out_error(fpk_dispatcher *self, const fpk_task *task)
     return error;
 }
 
+void
+fpk_note_interrupt(PyObject *error, PyObject **interrupt)
+{
+    if (*interrupt == NULL &&
+        !PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
+        *interrupt = Py_NewRef(error);
+    }
+}
+
+int
+fpk_raise_interrupt(PyObject *interrupt)
+{
+    if (interrupt == NULL) {
+        return 0;
+    }
+    if (!PyErr_Occurred()) {
+        PyErr_SetObject((PyObject *)Py_TYPE(interrupt), interrupt);
+    }
+    Py_DECREF(interrupt);
+    return -1;
+}
+
 PyObject *
-fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed)
+fpk_task_outcome(fpk_dispatcher *self, fpk_task *task, bool *failed,
+                 PyObject **interrupt)
 {
     PyObject *value = NULL;
     *failed = true;
     switch (fpk_task_get_status(task)) {
     case FPK_TASK_RESULT:
         value = fpk_task_unpack(self, task);
+        *failed = value == NULL;
         if (value == NULL) {
-            return fpk_unreadable_result(self, task);
+            value = fpk_unreadable_result(self, task);
+            fpk_note_interrupt(value, interrupt);
         }
-        *failed = false;
         return value;
     case FPK_TASK_FAILURE: {
         PyObject *failure = fpk_task_unpack(self, task);
-        if (failure == NULL) {
-            return fpk_take_exception();
+        if (failure != NULL) {
+            value = PyObject_CallOneArg(self->unpack_failure, failure);
+            Py_DECREF(failure);
         }
-        value = PyObject_CallOneArg(self->unpack_failure, failure);
-        Py_DECREF(failure);
-        return value == NULL ? fpk_take_exception() : value;
+        if (value == NULL) {
+            value = fpk_take_exception();
+            fpk_note_interrupt(value, interrupt);
+        }
+        return value;
     }
     case FPK_TASK_TIMED_OUT:
         return timed_out_error(self, task);

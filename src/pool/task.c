@@ -114,6 +114,8 @@ wait_for_unpacker(future *self)
 static int
 settle(future *self)
 {
+    PyObject *interrupt = NULL;
+    bool is_shown = false;
     while (self->outcome == OUTCOME_NONE) {
         if (check_mine(self) < 0) {
             return -1;
@@ -124,12 +126,19 @@ settle(future *self)
             }
             continue;
         }
+        if (!is_shown) {
+            is_shown = true;
+            if (fpk_show_output(self->dispatcher) < 0) {
+                return -1;
+            }
+            continue; /* Another thread may have come. */
+        }
         bool failed;
         fpk_task *task = self->task;
         bool cancelled = fpk_task_get_status(task) == FPK_TASK_CANCELLED;
         self->unpacker = PyThread_get_thread_ident();
-        fpk_show_output(self->dispatcher);
-        PyObject *value = fpk_task_outcome(self->dispatcher, task, &failed);
+        PyObject *value =
+            fpk_task_outcome(self->dispatcher, task, &failed, &interrupt);
         self->unpacker = 0;
         if (value == NULL) {
             return -1;
@@ -141,7 +150,7 @@ settle(future *self)
         self->task = NULL;
         fpk_dispatch_drop_task(self->dispatcher->d, task);
     }
-    return 0;
+    return fpk_raise_interrupt(interrupt);
 }
 
 /* Waits until the task has ended; 0, or -1 with an exception. */

@@ -28,7 +28,8 @@ enum { SPIN_WITH_GIL_NS = 2000 };
 enum { LOOKS = 16 };
 
 enum {
-    YIELD_EVERY_NS = 5000000, /* the GIL, to other threads */
+    YIELD_EVERY_NS = 5000000,  /* the GIL, to other threads */
+    FIRST_SLEEP_NS = 50000000, /* until signals are looked for */
     LOOK_EVERY_NS = 10000000, /* at the memory */
 };
 
@@ -107,7 +108,9 @@ spin_until(fpk_worker *self, uint64_t deadline, fpk_record **record,
     return is_stopped(self);
 }
 
-/* Sleeps until the parent rings or a signal comes. */
+/* Sleeps until the parent rings or a signal comes.  One that came before is
+   heard of after the first sleep, which is short; after that there is hardly
+   anything in which it could come. */
 static void
 sleep_on_bell(fpk_worker *self, fpk_record **record, fpk_status *status)
 {
@@ -115,7 +118,8 @@ sleep_on_bell(fpk_worker *self, fpk_record **record, fpk_status *status)
     uint32_t ticket = fpk_bell_arm(bell);
     *status = fpk_ring_next(&self->channel.requests, record);
     if (*record == NULL && *status == FPK_OK && !is_stopped(self)) {
-        (void)fpk_bell_wait(bell, ticket, UINT64_MAX);
+        uint64_t longest = self->waited ? UINT64_MAX : FIRST_SLEEP_NS;
+        self->waited = !fpk_bell_wait(bell, ticket, longest);
     }
     fpk_bell_disarm(bell);
 }
@@ -274,6 +278,7 @@ handle(fpk_worker *self, fpk_record *record, int *verdict)
 {
     fpk_request request;
     int status = 0;
+    self->waited = false;
     atomic_store_explicit(&self->channel.shared->worker_state, FPK_WORKER_BUSY,
                           memory_order_relaxed);
     fpk_status parsed =

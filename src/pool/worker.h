@@ -37,6 +37,7 @@ typedef struct fpk_worker {
     bool running;  /* a thread is in run() */
     bool reading;  /* and decodes, which may import modules */
     bool sleeping; /* and waits for work without the GIL */
+    bool waited;   /* nothing came for a while */
     bool stopped;  /* a message was given up because the pool has stopped */
 
     bool lacks_room; /* a reply found no place in the arena of results */
