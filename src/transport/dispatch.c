@@ -129,6 +129,7 @@ fpk_split_task_locked(fpk_dispatch *d, fpk_task *task, uint32_t skip,
     size_t length =
         task->payload == NULL ? 0 : (size_t)task->request.payload_length;
     part->places = NULL;
+    part->payload = NULL;
     if (!fpk_copy_places(task->places, task->request.buffers, &part->places) ||
         (length > 0 &&
          (part->payload = reserve_payload(part, length)) == NULL) ||

@@ -240,6 +240,9 @@ bool fpk_isolate_locked(fpk_dispatch *d, fpk_task *task);
 /* Removes a sent task from what is in flight. */
 void fpk_land_locked(fpk_dispatch *d, fpk_task *task);
 
+/* Room for one more message without payload; false without memory. */
+bool fpk_make_control_room(fpk_worker_place *place);
+
 /* Queues a message without payload for a worker. */
 void fpk_send_control_locked(fpk_dispatch *d, fpk_worker_place *place,
                              const fpk_message *message);

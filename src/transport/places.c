@@ -228,11 +228,17 @@ fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index, uint64_t max_tasks,
     channel.shared->results_fd = source->segment.fd;
     fpk_lock(d);
     fpk_worker_place *place = &d->places[index];
-    if (d->closed || place->open) {
+    status = d->closed || place->open ? FPK_CLOSED : FPK_OK;
+    place->control_count = place->open ? place->control_count : 0;
+    /* There must be room for the message by which it is told to leave. */
+    if (status == FPK_OK && !fpk_make_control_room(place)) {
+        status = FPK_NO_MEMORY;
+    }
+    if (status != FPK_OK) {
         fpk_unlock(d);
         fpk_channel_close(&channel);
         fpk_dispatch_drop_source(d, source);
-        return FPK_CLOSED;
+        return status;
     }
     source->incarnation = ++place->incarnation;
     place->channel = channel;
@@ -245,7 +251,6 @@ fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index, uint64_t max_tasks,
     place->load_ns = place->sent_ns = place->still_ns = 0;
     place->known_count = 0;
     place->pinned = 0;
-    place->control_count = 0;
     place->unpublished = false;
     atomic_store_explicit(&place->live, channel.shared, memory_order_release);
     (void)fpk_define_pinned_locked(d, place);

@@ -14,6 +14,10 @@
 
 #include "transport/dispatch_parts.h"
 
+/* About a day; more than that only a worker with damaged memory says, and sums
+   of it must not overflow. */
+#define LONGEST_CALL_NS (UINT64_C(1) << 46)
+
 /* Its channel holds nonsense: nothing more is read from it, and who looks for
    replies without the mutex sees none, or he would look again at once, for
    ever. */
@@ -27,16 +31,35 @@ fpk_condemn_locked(fpk_worker_place *place)
 
 /* ---- replies ------------------------------------------------------------ */
 
-/* Copies what a reply says into [task]; false without memory. */
+/* The worker gets the blocks of a reply back, which nobody has taken. */
+static void
+give_back(fpk_dispatch *d, fpk_worker_place *place, const fpk_message *message,
+          const fpk_place *places)
+{
+    fpk_message release = {.kind = FPK_RELEASE};
+    for (uint32_t i = 0; i < message->buffers; i++) {
+        release.block = places[i].offset;
+        fpk_send_control_locked(d, place, &release);
+    }
+    if (message->flags & FPK_PAYLOAD_IN_BLOCK) {
+        release.block = message->block;
+        fpk_send_control_locked(d, place, &release);
+    }
+}
+
+/* Copies what a reply says into [task]; false without memory, and then the
+   task has no reply. */
 static bool
 copy_reply(fpk_task *task, const fpk_message *message, const fpk_place *places,
            const unsigned char *payload)
 {
-    task->reply = *message;
     if (task->payload != task->small) {
         free(task->payload);
     }
     task->payload = NULL;
+    if (!fpk_copy_places(places, message->buffers, &task->reply_places)) {
+        return false;
+    }
     size_t length = payload == NULL ? 0 : (size_t)message->payload_length;
     if (length > 0) {
         task->reply_payload =
@@ -46,14 +69,7 @@ copy_reply(fpk_task *task, const fpk_message *message, const fpk_place *places,
         }
         memcpy(task->reply_payload, payload, length);
     }
-    if (message->buffers > 0) {
-        size_t size = message->buffers * sizeof *places;
-        task->reply_places = malloc(size);
-        if (task->reply_places == NULL) {
-            return false;
-        }
-        memcpy(task->reply_places, places, size);
-    }
+    task->reply = *message;
     return true;
 }
 
@@ -64,6 +80,9 @@ learn(fpk_function *function, uint64_t work_ns, uint32_t items)
     if (ns == 0) {
         ns = 1;
     }
+    if (ns > LONGEST_CALL_NS) {
+        ns = LONGEST_CALL_NS;
+    }
     if (function->call_ns == 0) {
         function->call_ns = ns;
     }
@@ -73,22 +92,25 @@ learn(fpk_function *function, uint64_t work_ns, uint32_t items)
     }
 }
 
-/* A message that is no answer becomes a notice for the I/O thread. */
+/* A message that is no answer becomes a notice for the I/O thread: false if the
+   pool cannot do without it, and there is no memory. */
 static bool
 take_unasked(fpk_dispatch *d, fpk_worker_place *place,
              const fpk_message *message, const fpk_place *places,
              const unsigned char *payload)
 {
     fpk_task *task = calloc(1, sizeof *task);
-    if (task == NULL) {
-        return true; /* Output is lost rather than the worker. */
+    if (task != NULL) {
+        atomic_init(&task->refs, 1);
+        task->worker = (uint32_t)(place - d->places);
+        task->source = fpk_source_ref(place->source);
     }
-    atomic_init(&task->refs, 1);
-    task->worker = (uint32_t)(place - d->places);
-    task->source = fpk_source_ref(place->source);
-    if (!copy_reply(task, message, places, payload)) {
-        fpk_drop_task_locked(d, task);
-        return true;
+    if (task == NULL || !copy_reply(task, message, places, payload)) {
+        if (task != NULL) {
+            fpk_drop_task_locked(d, task);
+        }
+        give_back(d, place, message, places);
+        return message->kind == FPK_OUTPUT;
     }
     fpk_list_append(&d->notices, task);
     if (message->kind == FPK_OUTPUT) {
@@ -124,6 +146,7 @@ take_answer(fpk_dispatch *d, fpk_worker_place *place,
     fpk_task_status status =
         message->kind == FPK_RESULT ? FPK_TASK_RESULT : FPK_TASK_FAILURE;
     if (!copy_reply(task, message, places, payload)) {
+        give_back(d, place, message, places);
         task->cause = 0;
         status = FPK_TASK_LOST;
     }

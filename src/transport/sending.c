@@ -60,21 +60,30 @@ flush_control(fpk_worker_place *place)
     return place->control_count == 0;
 }
 
+bool
+fpk_make_control_room(fpk_worker_place *place)
+{
+    if (place->control_count == place->control_room) {
+        size_t room = place->control_room == 0 ? 16 : place->control_room * 2;
+        fpk_message *control = realloc(place->control, room * sizeof *control);
+        if (control == NULL) {
+            return false;
+        }
+        place->control = control;
+        place->control_room = room;
+    }
+    return true;
+}
+
 void
 fpk_send_control_locked(fpk_dispatch *d, fpk_worker_place *place,
                         const fpk_message *message)
 {
     (void)d;
-    if (place->control_count == place->control_room) {
-        size_t room = place->control_room == 0 ? 16 : place->control_room * 2;
-        fpk_message *control = realloc(place->control, room * sizeof *control);
-        if (control == NULL) {
-            return; /* The worker keeps something that nobody needs. */
-        }
-        place->control = control;
-        place->control_room = room;
+    /* Else the worker keeps something that nobody needs. */
+    if (fpk_make_control_room(place)) {
+        place->control[place->control_count++] = *message;
     }
-    place->control[place->control_count++] = *message;
 }
 
 /* Counts [message]'s blocks as held by the worker. */

@@ -133,6 +133,20 @@ def test_transport_where_there_is_no_futex(cc, tmp_path):
     check_output(run([program, "2"]))
 
 
+def test_dispatch_without_memory(cc, tmp_path):
+    """Each allocation of the dispatch fails once."""
+    flags = ["-D_GNU_SOURCE", "-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc"]
+    if not can_use(cc, tmp_path, flags):
+        pytest.skip("the linker has no --wrap")
+    flags += SANITIZERS if can_use(cc, tmp_path, SANITIZERS) else []
+    sources = sorted((SRC / "transport").glob("*.c"))
+    faults = HERE / "dispatch_faults.c"
+    program = build(cc, tmp_path, flags, [*sources, faults])
+    result = run([program])
+    assert result.returncode == 0, result.stdout
+    assert "ok answers" in result.stdout and "ok dies" in result.stdout
+
+
 def test_interleavings(cc, tmp_path):
     """Ring and bell in every order of steps, with store buffers; and the same
     with one part left out each time, which has to be found."""
