@@ -150,7 +150,8 @@ done:
    the worker's hands as a whole, and the map is not cancelled: 1; 0 if that is
    not so, or -1. */
 static int
-send_unread_again(fpk_results *self, fpk_task *task, fpk_task_status status)
+send_unread_again(fpk_results *self, fpk_task *task, fpk_task_status status,
+                  PyObject **interrupt)
 {
     bool unread = (status == FPK_TASK_FAILURE || status == FPK_TASK_LOST) &&
                   task->reply.unread != 0 && !self->cancelled;
@@ -167,19 +168,19 @@ send_unread_again(fpk_results *self, fpk_task *task, fpk_task_status status)
     if (status == FPK_TASK_LOST) {
         Py_DECREF(fpk_cause_exception(self->dispatcher, task->cause));
     }
-    int sent = fpk_results_send_again(self, items, task->index);
+    fpk_results_send_again(self, items, task->index, interrupt);
     Py_DECREF(items);
-    return sent < 0 ? -1 : 1;
+    return 1;
 }
 
-/* Unpacks an ended task and puts its items; 0 or -1.  *[interrupt]: see
-   fpk_note_interrupt. */
+/* Unpacks an ended task and puts its items: 0, or -1 and none was put.
+   *[interrupt]: see fpk_note_interrupt. */
 static int
 put_task(fpk_results *self, fpk_task *task, PyObject **interrupt)
 {
     fpk_dispatcher *dispatcher = self->dispatcher;
     fpk_task_status status = fpk_task_get_status(task);
-    int again = send_unread_again(self, task, status);
+    int again = send_unread_again(self, task, status, interrupt);
     if (again != 0) {
         return again < 0 ? -1 : 0;
     }
@@ -281,9 +282,13 @@ fpk_results_collect(fpk_results *self)
         if (fpk_show_output(self->dispatcher) < 0) {
             interrupt = fpk_take_exception();
         }
-        int status = put_task(self, task, &interrupt);
+        if (put_task(self, task, &interrupt) < 0) {
+            PyObject *error = fpk_take_exception();
+            fpk_note_interrupt(error, &interrupt);
+            put_failure(self, task, error);
+        }
         fpk_dispatch_drop_task(self->dispatcher->d, task);
-        if (fpk_raise_interrupt(interrupt) < 0 || status < 0) {
+        if (fpk_raise_interrupt(interrupt) < 0) {
             return -1;
         }
         count++;

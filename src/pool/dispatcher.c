@@ -359,8 +359,9 @@ static PyObject *
 dispatcher_close(PyObject *op, PyObject *unused)
 {
     fpk_dispatcher *self = (fpk_dispatcher *)op;
-    fpk_dispatch_close(self->d);
+    /* Who waits for a map that has no calls is told by the I/O thread. */
     fpk_end_maps(self);
+    fpk_dispatch_close(self->d);
     /* Results keep the dispatcher; they are not to keep what it has sent. */
     fpk_clear_functions(self);
     Py_RETURN_NONE;

@@ -199,24 +199,20 @@ send_items(fpk_results *self, PyObject *list, uint64_t count, uint64_t index)
     return status;
 }
 
-int
-fpk_results_send_again(fpk_results *self, PyObject *list, uint64_t index)
+void
+fpk_results_send_again(fpk_results *self, PyObject *list, uint64_t index,
+                       PyObject **interrupt)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++, index++) {
         PyObject *single = PyList_GetSlice(list, i, i + 1);
-        if (single == NULL) {
-            return -1;
-        }
-        int status = send_items(self, single, 1, index);
-        Py_DECREF(single);
+        int status = single == NULL ? -1 : send_items(self, single, 1, index);
+        Py_XDECREF(single);
         if (status < 0) {
-            if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-                return -1;
-            }
-            fpk_results_put_item(self, index, fpk_take_exception(), true);
+            PyObject *error = fpk_take_exception();
+            fpk_note_interrupt(error, interrupt);
+            fpk_results_put_item(self, index, error, true);
         }
     }
-    return 0;
 }
 
 int
@@ -239,9 +235,11 @@ fpk_results_send_gathered(fpk_results *self)
     else if (self->dispatcher->broken == NULL &&
              PyErr_ExceptionMatches(PyExc_Exception) && count > 1) {
         PyErr_Clear(); /* It comes again for each item that it is about. */
+        PyObject *interrupt = NULL;
         uint64_t index = self->sent;
         self->sent += count;
-        status = fpk_results_send_again(self, list, index);
+        fpk_results_send_again(self, list, index, &interrupt);
+        status = fpk_raise_interrupt(interrupt);
     }
     else if (self->dispatcher->broken == NULL &&
              PyErr_ExceptionMatches(PyExc_Exception)) {

@@ -89,8 +89,10 @@ int fpk_results_collect(fpk_results *self);
 /* ---- feeding.c ---------------------------------------------------------- */
 
 /* Sends the items of a chunk again, each by itself: one of them makes the
-   others unreadable for the worker.  0, or -1. */
-int fpk_results_send_again(fpk_results *self, PyObject *list, uint64_t index);
+   others unreadable for the worker.  One that cannot be sent has come as the
+   exception that says why; *[interrupt]: see fpk_note_interrupt. */
+void fpk_results_send_again(fpk_results *self, PyObject *list, uint64_t index,
+                            PyObject **interrupt);
 
 /* Reads and sends as much as is needed now; 0 or -1.  [all]: the results are
    wanted together, so that none waits to be given out.  While the input is

@@ -329,18 +329,28 @@ fpk_cancel_inputs(PyObject *op, PyObject *unused)
     if (fpk_pool_fetch(type, "concurrent.futures", "CancelledError") < 0) {
         return NULL;
     }
-    for (fpk_results *map = self->first_map; map != NULL; map = map->next) {
-        if (is_unread(map)) {
-            PyObject *error = PyObject_CallNoArgs(*type);
-            if (error == NULL) {
-                return NULL;
+    fpk_results *map;
+    do {
+        /* Whatever this runs, the list is looked at when it is over. */
+        PyObject *error = PyObject_CallNoArgs(*type);
+        if (error == NULL) {
+            return NULL;
+        }
+        for (map = self->first_map; map != NULL; map = map->next) {
+            if (is_unread(map) && !map->cancelled) {
+                break;
             }
-            Py_XSETREF(map->input_error, error);
+        }
+        if (map != NULL) {
+            PyObject *before = map->input_error;
+            map->input_error = error;
             map->cancelled = true;
             if (map->apart != NULL) {
                 fpk_reader_wake(map->apart);
             }
+            error = before;
         }
-    }
+        Py_XDECREF(error);
+    } while (map != NULL);
     Py_RETURN_NONE;
 }
