@@ -468,19 +468,28 @@ fpk_find_function(fpk_dispatcher *self, PyObject *callable)
     fpk_snapshot old = {NULL, NULL, NULL, NULL};
     if (index < self->snapshot_count) {
         fpk_snapshot found = self->snapshots[index];
+        /* Owned: a look into a dict may run code of its keys. */
+        old.function = fpk_dispatch_keep_function(self->d, found.function);
         if (found.observed != NULL && found.key == callable) {
-            int same = is_unchanged(found.observed);
-            if (same < 0) {
-                return NULL;
-            }
+            PyObject *observed = Py_NewRef(found.observed);
+            int same = is_unchanged(observed);
+            bool is_there = index < self->snapshot_count &&
+                            self->snapshots[index].observed == observed;
+            Py_DECREF(observed);
             if (same > 0) {
-                if (index > 0) {
+                if (index > 0 && is_there) {
                     (void)put_first(self, index, found);
                 }
-                return fpk_dispatch_keep_function(self->d, found.function);
+                return old.function;
+            }
+            if (same < 0 || !is_there) {
+                found.constants = NULL;
+            }
+            if (same < 0) {
+                clear_snapshot(self, old);
+                return NULL;
             }
         }
-        old.function = fpk_dispatch_keep_function(self->d, found.function);
         old.constants = Py_XNewRef(found.constants);
     }
     fpk_snapshot snapshot = {NULL, NULL, NULL, NULL};

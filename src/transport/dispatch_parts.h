@@ -52,6 +52,10 @@ enum {
    damaged may have damaged the bell, too. */
 #define FPK_LONGEST_NS UINT64_C(1000000000)
 
+/* If nobody looked for as long, this process was stopped or had no core: what
+   workers did meanwhile is not known. */
+#define FPK_AWAY_NS UINT64_C(1250000000)
+
 /* Tasks in order; a task is in one list at most. */
 typedef struct fpk_list {
     fpk_task *first, *last;
@@ -99,6 +103,7 @@ typedef struct fpk_worker_place {
     bool cancelled; /* because the task that it was in was cancelled */
     int pid;        /* 0: not started */
     int pidfd;      /* -1: none */
+    uint64_t pidfd_inode, pidfd_device; /* a user may close it */
     uint64_t incarnation;
     fpk_channel channel;
     _Atomic(fpk_channel_shared *) live; /* for those who look without the
@@ -170,6 +175,7 @@ struct fpk_dispatch {
     uint64_t shortest_ns; /* the shortest limit that was given, */
     uint64_t kept_ns;     /* and that with which the keeper sleeps */
     uint64_t active_ns;   /* when a reply came last */
+    uint64_t looked_ns;   /* when somebody looked at the times last */
     uint64_t spin_ns;     /* how long it pays to spin, judged by how it went */
     uint32_t spins;
     uint32_t submits; /* since the queue was looked at */

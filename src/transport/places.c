@@ -8,9 +8,11 @@
               ever had; when it ends each task that it had goes back to the
               queue or ends, and each block that it held is given back.
    Called by: src/pool, for the thread that watches the processes. */
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -263,6 +265,33 @@ fpk_dispatch_open_worker(fpk_dispatch *d, uint32_t index, uint64_t max_tasks,
     return FPK_OK;
 }
 
+/* ---- the process -------------------------------------------------------- */
+
+static void
+open_pidfd(fpk_worker_place *place)
+{
+#ifdef SYS_pidfd_open
+    struct stat found;
+    place->pidfd = (int)syscall(SYS_pidfd_open, place->pid, 0);
+    if (place->pidfd >= 0 && fstat(place->pidfd, &found) == 0) {
+        place->pidfd_inode = (uint64_t)found.st_ino;
+        place->pidfd_device = (uint64_t)found.st_dev;
+    }
+#else
+    (void)place;
+#endif
+}
+
+/* Is it there, and no other file that has its number now? */
+static bool
+has_pidfd(const fpk_worker_place *place)
+{
+    struct stat found;
+    return place->pidfd >= 0 && fstat(place->pidfd, &found) == 0 &&
+           (uint64_t)found.st_ino == place->pidfd_inode &&
+           (uint64_t)found.st_dev == place->pidfd_device;
+}
+
 void
 fpk_dispatch_worker_started(fpk_dispatch *d, uint32_t index, int pid)
 {
@@ -273,9 +302,7 @@ fpk_dispatch_worker_started(fpk_dispatch *d, uint32_t index, int pid)
     fpk_worker_place *place = &d->places[index];
     if (place->open && place->pid == 0) {
         place->pid = pid;
-#ifdef SYS_pidfd_open
-        place->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-#endif
+        open_pidfd(place);
         if (place->doomed) {
             fpk_kill_worker_locked(place);
         }
@@ -293,8 +320,9 @@ fpk_kill_worker_locked(fpk_worker_place *place)
     place->killed = true;
 #ifdef SYS_pidfd_send_signal
     /* The pid may belong to another process by now; the pidfd cannot. */
-    if (place->pidfd >= 0) {
-        (void)syscall(SYS_pidfd_send_signal, place->pidfd, SIGKILL, NULL, 0);
+    if (has_pidfd(place) &&
+        (syscall(SYS_pidfd_send_signal, place->pidfd, SIGKILL, NULL, 0) == 0 ||
+         errno == ESRCH)) {
         return;
     }
 #endif
@@ -463,10 +491,10 @@ close_place(fpk_dispatch *d, fpk_worker_place *place)
     }
     place->open = false;
     place->pid = 0;
-    if (place->pidfd >= 0) {
+    if (has_pidfd(place)) {
         (void)close(place->pidfd);
-        place->pidfd = -1;
     }
+    place->pidfd = -1;
     place->control_count = 0;
     close_channel(d, place);
     fpk_dispatch_drop_source(d, place->source);
@@ -490,6 +518,9 @@ fpk_dispatch_worker_ended(fpk_dispatch *d, uint32_t index, uintptr_t cause,
         close_place(d, place);
         (void)fpk_refill_locked(d);
         fpk_tell_locked(d);
+        /* It may have died between taking the sleeper's mark off the bell and
+           waking him: others would not ring. */
+        fpk_wake_sleeper_locked(d);
     }
     fpk_unlock(d);
     return begun;

@@ -303,6 +303,12 @@ check_place(fpk_dispatch *d, fpk_worker_place *place, uint64_t now)
     if (still_ns < FPK_STUCK_NS) {
         return place->still_ns + FPK_STUCK_NS;
     }
+    if (fpk_drain_place_locked(d, place)) {
+        /* It did something, of which nobody has heard. */
+        place->still_ns = 0;
+        fpk_tell_locked(d);
+        return now;
+    }
     if (is_stuck(place, still_ns)) {
         fpk_kill_worker_locked(place);
         return UINT64_MAX;
@@ -343,11 +349,14 @@ fpk_check_times_locked(fpk_dispatch *d)
     uint64_t next = check_quits(d, now);
     bool idle = false;
     bool behind = false;
+    bool was_away = now - d->looked_ns > FPK_AWAY_NS;
+    d->looked_ns = now;
     if (d->outstanding == 0) {
         return next;
     }
     for (uint32_t i = 0; i < d->workers; i++) {
         fpk_worker_place *place = &d->places[i];
+        place->still_ns = was_away ? 0 : place->still_ns;
         if (!place->open || (place->in_flight.count == 0 && !place->shunned)) {
             idle |= fpk_has_room(place, 0);
             continue;
