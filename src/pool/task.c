@@ -346,8 +346,8 @@ future_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
 /* ---- those who want to be told ------------------------------------------ */
 
 /* Will the I/O thread publish it?  It is asked to, unless that was done before
-   or the call has ended: of one that has ended, and even was unpacked, a notice
-   may still be on its way. */
+   or the call has ended: of one that has ended, and even was unpacked, a
+   notice may still be on its way. */
 static bool
 ask_notice(future *self)
 {

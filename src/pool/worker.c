@@ -30,7 +30,7 @@ enum { LOOKS = 16 };
 enum {
     YIELD_EVERY_NS = 5000000,  /* the GIL, to other threads */
     FIRST_SLEEP_NS = 50000000, /* until signals are looked for */
-    LOOK_EVERY_NS = 10000000, /* at the memory */
+    LOOK_EVERY_NS = 10000000,  /* at the memory */
 };
 
 /* Why run() returns. */

@@ -92,8 +92,8 @@ learn(fpk_function *function, uint64_t work_ns, uint32_t items)
     }
 }
 
-/* A message that is no answer becomes a notice for the I/O thread: false if the
-   pool cannot do without it, and there is no memory. */
+/* A message that is no answer becomes a notice for the I/O thread: false if
+   the pool cannot do without it, and there is no memory. */
 static bool
 take_unasked(fpk_dispatch *d, fpk_worker_place *place,
              const fpk_message *message, const fpk_place *places,
