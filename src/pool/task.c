@@ -6,7 +6,8 @@
    Owns:      a reference to the task, then its value or exception.
    Invariant: the outcome is unpacked once.  A future with a condition
               (somebody waits for several) shows that it has ended only after
-              the I/O thread published it, under that condition.
+              that was published, under that condition: by the I/O thread, or
+              by who has seen the end, if nobody is to be told.
    Called by: dispatcher.c makes them; Python code uses them. */
 #include "pool/dispatcher.h"
 
@@ -153,6 +154,35 @@ settle(future *self)
     return fpk_raise_interrupt(interrupt);
 }
 
+/* Whether somebody waits for this one and others, and is to be told. */
+static bool
+has_waiters(future *self)
+{
+    return self->waiters != NULL && PyList_GET_SIZE(self->waiters) != 0;
+}
+
+/* Of a task that has ended: who has seen that sees it by the condition, too;
+   0, or -1 with an exception.  Those who wait are told by the I/O thread
+   alone, which no signal interrupts. */
+static int
+show_end(future *self)
+{
+    if (self->condition == NULL || self->published || has_waiters(self)) {
+        return 0;
+    }
+    PyObject *result = PyObject_CallMethod(self->condition, "acquire", NULL);
+    if (result == NULL) {
+        return -1;
+    }
+    Py_DECREF(result);
+    if (!has_waiters(self)) {
+        self->published = true;
+    }
+    result = PyObject_CallMethod(self->condition, "release", NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 /* Waits until the task has ended; 0, or -1 with an exception. */
 static int
 wait_for_end(future *self, PyObject *timeout)
@@ -162,7 +192,7 @@ wait_for_end(future *self, PyObject *timeout)
         return -1;
     }
     if (has_ended(self)) {
-        return 0;
+        return show_end(self);
     }
     if (check_mine(self) < 0 || fpk_parse_timeout(timeout, &ns) < 0) {
         return -1;
@@ -192,7 +222,7 @@ wait_for_end(future *self, PyObject *timeout)
         PyErr_SetNone(self->dispatcher->state->TimeoutError);
         status = -1;
     }
-    return status;
+    return status < 0 ? -1 : show_end(self);
 }
 
 /* The only argument, timeout=None: 0, or -1 with TypeError. */
@@ -297,6 +327,9 @@ future_done(PyObject *op, PyObject *unused)
         fpk_dispatch_pump(self->dispatcher->d);
         Py_END_ALLOW_THREADS
     }
+    if (has_ended(self) && show_end(self) < 0) {
+        return NULL;
+    }
     return PyBool_FromLong(has_ended(self));
 }
 
@@ -311,7 +344,10 @@ static PyObject *
 future_cancelled(PyObject *op, PyObject *unused)
 {
     future *self = (future *)op;
-    return check_made(self) < 0 ? NULL : PyBool_FromLong(was_cancelled(self));
+    if (check_made(self) < 0 || (was_cancelled(self) && show_end(self) < 0)) {
+        return NULL;
+    }
+    return PyBool_FromLong(was_cancelled(self));
 }
 
 PyDoc_STRVAR(
@@ -420,7 +456,7 @@ future_add_done_callback(PyObject *op, PyObject *callback)
     if (check_made(self) < 0 || (!has_ended(self) && check_mine(self) < 0)) {
         return NULL;
     }
-    if (self->published || !ask_notice(self)) {
+    if (!ask_notice(self) || (self->published && self->callbacks == NULL)) {
         call_back(self, callback);
         Py_RETURN_NONE;
     }
@@ -505,6 +541,7 @@ fpk_future_publish(PyObject *op)
     self->published = true;
     PyObject *callbacks = self->callbacks;
     self->callbacks = NULL;
+    self->noticed = false;
     for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_GET_SIZE(callbacks);
          i++) {
         PyObject *callback = Py_NewRef(PyList_GET_ITEM(callbacks, i));
@@ -552,8 +589,8 @@ get_condition(PyObject *op, void *closure)
         }
         if (self->condition == NULL) {
             self->condition = condition;
-            /* If it has ended nobody else will say so. */
-            if (!ask_notice(self)) {
+            /* Nobody waits by this condition yet. */
+            if (has_ended(self) || !ask_notice(self)) {
                 self->published = true;
             }
         }
@@ -587,6 +624,11 @@ static PyObject *
 get_outcome(PyObject *op, void *wanted)
 {
     future *self = (future *)op;
+    bool unpacks = self->unpacker == PyThread_get_thread_ident();
+    if (has_ended(self) && !unpacks &&
+        !fpk_dispatch_is_foreign(self->dispatcher->d) && settle(self) < 0) {
+        return NULL;
+    }
     bool failed = self->outcome == OUTCOME_EXCEPTION;
     bool there = self->outcome != OUTCOME_NONE && failed == (wanted != NULL);
     return Py_NewRef(there && self->value != NULL ? self->value : Py_None);
