@@ -259,6 +259,13 @@ class Engine:
                 if not is_needed:
                     break
 
+    def grow_as_needed(self) -> None:
+        """Starts as many workers as there is work for."""
+        before = -1
+        while before < self.wanted < self.size:
+            before = self.wanted
+            self.grow()
+
     def close(self, reads: bool = False) -> None:
         """Nothing more is taken; workers leave when all is done, and the inputs
         of maps are read: before this returns if it [reads], which suits what
@@ -270,6 +277,8 @@ class Engine:
                 self._end()
             if self.state is not RUNNING:
                 return
+            # A signal may have come between a call and its worker.
+            self.grow_as_needed()
             self.state = CLOSING
             self._finisher = threading.Thread(
                 target=self._finish, name="fpickle-finisher", daemon=True

@@ -229,17 +229,16 @@ class ProcessPoolExecutor(Face, futures.Executor):
         single = len(iterables) == 1
         keeper = _Keeper(self)
         end = None if timeout is None else timeout + time.monotonic()
-        found = engine.dispatcher.map(
-            fn, iterables[0] if single else zip(*iterables), star=not single,
-            chunksize=chunksize or 0, ahead=buffersize or 0,
-            eager=eager, timeout=self._timeout, retries=self._retries,
-            on_done=keeper.release if eager else None,
-        )  # fmt: skip
-        while engine.wanted < engine.size:
-            before = engine.wanted
-            engine.grow()
-            if engine.wanted == before:
-                break
+        try:
+            found = engine.dispatcher.map(
+                fn, iterables[0] if single else zip(*iterables),
+                star=not single, chunksize=chunksize or 0,
+                ahead=buffersize or 0, eager=eager, timeout=self._timeout,
+                retries=self._retries,
+                on_done=keeper.release if eager else None,
+            )  # fmt: skip
+        finally:  # an input that raises has sent what came before
+            engine.grow_as_needed()
         return _iterate(found, end, keeper)
 
     def shutdown(

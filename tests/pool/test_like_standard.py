@@ -70,3 +70,19 @@ def test_the_repr_says_what_nobody_has_asked_for(executor):
         time.sleep(0.01)
     assert "state=finished returned int" in repr(good)
     assert "state=finished raised TypeError" in repr(bad)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_input_that_is_interrupted_leaves_no_call_without_worker(error):
+    def read():
+        yield from (1, 2)
+        raise error
+
+    executor = fpickle.ProcessPoolExecutor(2)
+    with pytest.raises(error):
+        executor.map(abs, read())
+    executor.shutdown(wait=False)
+    try:
+        assert executor._engine.join(60)
+    finally:
+        executor.kill_workers()
