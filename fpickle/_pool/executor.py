@@ -15,7 +15,7 @@ from fpickle._pool.ending import was_interrupted
 from fpickle._pool.engine import CLOSING, DORMANT, RUNNING, Engine
 from fpickle._pool.face import (
     Face, WorkerView, check_limits, context_of, length_of, list_workers,
-    make_bar, start_method_of,
+    make_bar, name_of, start_method_of,
 )  # fmt: skip
 from fpickle._pool.setup import Options, as_int
 
@@ -125,6 +125,7 @@ class ProcessPoolExecutor(Face, futures.Executor):
             worker_exit=worker_exit, max_tasks=max_tasks_per_child,
             memory_limit=memory_limit, threads_per_worker=threads_per_worker,
             capture_output=capture_output, strict=strict,
+            context=name_of(mp_context),
         )  # fmt: skip
         self._context = mp_context
         self._max_workers = max_workers

@@ -73,12 +73,17 @@ def list_workers(engine: Engine) -> list[WorkerView]:
     ]
 
 
+def name_of(context: Any) -> str | None:
+    """The start method of a context of multiprocessing, or the name itself."""
+    if context is None or isinstance(context, str):
+        return context
+    return context.get_start_method()  # type: ignore[no-any-return]
+
+
 def start_method_of(context: Any) -> str | None:
     """What a context of multiprocessing, or its name, means for our pools."""
-    if context is None:
-        return None
-    name = context if isinstance(context, str) else context.get_start_method()
-    return {"forkserver": "zygote"}.get(name, name)
+    name = name_of(context)
+    return "zygote" if name == "forkserver" else name
 
 
 def context_of(context: Any, method: str) -> Any:

@@ -92,8 +92,14 @@ class Handover:
             context.set_spawning_popen(before)
         return file.getvalue()
 
-    def describe(self, method: str) -> dict[str, Any]:
-        """What `prepare` needs in a worker."""
+    def describe(self, method: str, context: str | None) -> dict[str, Any]:
+        """What `prepare` needs in a worker.
+
+        Args:
+            method: How workers start.
+            context: Start method of the context of multiprocessing that the
+                pool was given.
+        """
         install = sys.modules.get("fpickle._install")
         name, identity, key = this_process()
         return {
@@ -101,6 +107,7 @@ class Handover:
             "parent": (name, os.getpid()),
             "identity": identity,
             "name": f"{_KINDS[method]}PoolWorker",
+            "start_method": context or _find_start_method(),
             "install": bool(install and install.is_installed()),
             "tracker": self._find_tracker(),
         }
@@ -119,6 +126,14 @@ class Handover:
     def close(self) -> None:
         while self.fds:
             os.close(self.fds.pop())
+
+
+def _find_start_method() -> str | None:
+    """That of processes that this one starts, if it was chosen."""
+    standard: Any = sys.modules.get("multiprocessing")
+    if standard is None:
+        return None
+    return standard.get_start_method(allow_none=True)  # type: ignore
 
 
 # Under "this": the name, the identity and the key that multiprocessing will
@@ -153,8 +168,8 @@ def _adopt_key(process: Any) -> None:
 
 def prepare(data: dict[str, Any], fds: list[int], index: int) -> None:
     """Managers and connections of the parent accept this process, its shared
-    memory is left alone, and a nested multiprocessing sends functions by value
-    if the parent's does.
+    memory is left alone, and a nested multiprocessing starts processes, and
+    sends functions by value, as the parent's does.
 
     Args:
         data: What `Handover.describe` has said.
@@ -176,6 +191,11 @@ def prepare(data: dict[str, Any], fds: list[int], index: int) -> None:
         "multiprocessing.process",
         lambda module: _set_identity(module, this, *data["parent"]),
     )
+    if data["start_method"]:
+        when_imported(
+            "multiprocessing",
+            lambda module: _choose_start(module, data["start_method"]),
+        )
     if data["install"]:
         from fpickle import _install
 
@@ -212,6 +232,11 @@ def _set_identity(
     process._parent_process = process._ParentProcess(
         parent, parent_pid, zygote.open_pidfd(parent_pid)
     )
+
+
+def _choose_start(standard: Any, method: str) -> None:
+    if method in standard.get_all_start_methods():
+        standard.set_start_method(method, force=True)
 
 
 def _adopt_tracker(tracker: Any, fd: int | None) -> None:

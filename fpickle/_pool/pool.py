@@ -8,7 +8,7 @@ import threading
 from fpickle._pool.engine import CLOSING, ENDED, RUNNING, Engine
 from fpickle._pool.face import (
     Face, WorkerView, check_limits, length_of, list_workers, make_bar,
-    start_method_of,
+    name_of, start_method_of,
 )  # fmt: skip
 from fpickle._pool.setup import Options, as_int
 
@@ -123,7 +123,7 @@ class Pool(Face):
             initializer=initializer, initargs=initargs,
             worker_exit=worker_exit, max_tasks=maxtasksperchild,
             memory_limit=memory_limit, threads_per_worker=threads_per_worker,
-            capture_output=capture_output,
+            capture_output=capture_output, context=name_of(context),
         )  # fmt: skip
         self._copy_context = copy_context
         self._processes = processes

@@ -24,6 +24,7 @@ class Options:
     The arguments are those of `fpickle.Pool`.
 
     Attributes:
+        context: Name of the context of multiprocessing that was given.
         inherited: What forks of this process have; None until there are some.
     """
 
@@ -40,6 +41,7 @@ class Options:
         threads_per_worker: int | None = None,
         capture_output: bool = False,
         strict: bool = False,
+        context: str | None = None,
     ) -> None:
         if method is not None and method not in start.METHODS:
             raise ValueError(
@@ -69,6 +71,7 @@ class Options:
         self.threads = threads_per_worker or 0
         self.capture = capture_output
         self.strict = strict
+        self.context = context
         self.inherited: Inherited | None = None
 
     def pack(
@@ -105,7 +108,9 @@ class Options:
             self.inherited = Inherited(self.functions)
         description = self._describe(method, pickled)
         description["token"] = token
-        description["multiprocessing"] = handover.describe(method)
+        description["multiprocessing"] = handover.describe(
+            method, self.context
+        )
         return method, marshal.dumps(description), self.inherited
 
     def dumps_function(self) -> Callable[..., bytes]:

@@ -195,6 +195,7 @@ def test_a_worker_has_it_whether_the_parent_knows_multiprocessing(method):
             values.append(1)
 
         logging.basicConfig(stream=sys.stdout, format="%(processName)s")
+        assert "multiprocessing" not in sys.modules
         with fpickle.Pool(1, start=sys.argv[1], capture_output=True) as pool:
             assert "multiprocessing" not in sys.modules
             pool.apply(log)
@@ -212,3 +213,36 @@ def test_a_worker_has_it_whether_the_parent_knows_multiprocessing(method):
     nested = "ForkServerPoolWorker-1:1", name, True, False
     assert out.splitlines() == [name, str((name, "MainProcess", True, nested))]
     assert err == ""
+
+
+def test_workers_start_processes_as_the_parent_does():
+    out, _ = run_script(
+        """
+        import multiprocessing
+        import fpickle
+
+        def method():
+            import multiprocessing
+            return multiprocessing.get_start_method()
+
+        def ask(**options):
+            with fpickle.Pool(1, **options) as pool:
+                return pool.apply(method)
+
+        print([ask(start=start) for start in ("zygote", "spawn", "fork")])
+        multiprocessing.set_start_method("spawn")
+        print([ask(start=start) for start in ("zygote", "spawn", "fork")])
+        for name in ("forkserver", "fork"):
+            context = multiprocessing.get_context(name)
+            print(ask(context=context), ask(context=name))
+        with fpickle.ProcessPoolExecutor(1, context) as executor:
+            print(executor.submit(method).result())
+        """
+    )
+    assert out.splitlines() == [
+        f"{[multiprocessing.get_context().get_start_method()] * 3}",
+        "['spawn', 'spawn', 'spawn']",
+        "forkserver forkserver",
+        "fork fork",
+        "fork",
+    ]
