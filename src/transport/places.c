@@ -574,6 +574,12 @@ drop_places(fpk_dispatch *d)
         fpk_counts_clear(&d->places[i].held);
         free(d->places[i].control);
     }
+    /* What nobody has forgotten; in a fork the memory is the workers'. */
+    fpk_function *f = fpk_is_foreign(d) ? NULL : d->pinned;
+    for (fpk_function *next; f != NULL; f = next) {
+        next = f->next;
+        fpk_drop_function_locked(d, f);
+    }
     fpk_bury_locked(d);
 }
 

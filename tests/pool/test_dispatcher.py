@@ -689,6 +689,31 @@ def test_large_payloads_leave_nothing():
     """)
 
 
+@pytest.mark.no_sanitizer
+def test_what_was_defined_goes_with_the_pool():
+    trial("""
+        import fpickle
+        from fpickle import _poolcore
+        def resident():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * 4096
+        def make():
+            d = _poolcore.Dispatcher(
+                1, dumps=fpickle.dumps, loads=fpickle.loads,
+                unpack_failure=repr, future_type=_poolcore.Task,
+                on_message=print)
+            for i in range(100):
+                d.define([i] * 5000)
+            d.close()
+        for _ in range(5):
+            make()
+        before = resident()
+        for _ in range(50):
+            make()
+        assert resident() - before < 20_000_000
+    """)
+
+
 def test_endless_input():
     trial("""
         with Pool() as d:
