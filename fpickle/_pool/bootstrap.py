@@ -390,6 +390,8 @@ def _mirror_environment(environ: dict[bytes, bytes]) -> None:
     for name, value in environ.items():
         if have.get(name) != value:
             os.environb[name] = value
+    if have.get(b"TZ") != environ.get(b"TZ"):
+        time.tzset()  # as in a process that starts with it
 
 
 def _add_site_builtins() -> None:

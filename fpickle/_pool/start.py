@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 METHODS = ("zygote", "fork", "spawn")
 
+# Lines of /proc/self/status.
+_HERITAGE = (b"Umask:", b"Cpus_allowed:", b"Mems_allowed:", b"NoNewPrivs:",
+             b"Seccomp:", b"CapEff:", b"CapBnd:")  # fmt: skip
+
 # ms that a zygote leaves the CPUs to the first worker, which begins with it.
 _PAUSE = 5
 
@@ -276,9 +280,27 @@ class ZygoteHandle:
 
 
 _lock = allocate_lock()
-_shared: dict[tuple[str, ...], ZygoteHandle] = {}
+# By method, what processes inherit, modules. A program may have changed its user,
+# its umask or its limits: then workers are to have what it has now.
+_shared: dict[tuple[Any, ...], ZygoteHandle] = {}
 _handles: list[ZygoteHandle] = []  # all that are open, shared or not
 _ended: list[int] = []  # children that nobody has waited for
+
+
+def find_heritage() -> tuple[Any, ...]:
+    """What children of this process have of it, and it may change."""
+    try:
+        with open("/proc/thread-self/status", "rb", buffering=0) as file:
+            lines = file.read(1 << 16).splitlines()
+        with open("/proc/thread-self/limits", "rb", buffering=0) as file:
+            limits = file.read(1 << 16)
+    except OSError:  # no files can be opened, or there is no /proc
+        lines, limits = [], b""
+    return (
+        os.getresuid(), os.getresgid(), os.getgroups(),
+        os.getpriority(os.PRIO_PROCESS, 0), limits,
+        [line for line in lines if line.startswith(_HERITAGE)],
+    )  # fmt: skip
 
 
 def _start_zygote(method: str, preload: tuple[str, ...]) -> ZygoteHandle:
@@ -454,17 +476,20 @@ def reap_children(patience: float) -> None:
         pause = min(2 * pause, 0.05)
 
 
-def _close_spare(key: tuple[str, ...]) -> None:
-    """Ends the zygotes with modules of their own that no pool uses, but for
-    that of [key], which was used last: a program may make many pools that
-    differ in these."""
+def _close_spare(key: tuple[Any, ...]) -> None:
+    """Ends the zygotes that no pool uses and that have inherited something else
+    than that of [key], which was used last, or other modules: a program may
+    make many pools that differ in these."""
     # Not waited for: a handler of a signal may be what ends a pool. Whoever
     # holds it opens a connection, after whose end this is done.
-    if len(key) == 1 or not _lock.acquire(False):
+    if not _lock.acquire(False):
         return
     try:
+        _, heritage, modules = key
         for other, handle in list(_shared.items()):
-            if not handle.users and len(other) > 1 and other != key:
+            if handle.users or other == key:
+                continue
+            if other[1] != heritage or (other[2] and modules):
                 del _shared[other]
                 handle.close()
     finally:
@@ -509,7 +534,7 @@ class Connection:
         """
         self.method = method
         self.preload = preload
-        self.key = method, *sorted({*preload})
+        self.key: tuple[Any, ...] = ()
         self.inherited = inherited
         self.own: ZygoteHandle | None = None
         self.shared: ZygoteHandle | None = None
@@ -529,6 +554,8 @@ class Connection:
             self.own = _fork_zygote(self.inherited, pause)
             self.socket = self.own.connect()
             return
+        modules = tuple(sorted({*self.preload}))
+        self.key = self.method, repr(find_heritage()), modules
         with _lock:
             handle = _shared.get(self.key)
             if handle is not None:

@@ -978,3 +978,40 @@ def test_a_fork_of_a_worker_leaves_by_sys_exit(method):
         assert pool.apply(fork, (3,)) == 3
         assert pool.map(fork, [3, None, 0, 300]) == [3, 0, 0, 44]
         assert pool.apply(abs, (-1,)) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_have_what_the_process_has_changed(method):
+    out, _ = run_script(
+        """
+        import os, resource, sys, time
+        import fpickle
+        from fpickle._pool import start
+
+        def look():
+            mask = os.umask(0)
+            os.umask(mask)
+            limit = resource.getrlimit(resource.RLIMIT_CORE)
+            return mask, limit[0], min(os.sched_getaffinity(0)), time.tzname
+
+        def ask(**options):
+            with fpickle.Pool(1, start=sys.argv[1], **options) as pool:
+                return pool.apply(look)
+
+        ask(), ask(preload=["json"])
+        assert len(start._shared) == (0 if sys.argv[1] == "fork" else 2)
+        last = max(os.sched_getaffinity(0))
+        os.umask(0o27)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.sched_setaffinity(0, {last})
+        os.environ["TZ"] = "XYZ-3"
+        time.tzset()
+        assert ask() == look() == (0o27, 0, last, ("XYZ", "XYZ"))
+        assert ask(preload=["json"]) == look()
+        os.umask(0o77)
+        assert ask() == look()
+        print(len(start._shared))
+        """,
+        method,
+    )
+    assert out == ("0\n" if method == "fork" else "1\n")
