@@ -478,18 +478,17 @@ def reap_children(patience: float) -> None:
 
 def _close_spare(key: tuple[Any, ...]) -> None:
     """Ends the zygotes that no pool uses and that have inherited something else
-    than that of [key], which was used last, or other modules: a program may
-    make many pools that differ in these."""
+    than the last pool, or have other modules than that of [key], which was used
+    last: a program may make many pools that differ in these."""
     # Not waited for: a handler of a signal may be what ends a pool. Whoever
     # holds it opens a connection, after whose end this is done.
     if not _lock.acquire(False):
         return
     try:
-        _, heritage, modules = key
+        latest = next(reversed(_shared), key)
         for other, handle in list(_shared.items()):
-            if handle.users or other == key:
-                continue
-            if other[1] != heritage or (other[2] and modules):
+            is_spare = other != key and other[2] and key[2]
+            if not handle.users and (is_spare or other[1] != latest[1]):
                 del _shared[other]
                 handle.close()
     finally:
@@ -557,8 +556,9 @@ class Connection:
         modules = tuple(sorted({*self.preload}))
         self.key = self.method, repr(find_heritage()), modules
         with _lock:
-            handle = _shared.get(self.key)
+            handle = _shared.pop(self.key, None)
             if handle is not None:
+                _shared[self.key] = handle  # the last one
                 try:
                     self.socket = handle.connect()
                 except ConnectionError:
