@@ -98,6 +98,15 @@ choose_chunk(fpk_results *self, uint64_t call_ns, bool all)
     return count < 1 ? 1 : count;
 }
 
+/* How many results wait for one that has not come. */
+static uint64_t
+count_behind(const fpk_results *self)
+{
+    bool waits = self->room > 0 && self->given < self->sent &&
+                 self->items[self->given & (self->room - 1)].value == NULL;
+    return waits ? self->came - self->given : 0;
+}
+
 /* How many items may be read and not given out. */
 static uint64_t
 choose_ahead(fpk_results *self, uint64_t call_ns, bool all)
@@ -129,6 +138,11 @@ choose_ahead(fpk_results *self, uint64_t call_ns, bool all)
         most = most < chunk ? chunk : most; /* It is sent as a whole. */
         if (fpk_results_count_held(self) >= AHEAD_BYTES * workers) {
             return 0;
+        }
+        /* While one call takes long the other workers go on. */
+        uint64_t longer = count + count_behind(self);
+        if (longer < MOST_AHEAD * workers) {
+            count = longer;
         }
         return count < most ? count : most;
     }

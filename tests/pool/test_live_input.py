@@ -45,6 +45,33 @@ def test_an_input_is_made_from_results(pool, name, options):
     assert found == list(range(1, 101))
 
 
+@pytest.mark.parametrize("read", ["here", "apart"])
+@pytest.mark.parametrize("face", ["pool", "executor"])
+def test_other_workers_go_on_behind_a_slow_call(face, read, tmp_path):
+    done = tmp_path / "done"
+
+    def run(x):
+        import time
+
+        if x == 0:
+            until = time.monotonic() + 60
+            while not done.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            return done.exists()
+        if x == 1000:
+            done.touch()
+        time.sleep(0.001)
+        return True
+
+    values = range(1001) if read == "here" else iter(range(1001))
+    if face == "pool":
+        with fpickle.Pool(2) as pool:
+            assert all(pool.imap(run, values, 1))
+    else:
+        with fpickle.ProcessPoolExecutor(2) as pool:
+            assert all(pool.map(run, values))
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_the_same_under_the_standard_name(name):
     out, err = run_script(
