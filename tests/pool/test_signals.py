@@ -29,17 +29,16 @@ HEAD = """
                 while time.perf_counter() < until:
                     pass
 
-    def interrupt(function, *args, after=0.4, most=0.5, **options):
-        # From outside, so that it needs nothing of this process.
+    def interrupt(function, *args, after=0.4):
+        # How late it was. From outside, so that it needs nothing of this process.
         done = os.popen(f"sleep {after}; kill -INT {MAIN}; date +%s.%N")
         try:
-            function(*args, **options)
+            function(*args)
         except KeyboardInterrupt:
             now = time.time()
         else:
             raise AssertionError("was not interrupted")
-        late = now - float(done.read())
-        assert late < most, late
+        return now - float(done.read())
 """
 
 
@@ -60,7 +59,8 @@ def test_a_map_that_is_busy(call):
         + f"""
     with fpickle.Pool(2, start="fork") as pool:
         pool.map(abs, [1, 2])
-        interrupt(lambda: {call})
+        late = interrupt(lambda: {call})
+        assert late < 1.5, late
     """
     )
 
@@ -74,7 +74,8 @@ def test_a_result_that_is_read():
         executor.submit(abs, 1).result()
         for name in "result", "exception":
             future = executor.submit(Slow, 5)
-            interrupt(getattr(future, name), after=1)
+            late = interrupt(getattr(future, name), after=1)
+            assert late < 2, late
             assert future.done()
     """
     )
@@ -99,9 +100,10 @@ def test_output_that_nobody_takes():
     with fpickle.Pool(1, capture_output=True) as pool:
         pool.apply(abs, (1,))
         sys.stdout = Stuck()
-        interrupt(pool.apply, talk, (1,), most=0.4)
+        late = [interrupt(pool.apply, talk, (1,)) for _ in range(3)]
         sys.stdout = sys.__stdout__
         pool.terminate()
+    assert min(late) < 0.3, late  # the machine may be busy
     """
     )
 
@@ -116,12 +118,14 @@ def test_an_input_that_waits():
         blocked.wait()
 
     blocked = threading.Event()
+    late = []
     with fpickle.Pool(1) as pool:
         for i in range(6):
             results = pool.imap(abs, endless())
             assert next(results) == 1
-            interrupt(next, results, after=0.1 + 0.01 * i, most=0.3)
+            late.append(interrupt(next, results, after=0.1 + 0.01 * i))
         blocked.set()
+    assert sorted(late)[3] < 0.3, late  # the machine may be busy
     """
     )
 
