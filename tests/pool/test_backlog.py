@@ -75,7 +75,7 @@ def test_the_end_after_many_results_were_dropped(method):
             began = time.monotonic()
             pool.close()
             pool.join()
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30
         """,
         method,
     )
