@@ -44,7 +44,7 @@ start() {
 }
 
 # About half of the time of a suite: what starts processes.
-half="tests/pool tests/faults tests/transport tests/multiprocessing tests/cli \
+half="tests/pool tests/faults tests/transport tests/multiprocessing \
 tests/engines"
 number=$(echo "$pythons" | wc -l)
 for python in $pythons; do

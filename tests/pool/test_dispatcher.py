@@ -392,6 +392,7 @@ def test_short_calls_wake_one_worker():
     """)
 
 
+@pytest.mark.any_python
 def test_a_worker_that_comes_late_gets_work():
     """Nothing else happens that would make somebody look."""
     trial("""
@@ -950,6 +951,7 @@ def test_stopped_workers_are_replaced():
     """)
 
 
+@pytest.mark.any_python
 def test_busy_workers_that_begin_nothing_live():
     trial("""
         import ctypes

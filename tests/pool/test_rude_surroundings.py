@@ -9,10 +9,12 @@ import threading
 import time
 
 import fpickle
+import pytest
 
 from pool_scripts import run_script
 
 
+@pytest.mark.any_python
 def test_a_process_that_was_stopped():
     # Workers went on meanwhile: that they wait is no fault of theirs.
     run_script(
