@@ -162,12 +162,13 @@ struct fpk_dispatch {
     fpk_list queue;
     uint64_t outstanding;
     uint64_t last_task, last_function;
-    fpk_function *pinned, *last_pinned; /* the oldest first */
-    bool pumping;                       /* somebody takes care of the rings, */
-    bool pumper_sleeps;                 /* and sleeps on the bell */
-    uint32_t waiting;                   /* who wait for [changed] */
-    bool io_parked;                     /* the I/O thread sleeps on the bell */
-    bool io_napping;                    /* or for a moment, on [wanted] */
+    fpk_function *pinned; /* the oldest first */
+    fpk_function *last_pinned;
+    bool pumping;         /* somebody takes care of the rings, */
+    bool pumper_sleeps;   /* and sleeps on the bell */
+    uint32_t waiting;     /* who wait for [changed] */
+    bool io_parked;       /* the I/O thread sleeps on the bell */
+    bool io_napping;      /* or for a moment, on [wanted] */
     bool io_standby;      /* it takes over when nobody pumps any more */
     uint64_t io_until_ns; /* until then, if nobody rings */
     uint64_t noticed;     /* tasks and groups that ask for a notice */

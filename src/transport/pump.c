@@ -320,26 +320,28 @@ check_place(fpk_dispatch *d, fpk_worker_place *place, uint64_t now)
 }
 
 /* A worker that is to leave may not have been told, because its ring was full
-   of what has no reply.  Returns when to look again. */
+   of what has no reply. */
+static bool
+has_untold(const fpk_dispatch *d)
+{
+    for (uint32_t i = 0; i < d->workers; i++) {
+        const fpk_worker_place *place = &d->places[i];
+        if (place->open && place->quitting && place->control_count > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Tells them if there is room by now.  Returns when to look again. */
 static uint64_t
 check_quits(fpk_dispatch *d, uint64_t now)
 {
-    bool untold = false;
-    for (int attempt = 0; attempt < 2; attempt++) {
-        untold = false;
-        for (uint32_t i = 0; i < d->workers; i++) {
-            const fpk_worker_place *place = &d->places[i];
-            untold |=
-                place->open && place->quitting && place->control_count > 0;
-        }
-        if (!untold) {
-            return UINT64_MAX;
-        }
-        if (attempt == 0) {
-            (void)fpk_refill_locked(d);
-        }
+    if (!has_untold(d)) {
+        return UINT64_MAX;
     }
-    return now + FPK_STANDBY_NS;
+    (void)fpk_refill_locked(d);
+    return has_untold(d) ? now + FPK_STANDBY_NS : UINT64_MAX;
 }
 
 uint64_t
