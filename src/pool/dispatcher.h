@@ -90,6 +90,10 @@ void fpk_request_clear(fpk_dispatcher *self, fpk_request *request,
 fpk_task *fpk_request_task(fpk_dispatcher *self, fpk_request *request,
                            fpk_function *function);
 
+/* Sleeps without the GIL for a moment, [most_ns] at most: another thread is
+   about to be done with what this one wants. */
+void fpk_pause(uint64_t most_ns);
+
 /* 0, or -1 with RuntimeError in a fork of the process that made the pool. */
 int fpk_check_home(fpk_dispatcher *self);
 

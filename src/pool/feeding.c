@@ -9,8 +9,6 @@
    Called by: results.c, reader.c. */
 #include "pool/results_parts.h"
 
-#include <time.h>
-
 enum {
     CHUNK_NS = 250000,       /* work in one message */
     LONG_CHUNK_NS = 1000000, /* where nobody waits for single results */
@@ -38,10 +36,7 @@ read_item(fpk_results *self, PyObject **interrupt)
     PyObject *error =
         value == NULL && PyErr_Occurred() ? fpk_take_exception() : NULL;
     while (self->owner != 0) {
-        struct timespec pause = {0, 200000};
-        Py_BEGIN_ALLOW_THREADS(void)
-        nanosleep(&pause, NULL);
-        Py_END_ALLOW_THREADS
+        fpk_pause(UINT64_MAX);
         if (PyErr_CheckSignals() < 0) {
             Py_XSETREF(*interrupt, fpk_take_exception());
         }

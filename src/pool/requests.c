@@ -7,9 +7,12 @@
               took it over, the Block that shows it.
    Called by: dispatcher.c, functions.c, task.c, results.c. */
 #include <math.h>
+#include <time.h>
 
 #include "pool/blocks.h"
 #include "pool/dispatcher.h"
+
+enum { PAUSE_NS = 200000 };
 
 /* ---- requests ----------------------------------------------------------- */
 
@@ -102,6 +105,16 @@ fpk_request_task(fpk_dispatcher *self, fpk_request *request,
         PyErr_NoMemory();
     }
     return task;
+}
+
+void
+fpk_pause(uint64_t most_ns)
+{
+    struct timespec pause = {0,
+                             (long)(most_ns < PAUSE_NS ? most_ns : PAUSE_NS)};
+    Py_BEGIN_ALLOW_THREADS(void)
+    nanosleep(&pause, NULL);
+    Py_END_ALLOW_THREADS
 }
 
 int

@@ -10,14 +10,9 @@
    Whoever iterates drives the map, unless its input is read apart (reader.c):
    no other thread reads it until the pool is closed (unread.c).  In either
    case an endless input is read only as fast as the items are used. */
-#include <time.h>
-
 #include "pool/results_parts.h"
 
-enum {
-    FEED_EVERY = 32,   /* items given out between looks at the workers */
-    PAUSE_NS = 200000, /* until another thread is done in here */
-};
+enum { FEED_EVERY = 32 }; /* items given out between looks at the workers */
 
 /* How long it is until [until]. */
 static uint64_t
@@ -25,15 +20,6 @@ time_left(uint64_t until)
 {
     uint64_t now = until == UINT64_MAX ? 0 : fpk_now_ns();
     return until == UINT64_MAX ? until : until > now ? until - now : 0;
-}
-
-static void
-pause_for(uint64_t ns)
-{
-    struct timespec pause = {0, (long)(ns < PAUSE_NS ? ns : PAUSE_NS)};
-    Py_BEGIN_ALLOW_THREADS(void)
-    nanosleep(&pause, NULL);
-    Py_END_ALLOW_THREADS
 }
 
 /* ---- one thread at a time ----------------------------------------------- */
@@ -59,7 +45,7 @@ fpk_results_enter(fpk_results *self, uint64_t until)
         if (left == 0) {
             return 1;
         }
-        pause_for(left);
+        fpk_pause(left);
         if (PyErr_CheckSignals() < 0) {
             return -1;
         }
@@ -105,7 +91,7 @@ fpk_results_wait_for_news(fpk_results *self, uint64_t until)
         fpk_reader_wait_for_news(self->apart, self, left);
     }
     else if (idle) {
-        pause_for(left);
+        fpk_pause(left);
     }
     else {
         Py_BEGIN_ALLOW_THREADS

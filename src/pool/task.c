@@ -11,8 +11,6 @@
    Called by: dispatcher.c makes them; Python code uses them. */
 #include "pool/dispatcher.h"
 
-#include <time.h>
-
 typedef enum outcome {
     OUTCOME_NONE = 0,
     OUTCOME_VALUE,
@@ -100,10 +98,7 @@ wait_for_unpacker(future *self)
         return -1;
     }
     while (self->unpacker != 0) {
-        struct timespec pause = {0, 200000};
-        Py_BEGIN_ALLOW_THREADS(void)
-        nanosleep(&pause, NULL);
-        Py_END_ALLOW_THREADS
+        fpk_pause(UINT64_MAX);
         if (PyErr_CheckSignals() < 0) {
             return -1;
         }
